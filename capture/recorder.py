@@ -1,0 +1,293 @@
+"""The hot path: events, strings and identities into the chunk being filled. Decodes and waits for nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from capture.chunk import Chunk, Room
+from capture.sealer import Sealer
+from capture.segment import (
+    COUNTERS,
+    EVENT_ROW,
+    LIVE_SUFFIX,
+    MARK_ROW,
+    SET_ROW,
+    STRING_INDEX,
+    TASK_ROW,
+    Header,
+    StringFlag,
+)
+from capture.version import TOOL
+
+MAX_STRING = 65536
+"""Bytes of one string that are kept at the most, lists included; a reader relies on no such limit."""
+_RESERVE_BYTES, _RESERVE_RECORDS = 8 * MAX_STRING, 16
+"""Room that one more event may need: six strings, and the name and argv of a new task."""
+
+String = tuple[int, bytes, int]
+"""Position of an argument (0 to 5), the bytes read for it, its ``StringFlag`` bits."""
+
+
+class Recorder:
+    """Writes a capture into a folder, event by event.
+
+    One writer: all methods are called from one thread, the emulator's. None of them raises or waits once the
+    constructor has returned, and `event` allocates nothing that outlives it.
+
+    Attributes:
+        counts: The ledger of the newest segment, by the names of ``segment.COUNTERS``. A back end adds to it what it
+            could not read or would not keep.
+        finished: The same for all segments before that one.
+        capture: The capture's UUID.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        abi: str,
+        *,
+        word_size: int = 8,
+        big_endian: bool = False,
+        segment_size: int = 64 << 20,
+        room: Room | None = None,
+        meta: dict[str, Any] | None = None,
+        on_segment: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin a capture.
+
+        Args:
+            directory: Where the segments go; made if missing.
+            abi: The guest's own ABI, by its name in the tables.
+            word_size: Bytes of a guest register.
+            big_endian: The guest's byte order.
+            segment_size: Stored bytes after which a new segment is begun.
+            room: How much a chunk holds; the default suits everything but tests.
+            meta: Free-form facts for the segments' META block, as JSON values.
+            on_segment: Called when a segment begins: identities must be recorded anew.
+
+        Raises:
+            OSError: The folder cannot be made or written.
+        """
+        self.capture = uuid.uuid4()
+        self.counts = dict.fromkeys(COUNTERS, 0)
+        self.finished = dict.fromkeys(COUNTERS, 0)
+        self._directory, self._room = directory, room or Room()
+        self._segment_size, self._on_segment = segment_size, on_segment
+        directory.mkdir(parents=True, exist_ok=True)
+        self._stem = f"{_host()}-{os.getpid()}-{self.capture.hex[:12]}"
+        self._sealer = Sealer(directory, self._stem, self._room, meta or {})
+        self._began = time.monotonic_ns()
+        self._header = Header(
+            self.capture, 0, abi, word_size, big_endian, time.time_ns(), self._began, 0, TOOL, pid=os.getpid()
+        )
+        self._chunk: Chunk | None = None
+        self._chunks, self._stored = 0, 0
+        self._next_event, self._next_string, self._next_set, self._next_block = 0, 1, 1, 1
+        self._string_ids: dict[tuple[bytes, int], int] = {}
+        self._set_ids: dict[tuple[String, ...], int] = {}
+        self._scratch = bytearray(EVENT_ROW.size)
+        self._attach(self._sealer.spare())
+
+    @property
+    def now(self) -> int:
+        """Nanoseconds since the capture began, the clock of event times."""
+        return time.monotonic_ns() - self._began
+
+    @property
+    def next_event(self) -> int:
+        """The sequence number that the next event will get."""
+        return self._first + self._events
+
+    @property
+    def failure(self) -> str | None:
+        """The last failure to write, as one line, or None."""
+        return self._sealer.failed
+
+    def event(
+        self, began: int, duration: int, task: int, a0: int, a1: int, a2: int, a3: int, a4: int, a5: int,
+        ret: int, number: int, strings: int = 0, flags: int = 1, entry: int = 0,
+    ) -> int:  # fmt: skip
+        """Record one event and give its sequence number.
+
+        Args:
+            began: When the call was entered, ns since the capture began.
+            duration: From entry to return, ns, or ``UNKNOWN``.
+            task: As ``docs/FORMAT.md`` defines it: pid << 32 | tid, or an address-space id.
+            a0: First raw argument register; ``a1`` to ``a5`` likewise, all below 2**64.
+            ret: Raw return register.
+            number: Raw syscall number, below 2**32.
+            strings: What `strings` gave for this event.
+            flags: ``EventFlag`` bits.
+            entry: For a return: how many events ago the same call's entry was recorded, 0 if it was not.
+        """
+        n = self._events
+        EVENT_ROW.pack_into(
+            self._map, self._at, began, duration, task, a0, a1, a2, a3, a4, a5, ret, number, strings, flags, entry
+        )
+        self._at += 96
+        self._events = self._control[0] = n + 1
+        sequence = self._first + n
+        if n >= self._limit:
+            self._turn()
+        return sequence
+
+    def strings(self, found: tuple[String, ...]) -> int:
+        """The id that stands for an event's strings, for `event`. Strings are stored once per segment."""
+        known = self._set_ids.get(found)
+        if known is not None:
+            return known
+        ids = [0] * 6
+        for position, data, flags in found:
+            ids[position] = self.string(data, flags)
+        chunk = self._chunk
+        if chunk is None or chunk.control[3] >= self._room.sets - 1:
+            self._limit = -1
+            return 0
+        at = chunk.control[3]
+        SET_ROW.pack_into(chunk.map, chunk.offsets["sets"] + SET_ROW.size * at, *ids)
+        chunk.control[3] = at + 1
+        self._set_ids[found] = self._next_set
+        self._next_set += 1
+        if at + _RESERVE_RECORDS >= self._room.sets:
+            self._limit = -1
+        return self._next_set - 1
+
+    def string(self, data: bytes, flags: int = 0) -> int:
+        """The id of a string in this segment; 0 if there was no room for it, which is counted."""
+        if len(data) > MAX_STRING:
+            data, flags = data[:MAX_STRING], flags | StringFlag.TRUNCATED
+        known = self._string_ids.get((data, flags))
+        if known is not None:
+            return known
+        chunk = self._chunk
+        if chunk is None or chunk.control[1] >= self._room.strings or self._bytes + len(data) > self._room.string_bytes:
+            self._limit = -1
+            self.counts["unstored"] += 1
+            return 0
+        at, start = chunk.control[1], chunk.offsets["string_bytes"] + self._bytes
+        chunk.map[start : start + len(data)] = data
+        self._bytes += len(data)
+        STRING_INDEX.pack_into(chunk.map, chunk.offsets["strings"] + STRING_INDEX.size * at, self._bytes, flags)
+        chunk.control[2] = self._bytes
+        chunk.control[1] = at + 1
+        self._string_ids[data, flags] = self._next_string
+        self._next_string += 1
+        if at + _RESERVE_RECORDS >= self._room.strings or self._bytes + _RESERVE_BYTES > self._room.string_bytes:
+            self._limit = -1
+        return self._next_string - 1
+
+    def identity(
+        self, task: int, asid: int, pid: int, tid: int, ppid: int, flags: int, start_ns: int, comm: bytes, argv: bytes,
+        argv_flags: int,
+    ) -> None:  # fmt: skip
+        """Record who a task is, from the next event on.
+
+        Args:
+            task: The value that its events carry.
+            asid: Its address-space id.
+            pid: Its thread group; 0 if unknown, as ``tid`` and ``ppid``.
+            tid: Its own id.
+            ppid: Its parent's thread group.
+            flags: ``TaskFlag`` bits: which fields are known.
+            start_ns: When it started, ns since the guest booted.
+            comm: Its name in the kernel.
+            argv: Its argument vector, each argument ended by NUL.
+            argv_flags: ``StringFlag`` bits of ``argv``.
+        """
+        comm_id, argv_id = self.string(comm), self.string(argv, argv_flags | StringFlag.LIST)
+        chunk = self._chunk
+        if chunk is None or chunk.control[4] >= self._room.tasks:
+            self.counts["unstored"] += 1
+            return
+        at = chunk.control[4]
+        TASK_ROW.pack_into(
+            chunk.map, chunk.offsets["tasks"] + TASK_ROW.size * at, self.next_event, task, asid, pid, tid, ppid,
+            flags, start_ns, comm_id, argv_id, 0, 0,
+        )  # fmt: skip
+        chunk.control[4] = at + 1
+        if at + _RESERVE_RECORDS >= self._room.tasks:
+            self._limit = -1
+
+    def mark(self, text: str) -> None:
+        """Give every event from the next one on a text, until the next mark."""
+        number = self.string(text.encode("utf-8", "surrogateescape"))
+        chunk = self._chunk
+        if chunk is None or chunk.control[5] >= self._room.marks:
+            self.counts["unstored"] += 1
+            return
+        at = chunk.control[5]
+        MARK_ROW.pack_into(chunk.map, chunk.offsets["marks"] + MARK_ROW.size * at, self.next_event, number, 0)
+        chunk.control[5] = at + 1
+        if at + _RESERVE_RECORDS >= self._room.marks:
+            self._limit = -1
+
+    def close(self) -> None:
+        """Seal the capture. Waits for the sealer; call it when the guest has stopped."""
+        if self._chunk is not None:
+            self._detach(self._chunk)
+            self._chunk = None
+        self._sealer.close(self._totals())
+
+    def _turn(self) -> None:
+        """The chunk is full (or there was none): take a spare, in a new segment if this one is large enough."""
+        if self._chunk is None:
+            self.counts["dropped"] += self._events
+            self._next_event += self._events
+            self._attach(self._sealer.spare())
+            return
+        self._stored += self._detach(self._chunk)
+        if max(self._sealer.stored(self._header.segment), self._stored) >= self._segment_size:
+            self._begin_segment()
+        self._attach(self._sealer.spare())
+
+    def _detach(self, chunk: Chunk) -> int:
+        """Hand the chunk to the sealer. Gives a guess at its stored bytes, 12 an event."""
+        control = chunk.committed()
+        self._next_event = self._first + self._events
+        self._next_block += sum(control[name] > 0 for name in ("events", "strings", "sets", "tasks", "marks"))
+        for name in ("events", "strings", "string_bytes", "sets", "tasks", "marks"):
+            self.counts[name] += control[name]
+        for word, value in enumerate(self._totals()):
+            chunk.counters[word] = value
+        self._sealer.seal(chunk)
+        return 12 * control["events"]
+
+    def _begin_segment(self) -> None:
+        """Number a new segment; ids and counts start again in it."""
+        self._stored, self._next_string, self._next_set, self._next_block = 0, 1, 1, 1
+        self._header = replace(self._header, segment=self._header.segment + 1, first_event=self._next_event)
+        self._string_ids.clear()
+        self._set_ids.clear()
+        for name in COUNTERS:
+            self.finished[name] += self.counts[name]
+            self.counts[name] = 0
+        self._on_segment()
+
+    def _attach(self, chunk: Chunk | None) -> None:
+        """Write into ``chunk`` from now on; with none, into a scratch row that counts as dropped."""
+        self._chunk, self._first, self._events, self._bytes = chunk, self._next_event, 0, 0
+        if chunk is None:
+            self._map, self._at, self._limit = memoryview(self._scratch), 0, 0
+            self._control = memoryview(bytearray(8)).cast("Q")
+            return
+        name = f"{self._stem}-{self._header.segment:06d}-{self._chunks:06d}{LIVE_SUFFIX}"
+        self._chunks += 1
+        chunk.open(self._header, self._next_event, self._next_string, self._next_set, self._next_block)
+        chunk.rename(self._directory / name)
+        self._map, self._at, self._control = memoryview(chunk.map), chunk.offsets["events"], chunk.control
+        self._limit = self._room.events - 1
+
+    def _totals(self) -> list[int]:
+        return [self.counts[name] for name in COUNTERS]
+
+
+def _host() -> str:
+    """This host's name, fit for a file name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in socket.gethostname())[:32] or "host"

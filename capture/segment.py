@@ -1,0 +1,435 @@
+"""The segment format: byte layout, block codec and reader. docs/FORMAT.md is the specification.
+
+This is the only module that both stages share. It knows bytes, not syscalls: it never looks inside an event
+row. Every integer is little-endian, whatever the guest's byte order. The reader trusts no length: a header or a
+payload that fails its CRC32C costs its own block, and the next block is found by its magic.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zstandard
+from crc32c import crc32c
+
+MAJOR, MINOR = 1, 0
+FILE_MAGIC = b"\x89SREEL\r\n"  # a high bit and a CR LF pair, so that a text-mode transfer is caught, as PNG does
+BLOCK_MAGIC = b"\xb1SRB"
+MAX_RAW = 1 << 26
+"""No block unpacks to more bytes than this; a larger claim is damage, not a request for memory."""
+
+SEGMENT_SUFFIX, LIVE_SUFFIX = ".seg", ".live"
+LIVE_FLAG = 1
+UNKNOWN = (1 << 64) - 1
+"""A duration that is not known."""
+
+_FILE = struct.Struct("<8sHHIIHBB16s16s24sQQQI16xI")
+_BLOCK = struct.Struct("<4sHBBIIIIQI8sI")
+_CRC = struct.Struct("<I")
+FILE_HEADER_SIZE = _FILE.size
+BLOCK_HEADER_SIZE = _BLOCK.size + _CRC.size
+
+EVENT_ROW = struct.Struct("<3Q6QQIIII")
+"""time_ns, duration_ns, task, args[6], ret, nr, strings, flags, entry: one event, 96 bytes."""
+SET_ROW = struct.Struct("<6I")
+"""The string id of each argument of an event, 0 where the argument has none."""
+TASK_ROW = struct.Struct("<3QIIIIQIIII")
+"""seq, task, asid, pid, tid, ppid, flags, start_ns, comm, argv, two reserved words: one identity record."""
+MARK_ROW = struct.Struct("<QII")
+"""seq, string id, reserved: a text that applies to every event from ``seq`` on."""
+STRING_INDEX = struct.Struct("<II")
+"""End offset of a string in the block's bytes, and its flags."""
+
+
+class BlockType(IntEnum):
+    """What a block holds. A reader skips a type that it does not know."""
+
+    META = 1
+    STRINGS = 2
+    SETS = 3
+    TASKS = 4
+    MARKS = 5
+    EVENTS = 6
+    END = 15
+
+
+class Encoding(IntEnum):
+    """How a payload is stored."""
+
+    RAW = 0
+    ZSTD = 1
+    COLUMNS = 2
+    """Rows cut into 8-byte columns, one after the other, then Zstandard."""
+
+
+_KNOWN_TYPES = frozenset(BlockType)
+ROW_SIZES: dict[int, int] = {
+    BlockType.SETS: SET_ROW.size,
+    BlockType.TASKS: TASK_ROW.size,
+    BlockType.MARKS: MARK_ROW.size,
+    BlockType.EVENTS: EVENT_ROW.size,
+    BlockType.END: 8,
+}
+
+
+class EventFlag(IntEnum):
+    """Bits of an event row's ``flags``; bits 16 to 23 are the ABI's number, 0 for the segment's own ABI."""
+
+    RETURNED = 1
+    """The call came back: ``ret`` holds its value. Otherwise the row was written at entry."""
+    INFERRED = 2
+    """The return was not seen: a later call of the same task proves it (a successful execve, vfork's parent)."""
+    CONTEXT = 4
+    """A filter would have dropped the event; it was kept because it changes process or fd state."""
+    TASK_IS_ASID = 8
+    """``task`` is an address-space id: the capture had no way to see the kernel's current task."""
+
+
+class StringFlag(IntEnum):
+    """Bits of a string's flags."""
+
+    TRUNCATED = 1
+    """Longer than the capture's cap: the first bytes are there."""
+    UNREADABLE = 2
+    """Guest memory could not be read at some byte: what came before it is there."""
+    LIST = 4
+    """A vector of strings, each ended by a NUL byte."""
+
+
+class TaskFlag(IntEnum):
+    """Bits of an identity record's flags: which of its fields are known."""
+
+    PIDS = 1
+    COMM = 2
+    ARGV = 4
+    START = 8
+    KERNEL = 16
+    """A thread with no memory of its own: a kernel thread."""
+
+
+COUNTERS = (
+    "events", "strings", "string_bytes", "sets", "tasks", "marks",
+    "dropped", "unstored", "filtered", "context", "truncated", "unreadable", "inferred", "unmatched", "errors",
+)  # fmt: skip
+"""The words of an END block and of a live file's counters, in order; new ones are appended.
+
+Dropped events keep their sequence numbers, so that they are a gap to the reader; unstored are strings, identities
+and marks that found no room; unmatched are returns whose entry was not seen.
+"""
+
+CONTROL = (
+    "events", "strings", "string_bytes", "sets", "tasks", "marks", "first_event", "first_string", "first_set",
+    "first_block", "max_events", "max_strings", "max_string_bytes", "max_sets", "max_tasks", "max_marks",
+)  # fmt: skip
+"""The words that follow a live file's header: how much of each area is committed, what it starts at, its room."""
+
+CONTROL_OFFSET = FILE_HEADER_SIZE
+COUNTERS_OFFSET = CONTROL_OFFSET + 8 * 32
+LIVE_DATA_OFFSET = 4096
+
+
+class SegmentError(ValueError):
+    """A file that cannot be read as a segment at all. The text is one line: what, where, what to do."""
+
+
+class Damage(NamedTuple):
+    """A stretch of a file that had to be passed over."""
+
+    offset: int
+    length: int
+    reason: str
+    block_type: int
+    """Type of the lost block when its header survived, else 0."""
+    count: int
+    """Records lost with it when its header survived, else 0."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a segment says about itself: everything needed to read it without any other file."""
+
+    capture: uuid.UUID
+    segment: int
+    abi: str
+    word_size: int
+    big_endian: bool
+    realtime_ns: int
+    """Unix time at which the capture began, ns."""
+    monotonic_ns: int
+    """CLOCK_MONOTONIC of the recording host at that moment, ns. Event times count from it."""
+    first_event: int
+    tool: str
+    live: bool = False
+    major: int = MAJOR
+    minor: int = MINOR
+    pid: int = 0
+
+    def pack(self) -> bytes:
+        """The header's ``FILE_HEADER_SIZE`` bytes, CRC included."""
+        body = _FILE.pack(
+            FILE_MAGIC, self.major, self.minor, FILE_HEADER_SIZE, self.segment, LIVE_FLAG * self.live,
+            self.word_size, 2 if self.big_endian else 1, self.capture.bytes, self.abi.encode(),
+            self.tool.encode(), self.realtime_ns, self.monotonic_ns, self.first_event, self.pid, 0,
+        )  # fmt: skip
+        return body[: -_CRC.size] + _CRC.pack(crc32c(body[: -_CRC.size]))
+
+    @classmethod
+    def unpack(cls, data: bytes, name: str) -> Header:
+        """Read a header.
+
+        Raises:
+            SegmentError: No segment, a newer major version, or a damaged header.
+        """
+        if data[: len(FILE_MAGIC)] != FILE_MAGIC:
+            raise SegmentError(f"{name}: not a sysreel segment (no magic at offset 0)")
+        if len(data) < FILE_HEADER_SIZE:
+            raise SegmentError(f"{name}: truncated in its header ({len(data)} bytes); nothing to recover")
+        (_, major, minor, size, segment, flags, word, order, capture, abi, tool, real, mono, first, pid,
+         crc) = _FILE.unpack_from(data)  # fmt: skip
+        if major > MAJOR:
+            raise SegmentError(
+                f"{name}: segment format {major}.{minor} is newer than this sysreel reads ({MAJOR}.x); upgrade sysreel"
+            )
+        if crc32c(data[: FILE_HEADER_SIZE - _CRC.size]) != crc or size < FILE_HEADER_SIZE:
+            raise SegmentError(f"{name}: damaged file header (CRC mismatch at offset {FILE_HEADER_SIZE - 4})")
+        return cls(
+            uuid.UUID(bytes=capture), segment, _text(abi), word, order == 2, real, mono, first, _text(tool),
+            bool(flags & LIVE_FLAG), major, minor, pid,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a segment: its header's fields and where its payload lies."""
+
+    type: int
+    encoding: int
+    index: int
+    count: int
+    first: int
+    raw_length: int
+    stored: memoryview = field(repr=False)
+    offset: int
+    """Of the block's header in its file, for messages."""
+
+    def payload(self) -> bytes | memoryview:
+        """The payload as ``encoding`` left it after decompression: rows, or columns for ``COLUMNS``.
+
+        Raises:
+            SegmentError: The payload does not unpack to exactly what the header says.
+        """
+        if self.encoding == Encoding.RAW:
+            data: bytes | memoryview = self.stored
+        elif self.encoding in (Encoding.ZSTD, Encoding.COLUMNS):
+            data = _decompress(self.stored, self.raw_length, self.offset)
+        else:
+            raise SegmentError(f"block at offset {self.offset}: unknown encoding {self.encoding}; upgrade sysreel")
+        size = ROW_SIZES.get(self.type)
+        if len(data) != self.raw_length or (size is not None and size * self.count != len(data)):
+            raise SegmentError(f"block at offset {self.offset}: {len(data)} bytes do not hold {self.count} records")
+        return data
+
+
+@dataclass
+class Segment:
+    """One file, read: its sound blocks in file order, what had to be passed over, and its totals."""
+
+    name: str
+    header: Header
+    blocks: list[Block]
+    damage: list[Damage]
+    sealed: bool
+    counters: dict[str, int]
+    meta: dict[str, Any]
+    size: int
+
+
+def pack_block(
+    header: Header, kind: BlockType, encoding: Encoding, index: int, count: int, first: int, raw: int, stored: bytes
+) -> bytes:
+    """A block's bytes: header with both CRCs, then ``stored``."""
+    head = _BLOCK.pack(
+        BLOCK_MAGIC, kind, encoding, 0, index, count, raw, len(stored), first, header.segment,
+        header.capture.bytes[:8], crc32c(stored),
+    )  # fmt: skip
+    return head + _CRC.pack(crc32c(head)) + stored
+
+
+def read_segment(path: Path) -> Segment:
+    """Read a segment or a live file whole, passing over what is damaged.
+
+    Raises:
+        SegmentError: The file is no segment, is newer than this reader, or its header is damaged.
+        OSError: The file cannot be read.
+    """
+    return parse_segment(path.read_bytes(), str(path))
+
+
+def parse_segment(data: bytes, name: str) -> Segment:
+    """`read_segment` for bytes in memory; ``name`` is for messages."""
+    header = Header.unpack(data, name)
+    if header.live:
+        return _parse_live(data, name, header)
+    segment = Segment(name, header, [], [], False, dict.fromkeys(COUNTERS, 0), {}, len(data))
+    for found in _scan(data, header):
+        if isinstance(found, Damage):
+            segment.damage.append(found)
+        elif found.type == BlockType.END:
+            segment.sealed = True
+            segment.counters.update(_counters(found))
+        elif found.type == BlockType.META:
+            segment.meta = _meta(found)
+        elif found.type in _KNOWN_TYPES:
+            segment.blocks.append(found)
+    return segment
+
+
+def _scan(data: bytes, header: Header) -> Iterator[Block | Damage]:
+    """Walk the blocks of a file; whatever lies between sound blocks is reported once, as damage."""
+    view, at, lost_from = memoryview(data), struct.unpack_from("<I", data, 12)[0], -1
+    while at < len(data):
+        found = _block_at(view, at, header)
+        if found is None:
+            lost_from = at if lost_from < 0 else lost_from
+            following = data.find(BLOCK_MAGIC, at + 1)
+            at = len(data) if following < 0 else following
+            continue
+        if lost_from >= 0:
+            yield Damage(lost_from, at - lost_from, "no sound block header", 0, 0)
+            lost_from = -1
+        yield found
+        at = found.offset + (found.length if isinstance(found, Damage) else BLOCK_HEADER_SIZE + len(found.stored))
+    if lost_from >= 0:
+        yield Damage(lost_from, len(data) - lost_from, "no sound block header", 0, 0)
+
+
+def _block_at(view: memoryview, at: int, header: Header) -> Block | Damage | None:
+    """The block whose header stands at ``at``; `Damage` for a bad payload; None if no sound header is there."""
+    if at + BLOCK_HEADER_SIZE > len(view):
+        return None
+    head = view[at : at + _BLOCK.size]
+    if head[:4] != BLOCK_MAGIC or _CRC.unpack_from(view, at + _BLOCK.size)[0] != crc32c(head):
+        return None
+    _, kind, encoding, _, index, count, raw, length, first, segment, capture, crc = _BLOCK.unpack(head)
+    start = at + BLOCK_HEADER_SIZE
+    if capture != header.capture.bytes[:8] or segment != header.segment:
+        return Damage(at, min(BLOCK_HEADER_SIZE + length, len(view) - at), "block of another segment", 0, 0)
+    if start + length > len(view):
+        return Damage(at, len(view) - at, "truncated block", kind, count)
+    stored = view[start : start + length]
+    if crc32c(stored) != crc:
+        return Damage(at, BLOCK_HEADER_SIZE + length, "payload CRC mismatch", kind, count)
+    if raw > MAX_RAW:
+        return Damage(at, BLOCK_HEADER_SIZE + length, f"claims {raw} bytes, more than any block has", kind, count)
+    return Block(kind, encoding, index, count, first, raw, stored, at)
+
+
+def _decompress(stored: memoryview, raw_length: int, offset: int) -> bytes:
+    """Inflate one frame, refusing before any allocation a frame that declares another size than the header.
+
+    zstandard's ``max_output_size`` is ignored for a frame that declares its size (python-zstandard 0.25).
+    """
+    try:
+        declared = zstandard.frame_content_size(stored)
+        if declared != raw_length:
+            raise SegmentError(f"block at offset {offset}: its frame declares {declared} bytes, not {raw_length}")
+        return zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_length)
+    except zstandard.ZstdError as error:
+        raise SegmentError(f"block at offset {offset}: {error}") from None
+
+
+def _meta(block: Block) -> dict[str, Any]:
+    """The META block's JSON object; an unreadable one is an empty object, since nothing depends on it."""
+    try:
+        value = json.loads(bytes(block.payload()))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _counters(block: Block) -> dict[str, int]:
+    """An END block's words by name; words that this version does not know are left out."""
+    try:
+        data = block.payload()
+    except SegmentError:
+        return {}
+    return dict(zip(COUNTERS, struct.unpack(f"<{len(data) // 8}Q", data), strict=False))
+
+
+def _text(data: bytes) -> str:
+    return data.rstrip(b"\0").decode("ascii", "replace")
+
+
+# --- live files: the block that is being filled -------------------------------------------------------------
+
+
+class Area(NamedTuple):
+    """One area of a live file."""
+
+    name: str
+    offset: int
+    room: int
+    size: int
+    """Bytes of one record; 1 for the string bytes."""
+
+
+def live_areas(rooms: Sequence[int]) -> tuple[dict[str, Area], int]:
+    """Where each area of a live file lies, and the file's length.
+
+    Args:
+        rooms: The room of each area in the order of ``CONTROL``: events, strings, string_bytes, sets, tasks, marks.
+    """
+    sizes = (EVENT_ROW.size, STRING_INDEX.size, 1, SET_ROW.size, TASK_ROW.size, MARK_ROW.size)
+    areas, at = {}, LIVE_DATA_OFFSET
+    for name, room, size in zip(CONTROL[:6], rooms, sizes, strict=True):
+        areas[name] = Area(name, at, room, size)
+        at += -(-room * size // 8) * 8
+    return areas, at
+
+
+def live_blocks(data: bytes | memoryview, control: dict[str, int]) -> Iterator[Block]:
+    """The committed part of a live file as raw blocks, in the order in which they are sealed."""
+    areas, _ = live_areas([control[f"max_{name}"] for name in CONTROL[:6]])
+    view = memoryview(data)
+
+    def committed(name: str) -> memoryview:
+        area = areas[name]
+        return view[area.offset : area.offset + control[name] * area.size]
+
+    strings = memoryview(b"".join((committed("strings"), committed("string_bytes"))))
+    parts = (
+        (BlockType.STRINGS, "strings", control["first_string"], strings),
+        (BlockType.SETS, "sets", control["first_set"], committed("sets")),
+        (BlockType.TASKS, "tasks", control["first_event"], committed("tasks")),
+        (BlockType.MARKS, "marks", control["first_event"], committed("marks")),
+        (BlockType.EVENTS, "events", control["first_event"], committed("events")),
+    )
+    index = control["first_block"]
+    for kind, name, first, stored in parts:
+        if control[name]:
+            yield Block(kind, Encoding.RAW, index, control[name], first, len(stored), stored, areas[name].offset)
+            index += 1
+
+
+def _parse_live(data: bytes, name: str, header: Header) -> Segment:
+    """Read a live file: what a killed emulator left of the block that it was filling."""
+    if len(data) < LIVE_DATA_OFFSET:
+        raise SegmentError(f"{name}: truncated live file ({len(data)} bytes); nothing to recover")
+    words = struct.unpack_from(f"<{len(CONTROL)}Q", data, CONTROL_OFFSET)
+    control = dict(zip(CONTROL, words, strict=True))
+    rooms = [control[f"max_{area}"] for area in CONTROL[:6]]
+    if any(room > MAX_RAW for room in rooms) or live_areas(rooms)[1] != len(data):
+        raise SegmentError(f"{name}: damaged live file (its areas do not fit its {len(data)} bytes)")
+    if any(control[area] > room for area, room in zip(CONTROL[:6], rooms, strict=True)):
+        raise SegmentError(f"{name}: damaged live file (more is committed than its areas hold)")
+    counters = dict(
+        zip(COUNTERS, struct.unpack_from(f"<{len(COUNTERS)}Q", data, COUNTERS_OFFSET), strict=True)
+    )
+    return Segment(name, header, list(live_blocks(data, control)), [], False, counters, {}, len(data))
