@@ -56,7 +56,9 @@ class Recorder:
         word_size: int = 8,
         big_endian: bool = False,
         segment_size: int = 64 << 20,
+        max_size: int = 0,
         room: Room | None = None,
+        wait: bool = False,
         meta: dict[str, Any] | None = None,
         on_segment: Callable[[], None] = lambda: None,
     ) -> None:
@@ -68,7 +70,9 @@ class Recorder:
             word_size: Bytes of a guest register.
             big_endian: The guest's byte order.
             segment_size: Stored bytes after which a new segment is begun.
+            max_size: Stored bytes of the whole capture after which events are counted as dropped; 0 for no limit.
             room: How much a chunk holds; the default suits everything but tests.
+            wait: Wait for the sealer rather than drop events: for generated captures, never in an emulator.
             meta: Free-form facts for the segments' META block, as JSON values.
             on_segment: Called when a segment begins: identities must be recorded anew.
 
@@ -78,8 +82,10 @@ class Recorder:
         self.capture = uuid.uuid4()
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.finished = dict.fromkeys(COUNTERS, 0)
+        self._wait = wait
         self._directory, self._room = directory, room or Room()
-        self._segment_size, self._on_segment = segment_size, on_segment
+        self._segment_size, self._max_size, self._on_segment = segment_size, max_size, on_segment
+        self._stored_before = 0
         directory.mkdir(parents=True, exist_ok=True)
         self._stem = f"{_host()}-{os.getpid()}-{self.capture.hex[:12]}"
         self._sealer = Sealer(directory, self._stem, self._room, meta or {})
@@ -99,6 +105,11 @@ class Recorder:
     def now(self) -> int:
         """Nanoseconds since the capture began, the clock of event times."""
         return time.monotonic_ns() - self._began
+
+    @property
+    def segments(self) -> int:
+        """How many segments the capture has so far."""
+        return self._header.segment + 1
 
     @property
     def next_event(self) -> int:
@@ -240,12 +251,13 @@ class Recorder:
         if self._chunk is None:
             self.counts["dropped"] += self._events
             self._next_event += self._events
-            self._attach(self._sealer.spare())
-            return
-        self._stored += self._detach(self._chunk)
-        if max(self._sealer.stored(self._header.segment), self._stored) >= self._segment_size:
+        else:
+            self._stored += self._detach(self._chunk)
+            self._stored = max(self._stored, self._sealer.stored(self._header.segment))
+        full = bool(self._max_size) and self._stored_before + self._stored >= self._max_size
+        if self._chunk is not None and not full and self._stored >= self._segment_size:
             self._begin_segment()
-        self._attach(self._sealer.spare())
+        self._attach(None if full else self._sealer.spare(self._wait))
 
     def _detach(self, chunk: Chunk) -> int:
         """Hand the chunk to the sealer. Gives a guess at its stored bytes, 12 an event."""
@@ -261,6 +273,7 @@ class Recorder:
 
     def _begin_segment(self) -> None:
         """Number a new segment; ids and counts start again in it."""
+        self._stored_before += self._stored
         self._stored, self._next_string, self._next_set, self._next_block = 0, 1, 1, 1
         self._header = replace(self._header, segment=self._header.segment + 1, first_event=self._next_event)
         self._string_ids.clear()

@@ -7,6 +7,7 @@ import os
 import queue
 import struct
 import threading
+import time
 from array import array
 from collections import deque
 from pathlib import Path
@@ -55,7 +56,6 @@ class Sealer:
         self._counters = [0] * len(COUNTERS)
         self._spares: deque[Chunk] = deque([self._make_spare()])
         self._jobs: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
-        self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sysreel-sealer", daemon=True)
         self._thread.start()
 
@@ -64,8 +64,10 @@ class Sealer:
         header = self._header
         return self._stored if header is not None and header.segment == segment else 0
 
-    def spare(self) -> Chunk | None:
-        """An empty chunk, or None if none is ready. Never waits."""
+    def spare(self, wait: bool = False) -> Chunk | None:
+        """An empty chunk, or None if none is ready; ``wait`` is for generators, never for an emulator."""
+        while wait and not self._spares and self._thread.is_alive():
+            time.sleep(0.001)
         try:
             return self._spares.popleft()
         except IndexError:

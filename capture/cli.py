@@ -1,0 +1,166 @@
+"""The ``capture`` command."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from capture.abi import ABIS
+from capture.emulator import Machine, boot, run
+from capture.profile import Profile, ProfileError
+from capture.profile_cache import profile_of
+from capture.version import VERSION
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, context_settings={"allow_interspersed_args": True}
+)  # fmt: skip
+
+Arch = Enum("Arch", {name: name for name in sorted(ABIS)}, type=str)  # type: ignore[misc]  # made from the ABI table
+
+
+class Backend(str, Enum):
+    """How calls are seen."""
+
+    AUTO = "auto"
+    SYSCALLS2 = "syscalls2"
+
+
+def fail(message: str, status: int = 1) -> typer.Exit:
+    """One line on stderr, and the exit to raise."""
+    typer.echo(f"capture: error: {message}", err=True)
+    return typer.Exit(status)
+
+
+def size(text: str) -> int:
+    """A number of bytes, with an optional K, M or G (powers of 1024)."""
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no size; write bytes, or 64K, 64M, 2G")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"capture (sysreel {VERSION})")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    outdir: Annotated[Path | None, typer.Option("-o", "--outdir", help="Folder for the segments; made if missing.")] = None,
+    arch: Annotated[Arch, typer.Option(help="The guest's architecture.")] = Arch("x86_64"),
+    kernel: Annotated[Path | None, typer.Option(help="Kernel image to boot (vmlinuz).")] = None,
+    initrd: Annotated[Path | None, typer.Option(help="Initial file system to boot.")] = None,
+    append: Annotated[str, typer.Option(help="Kernel command line.")] = "console=ttyS0 nokaslr panic=-1 quiet",
+    mem: Annotated[str, typer.Option(help="Guest memory.")] = "256M",
+    profile: Annotated[Path | None, typer.Option(help="kernelinfo file; made from the kernel's BTF if not given.")] = None,
+    backend: Annotated[Backend, typer.Option(help="How calls are seen.")] = Backend.AUTO,
+    procs: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Record only this process; repeatable.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Stop the guest after so many seconds.")] = None,
+    segment_size: Annotated[int, typer.Option(parser=size, metavar="SIZE", help="Bytes after which a segment is closed.")] = "64M",  # type: ignore[assignment]  # typer parses defaults as text
+    max_size: Annotated[int, typer.Option(parser=size, metavar="SIZE", help="Bytes after which recording stops; 0: never.")] = "0",  # type: ignore[assignment]  # as above
+    max_string: Annotated[int, typer.Option(min=1, max=65536, help="Bytes of a guest string that are kept.")] = 4096,
+    max_vector: Annotated[int, typer.Option(min=1, max=65536, help="Elements of an argv or envp that are kept.")] = 1024,
+    serial: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="File for a serial port; repeatable.")] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:  # fmt: skip
+    """Boot a Linux guest under PANDA and record every syscall into segment files.
+
+    Words after -- go to QEMU as they are. Decode the segments with `process`.
+
+    \b
+    Examples:
+      capture -o segments --kernel vmlinuz --initrd initrd.gz
+      capture -o segments --kernel vmlinuz --initrd initrd.gz --procs httpd --timeout 60 --serial console.log
+      capture -o segments --kernel vmlinuz --append 'root=/dev/sda console=ttyS0 nokaslr' -- -hda disk.img
+      capture profile vmlinuz -o vmlinuz.kernelinfo
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if outdir is None or kernel is None:
+        raise fail("give -o DIR and --kernel VMLINUZ (see capture --help)", 2)
+    for path in (kernel, initrd, profile):
+        if path is not None and not path.is_file():
+            raise fail(f"{path}: no such file", 2)
+    machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), tuple(context.args))
+    options = {
+        "outdir": outdir, "profile": _profile(profile, kernel), "procs": procs or [], "segment_size": segment_size,
+        "max_size": max_size, "max_string": max_string, "max_vector": max_vector,
+        "meta": {"kernel": kernel.name, "append": append},
+    }  # fmt: skip
+    _capture(machine, options, timeout)
+
+
+@app.command("profile")
+def make_profile_file(
+    vmlinuz: Annotated[Path, typer.Argument(help="Kernel image with BTF.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+) -> None:
+    """Write the profile (kernelinfo) of a kernel: where its tasks keep their names and pids.
+
+    \b
+    Example:
+      capture profile /boot/vmlinuz-6.1.0-18-amd64 -o vmlinuz.kernelinfo
+    """
+    from capture.profile import make_profile
+
+    try:
+        made = make_profile(vmlinuz)
+        made.save(output)
+    except (ProfileError, OSError) as error:
+        raise fail(str(error)) from None
+    typer.echo(f"{output}: profile of {made.release}")
+
+
+def _profile(given: Path | None, kernel: Path) -> Profile | None:
+    """The profile to use: the one given, or one made from the kernel, or none with a warning."""
+    try:
+        return Profile.load(given) if given else profile_of(kernel)
+    except ProfileError as error:
+        if given:
+            raise fail(str(error)) from None
+        typer.echo(f"capture: warning: {error}", err=True)
+        return None
+
+
+def _capture(machine: Machine, options: dict[str, object], timeout: float | None) -> None:
+    """Boot, record, seal, and say what was recorded. PANDA's own chatter goes to stderr."""
+    out = os.dup(1)
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    try:
+        panda = boot(machine)
+        from capture.plugin import SyscallCapture
+
+        panda.pyplugins.load(SyscallCapture, options)
+    except ImportError as error:
+        raise fail(f"PANDA cannot be used ({error}); install pandare, here: scripts/lab-panda") from None
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+    plugin = panda.pyplugins.plugins["SyscallCapture"]
+    began = time.monotonic()
+    by_itself = run(panda, timeout)
+    plugin.close()
+    seconds, recorder = time.monotonic() - began, plugin.recorder
+    totals = {name: recorder.counts[name] + recorder.finished[name] for name in recorder.counts}
+    text = (
+        f"captured {totals['events']:,} events in {seconds:.1f} s ({totals['events'] / seconds:,.0f}/s), "
+        f"{totals['strings']:,} strings, {recorder.segments} segments in {options['outdir']}"
+        f"{'' if by_itself else ' (stopped before the guest ended)'}"
+    )
+    told = [f"{name} {totals[name]:,}" for name in ("dropped", "unstored", "filtered", "errors") if totals[name]]
+    os.write(out, (text + "\n").encode())
+    if told:
+        typer.echo(f"capture: warning: {', '.join(told)}", err=True)
+    if plugin.backend.trouble:
+        typer.echo(f"capture: warning: first error: {plugin.backend.trouble}", err=True)
+    if recorder.failure:
+        raise fail(f"could not write: {recorder.failure}; what is there decodes with its live files")

@@ -1,0 +1,102 @@
+"""Who runs in the guest: the kernel's task structures, read with the offsets of a profile, or nothing but CR3.
+
+The current task is found as the kernel finds it: a per-cpu variable. PANDA emulates one CPU, so its address is
+constant once the kernel has set up its per-cpu areas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capture.memory import GuestMemory
+from capture.profile import Profile, ProfileError
+from capture.segment import StringFlag, TaskFlag
+from capture.tracer import Identity
+
+_ARGV_PART = 4096
+
+
+class Introspection:
+    """Reads the current task of a guest with a profile."""
+
+    def __init__(self, panda: Any, memory: GuestMemory, profile: Profile, max_argv: int) -> None:
+        """Prepare to read; nothing is read before the first call.
+
+        Args:
+            panda: A ``pandare.Panda``.
+            memory: Its memory.
+            profile: Of the guest's kernel.
+            max_argv: Bytes of an argument vector that are kept.
+        """
+        self._memory, self._max_argv = memory, max_argv
+        self._read = panda.libpanda.panda_virtual_memory_read_external
+        self._pointer, self._ids = panda.ffi.new("uint64_t *"), panda.ffi.new("uint64_t *")
+        self._pointer_bytes = panda.ffi.cast("char *", self._pointer)
+        self._ids_bytes = panda.ffi.cast("char *", self._ids)
+        self._current = 0
+        """Address of the pointer to the current task; 0 until the per-cpu areas are set up."""
+        self._per_cpu, self._current_task = profile["task.per_cpu_offsets_addr"], profile["task.current_task_addr"]
+        self._pid, self._tgid = profile["task.pid_offset"], profile["task.tgid_offset"]
+        self._parent, self._comm = profile["task.real_parent_offset"], profile["task.comm_offset"]
+        self._start, self._mm = profile.values.get("task.start_boottime_offset"), profile["task.mm_offset"]
+        self._arg_start, self._arg_end = profile["mm.arg_start_offset"], profile.values.get("mm.arg_end_offset")
+        if self._tgid != self._pid + 4:
+            raise ProfileError("profile: tgid does not follow pid in task_struct; not a kernel that sysreel knows")
+
+    def task(self, cpu: Any) -> int | None:
+        """The current task as pid << 32 | tid (the kernel's tgid and pid), or None if it cannot be read."""
+        if not self._current:
+            base = self._memory.word(cpu, self._per_cpu)
+            if not base:
+                return None
+            self._current = (base + self._current_task) & 0xFFFFFFFFFFFFFFFF
+        pointer, ids = self._pointer, self._ids
+        if self._read(cpu, self._current, self._pointer_bytes, 8) < 0:
+            return None
+        if self._read(cpu, pointer[0] + self._pid, self._ids_bytes, 8) < 0:
+            return None
+        value: int = ids[0]
+        return value
+
+    def identity(self, cpu: Any, task: int) -> Identity:
+        """Who the current task is. What cannot be read is left out, and the flags say so."""
+        memory, pointer, flags = self._memory, self._pointer[0], TaskFlag.PIDS
+        parent = memory.word(cpu, pointer + self._parent)
+        ppid = memory.word(cpu, parent + self._tgid, 4) if parent else None
+        start = memory.word(cpu, pointer + self._start) if self._start is not None else None
+        comm = memory.bytes(cpu, pointer + self._comm, 16)
+        mm = memory.word(cpu, pointer + self._mm)
+        argv, argv_flags = self._argv(cpu, mm) if mm else (b"", 0)
+        flags |= TaskFlag.COMM if comm is not None else 0
+        flags |= TaskFlag.START if start is not None else 0
+        flags |= TaskFlag.ARGV if argv else 0
+        flags |= TaskFlag.KERNEL if mm == 0 else 0
+        name = (comm or b"").split(b"\0", 1)[0]
+        return Identity(task >> 32, task & 0xFFFFFFFF, ppid or 0, flags, start or 0, name, argv, argv_flags)
+
+    def _argv(self, cpu: Any, mm: int) -> tuple[bytes, int]:
+        """The argument vector as /proc/PID/cmdline shows it, and its ``StringFlag`` bits."""
+        start = self._memory.word(cpu, mm + self._arg_start)
+        # PANDA's own kernelinfo has no arg_end; it is the word after arg_start (include/linux/mm_types.h)
+        end = self._memory.word(cpu, mm + (self._arg_end or self._arg_start + 8))
+        if not start or not end or end <= start:
+            return b"", 0
+        data, flags = b"", 0
+        if end - start > self._max_argv:
+            end, flags = start + self._max_argv, int(StringFlag.TRUNCATED)
+        while start < end:
+            size = min(end - start, _ARGV_PART - start % _ARGV_PART)
+            part = self._memory.bytes(cpu, start, size)
+            if part is None:
+                flags |= StringFlag.UNREADABLE
+                break
+            data, start = data + part, start + size
+        return data if data.endswith(b"\0") or not data else data + b"\0", flags
+
+
+class AddressSpaces:
+    """Stands in for `Introspection` where there is no profile: a task is its address-space id, nobody has a name."""
+
+    def identity(self, cpu: Any, task: int) -> Identity:
+        """Nothing is known."""
+        return Identity(0, 0, 0, 0, 0, b"", b"", 0)

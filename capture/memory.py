@@ -1,0 +1,86 @@
+"""Guest memory, read through PANDA into buffers made once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capture.segment import StringFlag
+
+_PAGE = 4096
+_FIRST = 256
+"""Most paths end within this many bytes; one read is then enough."""
+
+
+class GuestMemory:
+    """Reads the memory of the process that runs on ``cpu``. A read never raises: what is unmapped is None or flagged.
+
+    Args:
+        panda: A ``pandare.Panda``.
+        word_size: Bytes of a guest pointer.
+        big_endian: The guest's byte order.
+        max_string: Bytes of a string that are kept.
+        max_vector: Elements of a string vector that are kept.
+    """
+
+    def __init__(self, panda: Any, word_size: int, big_endian: bool, max_string: int, max_vector: int) -> None:
+        self._ffi = panda.ffi
+        self._read = panda.libpanda.panda_virtual_memory_read_external
+        self._buffer = self._ffi.new("char[]", _PAGE)
+        self._bytes = self._ffi.buffer(self._buffer)
+        self._word_size = word_size
+        self._order = "big" if big_endian else "little"
+        self._max_string, self._max_vector = max_string, max_vector
+
+    def word(self, cpu: Any, address: int, size: int = 0) -> int | None:
+        """An unsigned integer of ``size`` bytes (a pointer's if 0), or None if it is not mapped."""
+        size = size or self._word_size
+        if self._read(cpu, address, self._buffer, size) < 0:
+            return None
+        return int.from_bytes(self._bytes[:size], self._order)  # type: ignore[arg-type]
+
+    def bytes(self, cpu: Any, address: int, size: int) -> bytes | None:
+        """``size`` bytes, at most a page, or None if one of them is not mapped."""
+        if self._read(cpu, address, self._buffer, size) < 0:
+            return None
+        data: bytes = self._bytes[:size]
+        return data
+
+    def string(self, cpu: Any, address: int) -> tuple[bytes, int]:
+        """The bytes before the NUL at ``address`` and ``StringFlag`` bits; reads no page that it need not."""
+        data, size = b"", _FIRST
+        while True:
+            size = min(size, _PAGE - address % _PAGE, self._max_string + 1 - len(data))
+            if self._read(cpu, address, self._buffer, size) < 0:
+                return data, int(StringFlag.UNREADABLE)
+            part: bytes = self._ffi.string(self._buffer, size)
+            data += part
+            if len(part) < size:
+                return data, 0
+            if len(data) > self._max_string:
+                return data[: self._max_string], int(StringFlag.TRUNCATED)
+            address, size = (address + size) & ((1 << 8 * self._word_size) - 1), _PAGE
+
+    def vector(self, cpu: Any, address: int) -> tuple[bytes, int]:
+        """A NULL-terminated vector of strings, each ended by NUL, and ``StringFlag`` bits for the whole."""
+        parts, flags, room = [], int(StringFlag.LIST), self._max_vector * 64
+        for _ in range(self._max_vector):
+            pointer = self.word(cpu, address)
+            if not pointer:
+                if pointer is None:
+                    flags |= StringFlag.UNREADABLE
+                break
+            text, text_flags = self.string(cpu, pointer)
+            if text_flags & StringFlag.UNREADABLE:
+                flags |= StringFlag.UNREADABLE
+                break
+            room -= len(text) + 1
+            if room < 0:
+                flags |= StringFlag.TRUNCATED
+                break
+            parts.append(text)
+            flags |= text_flags
+            address += self._word_size
+        else:
+            if self.word(cpu, address) != 0:
+                flags |= StringFlag.TRUNCATED
+        return b"".join(part + b"\0" for part in parts), flags

@@ -1,0 +1,103 @@
+"""`SyscallCapture`: the recorder as a pandare PyPlugin, for the ``capture`` command and for a user's own script."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pandare import PyPlugin
+
+from capture.abi import ABIS
+from capture.chunk import Room
+from capture.introspection import Introspection
+from capture.memory import GuestMemory
+from capture.profile import Profile
+from capture.recorder import Recorder
+from capture.string_args import load as load_string_args
+from capture.syscalls2 import Syscalls2
+
+
+class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type information
+    """Record every syscall of a guest.
+
+    ``panda.pyplugins.load(SyscallCapture, {"outdir": "segments", "procs": ["httpd"]})`` before ``panda.run()``.
+    Arguments:
+
+    * ``outdir``: folder for the segments (required).
+    * ``procs``: names of the processes to record; all by default.
+    * ``profile``: a kernelinfo file, or a `Profile`; without it processes have no names.
+    * ``segment_size``, ``max_size``: stored bytes after which a segment is closed, and recording stops.
+    * ``max_string``, ``max_vector``: bytes of a string and elements of an argv that are kept (4096, 1024).
+    * ``meta``: a dict of facts to keep in every segment.
+    """
+
+    def __init__(self, panda: Any) -> None:
+        """Called by pandare; registers the callbacks.
+
+        Raises:
+            ValueError: An argument is missing or wrong, or the architecture is not known.
+            OSError: The folder cannot be written.
+        """
+        outdir = self.get_arg("outdir")
+        if not outdir:
+            raise ValueError("SyscallCapture: no outdir given: load it with {'outdir': FOLDER}")
+        abi = ABIS.get(panda.arch_name)
+        if abi is None:
+            raise ValueError(f"SyscallCapture: no table for {panda.arch_name} (known: {', '.join(sorted(ABIS))})")
+        profile = self.get_arg("profile")
+        if isinstance(profile, str | Path):
+            profile = Profile.load(Path(profile))
+        max_string, max_vector = int(self.get_arg("max_string") or 4096), int(self.get_arg("max_vector") or 1024)
+        memory = GuestMemory(panda, abi.word_size, abi.big_endian, max_string, max_vector)
+        self.recorder = Recorder(
+            Path(outdir),
+            abi.name,
+            word_size=abi.word_size,
+            big_endian=abi.big_endian,
+            segment_size=int(self.get_arg("segment_size") or 64 << 20),
+            max_size=int(self.get_arg("max_size") or 0),
+            room=self.get_arg("room") or Room(),
+            meta={"backend": "syscalls2", "procs": list(_names(self.get_arg("procs"))), **(self.get_arg("meta") or {})},
+            on_segment=lambda: self.backend.tracer.forget(),
+        )
+        introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
+        procs = frozenset(name.encode() for name in _names(self.get_arg("procs")))
+        self.backend = Syscalls2(
+            panda, abi, self.recorder, memory, introspection, load_string_args(abi.name), procs
+        )
+        self._open = True
+        atexit.register(self.close)
+
+    def enable(self) -> None:
+        """Record from now on."""
+        self.backend.enabled = self._open
+
+    def disable(self) -> None:
+        """Record nothing until `enable`; calls that are under way are recorded as not returned."""
+        if self.backend.enabled:
+            self.backend.enabled = False
+            self.backend.tracer.finish()
+
+    def mark(self, text: str) -> None:
+        """Give the events that follow a text, until the next mark."""
+        if self._open:
+            self.recorder.mark(text)
+
+    def close(self) -> None:
+        """Seal the capture; a second call does nothing."""
+        if self._open:
+            self._open = False
+            self.disable()
+            self.recorder.close()
+            atexit.unregister(self.close)
+
+    def uninit(self) -> None:
+        """Called by pandare when the plugin is unloaded."""
+        self.close()
+
+
+def _names(procs: str | Iterable[str] | None) -> Iterable[str]:
+    """The ``procs`` argument as a list: pandare hands over text as it was given."""
+    return [name for name in procs.split(",") if name] if isinstance(procs, str) else list(procs or ())

@@ -1,0 +1,120 @@
+"""The syscalls2 back end: PANDA's own plugin calls at every syscall's entry and return."""
+
+from __future__ import annotations
+
+import struct
+import traceback
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, cast
+
+from capture.abi import Abi
+from capture.introspection import AddressSpaces, Introspection
+from capture.memory import GuestMemory
+from capture.recorder import Recorder, String
+from capture.segment import EventFlag
+from capture.string_args import StringArgs
+from capture.tracer import Args, Identity, Tracer
+
+
+class Syscalls2:
+    """Feeds a `Recorder` from a running PANDA.
+
+    Registers are read from the CPU, not from syscalls2's context: the kernel keeps the argument registers over a
+    call, while the context of a call may be another thread's that waits at the same instruction (PANDA 0.1.1.5
+    keys contexts by return address and address space).
+
+    Attributes:
+        enabled: Whether calls are recorded.
+        recorder: Where they go.
+        trouble: What first kept a call from being recorded, for the summary.
+    """
+
+    def __init__(
+        self, panda: Any, abi: Abi, recorder: Recorder, memory: GuestMemory, introspection: Introspection | None,
+        string_args: StringArgs, procs: frozenset[bytes],
+    ) -> None:  # fmt: skip
+        """Load syscalls2 and register with it.
+
+        Args:
+            panda: A ``pandare.Panda`` that does not run yet.
+            abi: Its guest's ABI.
+            recorder: Where events go.
+            memory: The guest's memory.
+            introspection: How tasks are told apart and named; None if there is no profile.
+            string_args: Which arguments are strings.
+            procs: Names of the processes to record; empty for all.
+        """
+        self.enabled, self.recorder = True, recorder
+        self.trouble: str | None = None
+        self._panda, self._abi, self._memory = panda, abi, memory
+        self._introspection, self._string_args = introspection, string_args
+        self._args, self._ret = itemgetter(*abi.args), abi.ret
+        self._cpu: Any = None
+        flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
+        self.tracer = Tracer(abi, recorder, self, procs, flags)
+        panda.load_plugin("syscalls2", {"load-info": True})
+        panda.ppp("syscalls2", "on_all_sys_enter2", name=f"sysreel_enter_{id(self)}")(self._entered)
+        panda.ppp("syscalls2", "on_all_sys_return2", name=f"sysreel_return_{id(self)}")(self._returned)
+
+    def identity(self, task: int) -> Identity:
+        """Who the current task is."""
+        return (self._introspection or AddressSpaces()).identity(self._cpu, task)
+
+    def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
+        """The strings of a call's arguments; those that it fills only if it has succeeded."""
+        found = []
+        for position, kind in self._string_args.get(number, ()):
+            address = args[position]
+            if not address or (kind == "out_string" and (ret is None or ret >> 63)):
+                continue
+            read = self._memory.vector if kind == "strings" else self._memory.string
+            found.append((position, *read(self._cpu, address)))
+        return tuple(found)
+
+    def _start(self, cpu: Any) -> None:
+        """At the first call of all: find the registers."""
+        registers = self._panda.ffi.cast(self._abi.registers, cpu.env_ptr).regs
+        self._registers = self._panda.ffi.buffer(registers)
+        self._unpack = struct.Struct(f"={len(registers)}Q").unpack
+        self._cpu = cpu
+
+    def _entered(self, cpu: Any, pc: int, info: Any, context: Any) -> None:
+        """PANDA's on_all_sys_enter2: the guest is about to execute its syscall instruction."""
+        if not self.enabled:
+            return
+        try:
+            if self._cpu is None:
+                self._start(cpu)
+            asid = context.asid
+            task = self._introspection.task(cpu) if self._introspection else asid
+            if task is None:
+                raise LookupError("the current task cannot be read: is this the profile of the running kernel?")
+            args = cast(Args, self._args(self._unpack(self._registers)))
+            self.tracer.enter(task, asid, context.retaddr, context.no, args)
+        except Exception as error:  # pandare would stop the guest
+            self._failed(error)
+
+    def _returned(self, cpu: Any, pc: int, info: Any, context: Any) -> None:
+        """PANDA's on_all_sys_return2: the guest is back at the instruction after the call."""
+        if not self.enabled:
+            return
+        try:
+            if self._cpu is None:
+                self._start(cpu)
+            asid = context.asid
+            task = self._introspection.task(cpu) if self._introspection else asid
+            if task is None:
+                raise LookupError("the current task cannot be read: is this the profile of the running kernel?")
+            registers = self._unpack(self._registers)
+            args = cast(Args, self._args(registers))
+            self.tracer.leave(task, asid, pc, context.no, args, registers[self._ret])
+        except Exception as error:  # as above
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Count a call that could not be recorded; the first error is kept for the summary."""
+        self.recorder.counts["errors"] += 1
+        if self.trouble is None:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self.trouble = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"

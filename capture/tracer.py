@@ -1,0 +1,225 @@
+"""From two moments to one event: pairs the entry and the return of a call, and knows when a task is new.
+
+The order of things, as syscalls2 (PANDA 0.1.1.5) shows them: every call's entry, and the return of those whose
+return address is reached again in the same address space. A successful execve is never seen to return, of the two
+returns of vfork only the first is (the child's), and a thread's return may be taken for another's when both wait at
+the same instruction. Each task's pending call is therefore kept here, and proven over by its next entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from capture.abi import Abi
+from capture.recorder import Recorder, String
+from capture.segment import UNKNOWN, EventFlag, StringFlag
+
+Args = tuple[int, int, int, int, int, int]
+
+_RETURNED = int(EventFlag.RETURNED)
+_MAX_NESTED = 8
+"""Calls of one task that a signal handler may have interrupted before the oldest is given up."""
+
+
+class Pending(NamedTuple):
+    """A call that has been entered."""
+
+    pc: int
+    """Return address: which of a task's calls comes back."""
+    asid: int
+    began: int
+    """On the recorder's clock; -1 if the entry was not seen."""
+    number: int
+    args: Args
+    entry: int
+    """Sequence number of its entry event, -1 if none was recorded."""
+    found: tuple[String, ...]
+    """Strings read at entry."""
+
+
+class Identity(NamedTuple):
+    """Who a task is. Fields that could not be read are 0 or empty, and ``flags`` says which are known."""
+
+    pid: int
+    tid: int
+    ppid: int
+    flags: int
+    start_ns: int
+    comm: bytes
+    argv: bytes
+    argv_flags: int
+
+
+class Guest(Protocol):
+    """What the tracer asks of the emulator, for the task that runs now."""
+
+    def identity(self, task: int) -> Identity:
+        """Read who the current task is."""
+
+    def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
+        """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
+
+
+class Tracer:
+    """Turns entries and returns into events of a `Recorder`."""
+
+    def __init__(self, abi: Abi, recorder: Recorder, guest: Guest, procs: frozenset[bytes], flags: int) -> None:
+        """Trace a guest.
+
+        Args:
+            abi: The guest's ABI.
+            recorder: Where events go.
+            guest: The emulator.
+            procs: Names of the processes to record: argv[0], its last path component, or comm; empty for all.
+            flags: ``EventFlag`` bits that every event of this capture carries.
+        """
+        self._abi, self._recorder, self._guest, self._procs, self._flags = abi, recorder, guest, procs, flags
+        self._pending: dict[int, Pending] = {}
+        self._interrupted: dict[int, list[Pending]] = {}
+        self._children: dict[int, int] = {}
+        """Parent task to the tid of the child whose return of vfork came first."""
+        self._seen: dict[int, int] = {}
+        """Task to the address space in which its identity was recorded."""
+        self._unwanted: set[int] = set()
+        self.forget: Callable[[], None] = self._seen.clear
+        """Record every task's identity anew when it is next seen: a segment has begun."""
+
+    def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
+        """A task has entered a call."""
+        now = self._recorder.now
+        if task in self._pending:
+            self._prove(task, self._pending[task], asid, now)
+        if self._seen.get(task) != asid:
+            self._identify(task, asid)
+        entry = -1
+        found: tuple[String, ...] = ()
+        if number in self._abi.entry:
+            if number in self._abi.execs:
+                found = self._guest.strings(number, args, None)
+            entry = self._write(task, now, UNKNOWN, args, 0, number, found, 0, 0)
+            if number in self._abi.ends:
+                self._ended(task)
+                return
+            if number in self._abi.resumes:
+                return
+        self._pending[task] = Pending(pc, asid, now, number, args, entry, found)
+
+    def leave(self, task: int, asid: int, pc: int, number: int, args: Args, ret: int) -> None:
+        """A call has come back to a task. ``number`` and ``args`` serve if its entry was not seen."""
+        call = self._pending.pop(task, None)
+        if call is None or call.pc != pc:
+            if call is not None:
+                self._pending[task] = call
+            call = self._resume(task, pc, number, args, ret)
+            if call is None:
+                return
+        number, abi = call.number, self._abi
+        if self._seen.get(task) != asid:
+            self._identify(task, asid)
+        now, found = self._recorder.now, call.found
+        if not found or any(flags & StringFlag.UNREADABLE for _, _, flags in found):
+            found = self._guest.strings(number, call.args, ret)
+        began = call.began
+        duration = now - began if began >= 0 else UNKNOWN
+        self._write(task, max(began, 0) or now, duration, call.args, ret, number, found, _RETURNED, call.entry)
+        if number in abi.renames and call.args[0] == abi.renames[number]:
+            self._seen.pop(task, None)
+        elif number in abi.waits and 0 < ret < 1 << 31:
+            self._seen.pop(ret << 32 | ret, None)
+
+    def finish(self) -> None:
+        """Record what has not come back: calls that are still waiting, or whose return was never seen."""
+        for task, calls in self._interrupted.items():
+            for call in calls:
+                self._give_up(task, call)
+        for task, call in self._pending.items():
+            self._give_up(task, call)
+        self._pending.clear()
+        self._interrupted.clear()
+
+    def _write(
+        self, task: int, began: int, duration: int, args: Args, ret: int, number: int, found: tuple[String, ...],
+        flags: int, entry: int,
+    ) -> int:  # fmt: skip
+        """Record an event unless the filter drops it. ``entry`` is a sequence number, or 0 or -1 for none."""
+        recorder = self._recorder
+        if task in self._unwanted:
+            if number not in self._abi.context:
+                recorder.counts["filtered"] += 1
+                return -1
+            recorder.counts["context"] += 1
+            flags |= EventFlag.CONTEXT
+        strings = 0
+        if found:
+            for _, _, string_flags in found:
+                if string_flags & 3:
+                    recorder.counts["unreadable" if string_flags & StringFlag.UNREADABLE else "truncated"] += 1
+            strings = recorder.strings(found)
+        distance = recorder.next_event - entry if entry >= 0 and flags & _RETURNED else 0
+        if distance >= 1 << 32:
+            distance = 0
+        return recorder.event(
+            began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags | self._flags, distance
+        )
+
+    def _prove(self, task: int, call: Pending, asid: int, now: int) -> None:
+        """A task enters a call while another of its calls is pending: what has become of that one?"""
+        del self._pending[task]
+        if call.number in self._abi.execs and asid != call.asid:
+            self._infer(task, call, 0, now)
+        elif task in self._children:
+            self._infer(task, call, self._children.pop(task), now)
+        elif call.number not in self._abi.execs:
+            nested = self._interrupted.setdefault(task, [])
+            nested.append(call)
+            if len(nested) > _MAX_NESTED:
+                self._give_up(task, nested.pop(0))
+
+    def _infer(self, task: int, call: Pending, ret: int, now: int) -> None:
+        """Record a return that was not seen but has happened."""
+        self._recorder.counts["inferred"] += 1
+        flags = _RETURNED | EventFlag.INFERRED
+        self._write(task, call.began, now - call.began, call.args, ret, call.number, call.found, flags, call.entry)
+
+    def _give_up(self, task: int, call: Pending) -> None:
+        """Record a call as entered only, unless its entry is already an event."""
+        if call.entry < 0:
+            self._write(task, call.began, UNKNOWN, call.args, 0, call.number, call.found, 0, 0)
+
+    def _resume(self, task: int, pc: int, number: int, args: Args, ret: int) -> Pending | None:
+        """The call that comes back although it is not the task's latest; None for the child's side of a fork."""
+        nested = self._interrupted.get(task, [])
+        for index in range(len(nested) - 1, -1, -1):
+            if nested[index].pc == pc:
+                call = nested[index]
+                for lost in nested[index + 1 :]:
+                    self._give_up(task, lost)
+                del nested[index:]
+                return call
+        if ret == 0 and number in self._abi.forks:
+            for parent, call in self._pending.items():
+                if call.pc == pc and call.number in self._abi.forks and parent != task:
+                    self._children[parent] = task & 0xFFFFFFFF
+            return None
+        self._recorder.counts["unmatched"] += 1
+        return Pending(pc, 0, -1, number, args, -1, ())
+
+    def _identify(self, task: int, asid: int) -> None:
+        """Record who a task is, and whether the filter wants it."""
+        who = self._guest.identity(task)
+        self._recorder.identity(task, asid, *who)
+        self._seen[task] = asid
+        if self._procs:
+            first = who.argv.split(b"\0", 1)[0]
+            if self._procs.isdisjoint((first, first.rsplit(b"/", 1)[-1], who.comm)):
+                self._unwanted.add(task)
+            else:
+                self._unwanted.discard(task)
+
+    def _ended(self, task: int) -> None:
+        """A task has entered its last call: its number may be another's from now on."""
+        for call in self._interrupted.pop(task, []):
+            self._give_up(task, call)
+        self._seen.pop(task, None)
+        self._unwanted.discard(task)

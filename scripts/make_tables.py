@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Makes the errno, prototype and string-argument tables from Debian's kernel packages.
+
+The packages are downloaded and unpacked in a cache folder, not installed. The
+parts are in `tables/`: the ABIs in `abis.py`, one row each; the rules by which
+syscalls get their names and arguments in `syscalls.py` and `kinds.py`; what the
+headers do not say in `supplement.tsv` and `argument_kinds.tsv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tables import abis, headers, syscalls
+from tables.abis import Abi
+from tables.headers import HeaderError
+from tables.packages import Package, PackageError, fetch, newest_headers
+from tables.syscalls import Syscall
+
+VERSION = 1
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = Path.home() / ".cache/sysreel/packages"
+ERRNO_H = "include/linux/errno.h"
+STRING_KINDS = ("string", "strings", "out_string")
+
+# include/linux/errno.h has no comment on these two; handle_signal() in
+# arch/x86/kernel/signal.c (Linux 6.1) shows when each restarts the call.
+KERNEL_TEXTS = {
+    "ERESTARTSYS": "restart if the handler has SA_RESTART, else EINTR",
+    "ERESTARTNOINTR": "restart always",
+}
+
+
+def errno_lines(abi: Abi, include: list[Path], kernel: Path) -> list[str]:
+    """Returns the errno table: the ABI's own codes, then the kernel-internal ones.
+
+    Raises:
+        HeaderError: A code has no text.
+    """
+    found = [(code, "uapi") for code in headers.errnos(headers.find(abi.errno, include), include)]
+    found += [(code, "kernel") for code in headers.errnos(kernel / ERRNO_H, [])]
+    lines = ["# columns: number name text kind"]
+    for (number, name, comment), kind in sorted(found):
+        text = comment or KERNEL_TEXTS.get(name)
+        if not text:
+            raise HeaderError(f"{name} has no comment to take its text from: add it to KERNEL_TEXTS")
+        lines.append(f"{number}\t{name}\t{text}\t{kind}")
+    return lines
+
+
+def prototype_lines(calls: Iterable[Syscall]) -> list[str]:
+    """Returns the prototype table."""
+    lines = ["# columns: number name kind returns source args"]
+    for number, name, kind, returns, source, args in calls:
+        declared = (f"{arg.kind}:{arg.ctype} {arg.name}".replace("* ", "*") for arg in args or ())
+        text = "-" if args is None else "; ".join(declared) or "void"
+        lines.append(f"{number}\t{name}\t{kind}\t{returns}\t{source}\t{text}")
+    return lines
+
+
+def string_lines(calls: Iterable[Syscall]) -> list[str]:
+    """Returns the table of string arguments, all that capture knows of prototypes."""
+    lines = ["# columns: number name args"]
+    for call in calls:
+        args = enumerate(call.args or ())
+        if strings := [f"{position}:{arg.kind}" for position, arg in args if arg.kind in STRING_KINDS]:
+            lines.append(f"{call.number}\t{call.name}\t{' '.join(strings)}")
+    return lines
+
+
+def make(abi: Abi, uapi: Package, common: Package, out: Path) -> None:
+    """Writes an ABI's three tables below `out`."""
+    include = [uapi.root / folder for folder in abi.include]
+    kernel = common.root / "usr/src" / common.name
+    calls = syscalls.read(abi, include, kernel)
+    syscall_sources = f"{abi.unistd} {syscalls.SYSCALLS_H}"
+    tables = (
+        ("errno", "errno_tables", f"{abi.errno} {ERRNO_H}", errno_lines(abi, include, kernel)),
+        ("prototypes", "process/tables", syscall_sources, prototype_lines(calls)),
+        ("string arguments", "capture/tables", syscall_sources, string_lines(calls)),
+    )
+    for table, folder, sources, lines in tables:
+        header = (
+            f"# table: {table}",
+            f"# abi: {abi.name}",
+            f"# version: {VERSION}",
+            "# generator: scripts/make_tables.py",
+            f"# packages: {uapi} {common}",
+            f"# headers: {sources}",
+        )
+        path = out / folder / f"{abi.name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join((*header, *lines)) + "\n", encoding="ascii", newline="\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        Exit status: 0, 1 when the headers do not fit, EX_UNAVAILABLE (69) when the
+        packages cannot be had.
+    """
+    rows = {abi.name: abi for abi in abis.ROWS}
+    parser = argparse.ArgumentParser(
+        description="Makes the errno, prototype and string-argument tables from Debian's kernel packages.",
+        epilog="example: scripts/make_tables.py --abi x86_64 && git diff --stat",
+    )
+    add = parser.add_argument
+    add("--abi", action="append", choices=sorted(rows), help="only this ABI; may be repeated")
+    add("--kernel", default="6.1", help="kernel series of the prototypes (default: %(default)s)")
+    add("--pin", action="append", default=[], metavar="PACKAGE=VERSION", help="not its newest version")
+    add("--cache", type=Path, default=CACHE, help="folder for the packages (default: %(default)s)")
+    add("--out", type=Path, default=ROOT, help="tree to write the tables into (default: this one)")
+    args = parser.parse_args(argv)
+    pins = {pin.partition("=")[0]: pin for pin in args.pin}
+    try:
+        pinned = [pin for name, pin in pins.items() if name.startswith("linux-headers-")]
+        common = fetch(pinned[0] if pinned else newest_headers(args.kernel), args.cache)
+        for abi in (rows[name] for name in args.abi or rows):
+            uapi = fetch(pins.get(abi.package, abi.package), args.cache)
+            make(abi, uapi, common, args.out)
+            print(f"{abi.name}: tables made from {uapi} {common}")
+    except (PackageError, HeaderError) as error:
+        print(f"make_tables: {error}", file=sys.stderr)
+        return os.EX_UNAVAILABLE if isinstance(error, PackageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Parts of `scripts/make_tables.py`: packages, kernel headers, argument kinds."""

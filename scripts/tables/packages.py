@@ -1,0 +1,89 @@
+"""Debian packages as a source of kernel headers, without installing them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+
+class PackageError(Exception):
+    """A package cannot be had; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """An unpacked package.
+
+    Attributes:
+        name: Package name.
+        version: Debian version, such as 6.1.192-2.
+        root: Folder that holds the package's files as the machine's `/` would.
+    """
+
+    name: str
+    version: str
+    root: Path
+
+    def __str__(self) -> str:
+        """Returns name and version, as apt-get download takes them."""
+        return f"{self.name}={self.version}"
+
+
+def fetch(wanted: str, cache: Path) -> Package:
+    """Downloads and unpacks a package, or finds it in the cache.
+
+    Args:
+        wanted: `name` for the newest version, or `name=version`.
+        cache: Folder for the .deb files and what was in them.
+
+    Raises:
+        PackageError: apt-get does not know it or cannot download it.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as empty:
+        # In a folder that has the file already, apt-get prints nothing.
+        uri = _run("apt-get", "download", "--print-uris", wanted, cwd=Path(empty))
+    match = re.search(r"^'\S+' (\S+\.deb) ", uri, re.MULTILINE)
+    if not match:
+        raise PackageError(f"{wanted}: apt-get names no file for it; try apt-get update")
+    deb = cache / match[1]
+    if not deb.exists():
+        # apt's download user may not write here, and it warns about it at length.
+        _run("apt-get", "download", "-oAPT::Sandbox::User=root", wanted, cwd=cache)
+    root = deb.with_suffix("")
+    if not root.exists():
+        partial = deb.with_suffix(".partial")
+        _run("dpkg-deb", "-x", str(deb), str(partial), cwd=cache)
+        partial.rename(root)
+    version = _run("dpkg-deb", "--field", str(deb), "Version", cwd=cache).strip()
+    return Package(wanted.partition("=")[0], version, root)
+
+
+def newest_headers(kernel: str) -> str:
+    """Returns the newest `linux-headers-*-common` package of a kernel series.
+
+    Args:
+        kernel: Series, such as 6.1.
+
+    Raises:
+        PackageError: The archive has none.
+    """
+    names = _run("apt-cache", "pkgnames", f"linux-headers-{kernel}.", cwd=Path.cwd()).split()
+    common = [name for name in names if name.endswith("-common")]
+    if not common:
+        raise PackageError(f"no linux-headers-{kernel}.*-common in the archive; try apt-get update")
+    # 6.1.0-9 is older than 6.1.0-10: compare the numbers, not the text.
+    return max(common, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+
+
+def _run(*command: str, cwd: Path) -> str:
+    try:
+        return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise PackageError(f"{command[0]} is not installed: this needs a Debian machine") from None
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.split()) or f"exit status {error.returncode}"
+        raise PackageError(f"{' '.join(command)}: {reason}") from None

@@ -1,0 +1,339 @@
+"""The committed tables: against the kernel's packages, the compiler, and PANDA."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import panda_syscalls
+import pytest
+
+import errno_tables
+from capture import string_args
+from errno_tables import tsv
+from process import prototypes
+from tables import headers, kinds
+from tables.headers import HeaderError, Parameter
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("errno_tables", "process/tables", "capture/tables")
+SYSCALLS = prototypes.load("x86_64").by_number
+BY_NAME = {call.name: call for call in SYSCALLS.values()}
+
+
+class Made(NamedTuple):
+    """Tables made anew; `exact` when from the very packages of the committed ones."""
+
+    out: Path
+    exact: bool
+    cache: Path
+
+    def packages(self) -> list[Path]:
+        """Returns the unpacked packages: UAPI headers, then the kernel's own."""
+        header = prototypes.parse((self.out / "process/tables/x86_64.tsv").read_text(), "made").header
+        patterns = (name.replace("=", "_").replace(":", "%3a") for name in header["packages"].split())
+        return [next(p for p in self.cache.glob(f"{pattern}_*") if p.is_dir()) for pattern in patterns]
+
+
+def make_tables(out: Path, cache: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Runs the generator as a user would."""
+    command = [sys.executable, "scripts/make_tables.py", "--out", str(out), "--cache", str(cache), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Tables made from the recorded packages or, once those left the archive, the newest."""
+    out, cache = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("packages")
+    recorded = prototypes.load("x86_64").header["packages"].split()
+    for pins in (recorded, []):
+        done = make_tables(out, cache, *(f"--pin={pin}" for pin in pins))
+        if done.returncode != os.EX_UNAVAILABLE:
+            assert done.returncode == 0, done.stderr
+            return Made(out, bool(pins), cache)
+    pytest.skip(f"needs Debian's archive: {done.stderr.strip()}")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_tables_made_anew_are_the_committed_ones(made: Made, folder: str) -> None:
+    new = (made.out / folder / "x86_64.tsv").read_text()
+    old = (ROOT / folder / "x86_64.tsv").read_text()
+    if made.exact:
+        assert new == old
+        return
+    # A stable update may add a row or respell a type. Numbers and names are ABI.
+    new_rows, old_rows = rows_of(new), rows_of(old)
+    assert [(number, row[0]) for number, row in old_rows.items() if new_rows[number][0] != row[0]] == []
+    if changed := [row[0] for number, row in old_rows.items() if new_rows[number] != row]:
+        packages = " ".join(path.name for path in made.packages())
+        pytest.skip(f"the recorded packages left the archive; {packages} change {', '.join(changed)}")
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """Returns a table's other cells by its first."""
+    cells = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    return {first: rest for first, *rest in cells}
+
+
+def macros(header: str, include: Sequence[Path]) -> dict[str, str]:
+    """Returns the macros a header defines, as the compiler sees them."""
+    folders = [f"-I{folder}" for folder in include]
+    command = ["gcc", "-E", "-dM", "-nostdinc", *folders, "-include", header, "-x", "c", "/dev/null"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return dict(re.findall(r"^#define (\w+) (\S+)$", text, re.MULTILINE))
+
+
+needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+
+
+@needs_gcc
+def test_errnos_are_those_the_compiler_finds_in_the_packages(made: Made) -> None:
+    uapi, kernel = made.packages()
+    include = [uapi / "usr/include/x86_64-linux-gnu", uapi / "usr/include"]
+    common = next((kernel / "usr/src").glob("linux-headers-*"))
+    table = errno_tables.parse((made.out / "errno_tables/x86_64.tsv").read_text(), "made").by_number
+    user = {name: value for name, value in macros("asm/errno.h", include).items() if name.startswith("E")}
+    every = {
+        name: value
+        for name, value in macros("linux/errno.h", [common / "include", *include]).items()
+        if re.fullmatch("E[A-Z0-9_]+", name)
+    }
+    assert {error.name: str(number) for number, error in table.items()} == {
+        name: value for name, value in every.items() if value.isdigit()
+    }
+    assert {error.name for error in table.values() if error.kind == "uapi"} == {
+        name for name, value in user.items() if value.isdigit()
+    }
+    # What is not a number is an alias of a name that the table has.
+    aliases = {name: value for name, value in every.items() if not value.isdigit()}
+    assert aliases == {"EWOULDBLOCK": "EAGAIN", "EDEADLOCK": "EDEADLK"}
+
+
+@needs_gcc
+def test_numbers_are_those_the_compiler_finds_in_the_package(made: Made) -> None:
+    uapi, _ = made.packages()
+    table = prototypes.parse((made.out / "process/tables/x86_64.tsv").read_text(), "made").by_number
+    assert entry_points(uapi / "usr/include/x86_64-linux-gnu") == {n: call.name for n, call in table.items()}
+
+
+@needs_gcc
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs the headers of x86_64")
+def test_committed_tables_agree_with_the_headers_of_this_machine() -> None:
+    include = Path("/usr/include/x86_64-linux-gnu")
+    numbers = macros("asm/errno.h", [include, Path("/usr/include")])
+    names = entry_points(include)
+    errnos = errno_tables.load("x86_64").by_number
+    user = {error.name: str(number) for number, error in errnos.items() if error.kind == "uapi"}
+    # Older or newer headers lack or add codes and calls; none is ever renumbered.
+    assert user == {name: numbers.get(name, number) for name, number in user.items()}
+    assert {n: call.name for n, call in SYSCALLS.items()} == {
+        n: names.get(n, call.name) for n, call in SYSCALLS.items()
+    }
+
+
+def entry_points(include: Path) -> dict[int, str]:
+    """Returns the entry points of asm/unistd_64.h: `sys_` and the name, but for a few."""
+    # The "entry point" column of arch/x86/entry/syscalls/syscall_64.tbl; sysctl's as in Linux 5.4.
+    renamed = {
+        "stat": "newstat",
+        "fstat": "newfstat",
+        "lstat": "newlstat",
+        "sendfile": "sendfile64",
+        "uname": "newuname",
+        "umount2": "umount",
+        "_sysctl": "sysctl",
+    }
+    found = macros("asm/unistd_64.h", [include])
+    names = {name.removeprefix("__NR_"): value for name, value in found.items() if name.startswith("__NR_")}
+    return {int(value): f"sys_{renamed.get(name, name)}" for name, value in names.items()}
+
+
+def test_names_and_arguments_are_pandas_but_for_the_listed_differences() -> None:
+    path = panda_syscalls.library()
+    if path is None:
+        pytest.skip("needs pandare with its libraries (0.1.1.5)")
+    found = set()
+    for theirs in panda_syscalls.syscalls(path):
+        ours = SYSCALLS[theirs.number]
+        found.add((theirs.name, "name", theirs.name, ours.name))
+        found.add((theirs.name, "count", str(len(theirs.args)), str(len(ours.args))))
+        for position, (name, arg) in enumerate(zip(theirs.args, ours.args, strict=False)):
+            if name != f"arg{position}":  # its header had no name there
+                found.add((theirs.name, f"arg{position}", name, arg.name))
+    listed = [row for row in hand_table("tests/panda_differences.tsv") if row["reason"]]
+    assert {difference for difference in found if difference[2] != difference[3]} == {
+        (row["syscall"], row["what"], row["panda"], row["ours"]) for row in listed
+    }
+
+
+def test_unnamed_or_unknown_arguments_are_only_in_calls_that_do_not_exist() -> None:
+    assert {call.kind for call in SYSCALLS.values() if not call.known} == {"unimplemented"}
+
+
+def test_every_line_kept_by_hand_is_used() -> None:
+    used = {(call.name, arg.name) for call in SYSCALLS.values() for arg in call.args}
+    decided = hand_table("scripts/tables/argument_kinds.tsv")
+    assert [row for row in decided if (row["syscall"], row["argument"]) not in used] == []
+    assert {row["kind"] for row in decided} <= prototypes.ARGUMENT_KINDS
+    assert all(row["reason"] for row in decided)
+    supplement = hand_table("scripts/tables/supplement.tsv")
+    assert [row["name"] for row in supplement if row["name"] not in BY_NAME] == []
+    assert all(row["source"] for row in supplement)
+
+
+def hand_table(path: str) -> list[dict[str, str]]:
+    """Reads a table kept by hand."""
+    lines = [line for line in (ROOT / path).read_text().splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(lines, delimiter="\t"))
+
+
+def test_every_char_pointer_is_a_string_or_decided_not_to_be() -> None:
+    of_char = [arg for call in SYSCALLS.values() for arg in call.args if re.search(r"\bchar \*", arg.ctype)]
+    assert {arg.kind for arg in of_char} == {"string", "strings", "out_string", "buffer", "pointer"}
+    assert not {arg.kind for arg in of_char if arg.ctype == "const char *"} - {"string", "buffer"}
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("sys_write", "fd buffer value"),
+        ("sys_openat", "fd string value value"),
+        ("sys_execve", "string strings strings"),
+        ("sys_execveat", "fd string strings strings value"),
+        ("sys_readlinkat", "fd string buffer value"),
+        ("sys_getcwd", "out_string value"),
+        ("sys_mount", "string string string value pointer"),
+        ("sys_sethostname", "buffer value"),
+        ("sys_shmat", "value pointer value"),
+        ("sys_dup", "fd"),
+        ("sys_sendfile64", "fd fd pointer value"),
+        ("sys_pipe", "pointer"),
+        ("sys_pidfd_getfd", "fd value value"),
+        ("sys_capget", "pointer pointer"),
+        ("sys_clone", "value value pointer pointer value"),
+        ("sys_newstat", "string struct"),
+    ],
+)
+def test_kinds_of_arguments(call: str, expected: str) -> None:
+    assert " ".join(arg.kind for arg in BY_NAME[call].args) == expected
+
+
+def test_capture_reads_the_strings_that_the_prototypes_have() -> None:
+    expected = {
+        number: tuple((i, arg.kind) for i, arg in enumerate(call.args) if arg.kind in string_args.KINDS)
+        for number, call in SYSCALLS.items()
+    }
+    assert string_args.load("x86_64") == {number: args for number, args in expected.items() if args}
+
+
+def test_the_capture_table_loads_without_the_process_stage() -> None:
+    code = "import sys, capture.string_args as s; s.load('x86_64'); sys.exit('process' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("load", [errno_tables.load, prototypes.load, string_args.load])
+@pytest.mark.parametrize("abi", ["z80", "../x86_64", ""])
+def test_an_abi_without_table_is_refused(load: Callable[[str], object], abi: str) -> None:
+    with pytest.raises(tsv.TableError, match=r"^no table for ABI .* have .*x86_64$"):
+        load(abi)
+
+
+def damaged(parse: Callable[[str, str], object], folder: str, row: str) -> str:
+    """Returns the message for a table that ends in a damaged row, which is line 8."""
+    text = (ROOT / folder / "x86_64.tsv").read_text()
+    header = "".join(line for line in text.splitlines(True) if line.startswith("#"))
+    with pytest.raises(tsv.TableError) as error:
+        parse(f"{header}{row}\n", "t.tsv")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("1\tEPERM\tuapi", "3 columns"),
+        ("1\tEPERM\t\tuapi", "empty text"),
+        ("one\tEPERM\tno\tuapi", "'one' is not a decimal number"),
+        ("-1\tEPERM\tno\tuapi", "'-1' is not a decimal number"),
+        ("1\tEPERM\tno\tlibc", "unknown kind 'libc'"),
+        ("", "1 columns"),
+        ("1\tEPERM\t\udcff\tuapi", "not ASCII"),
+    ],
+)
+def test_a_malformed_errno_row_is_named(row: str, problem: str) -> None:
+    message = damaged(errno_tables.parse, "errno_tables", row)
+    assert message.startswith(f"t.tsv:8: {problem}") and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("1\tsys_a\tcall\tlong\ts\tvalue:int", "'value:int' is not an argument"),
+        ("1\tsys_a\tcall\tlong\ts\tnumber:int a", "'number:int a' is not an argument"),
+        ("1\tsys_a\tcall\tlong\ts\tstring:char *", "'string:char *' is not an argument"),
+        ("1\tsys_a\tcall\tlong\ts\t" + "; ".join(["value:int a"] * 7), "7 arguments"),
+        ("1\tsys_a\tcalled\tlong\ts\tvoid", "unknown kind or return"),
+        ("1\tsys_a\tcall\tvoid\ts\tvoid", "unknown kind or return"),
+    ],
+)
+def test_a_malformed_prototype_is_named(row: str, problem: str) -> None:
+    message = damaged(prototypes.parse, "process/tables", row)
+    assert message.startswith(f"t.tsv:8: {problem}") and "\n" not in message
+
+
+@pytest.mark.parametrize("args", ["0", "6:string", "0:fd", "0:string  1:string", "-1:string"])
+def test_a_malformed_string_argument_is_named(args: str) -> None:
+    message = damaged(string_args.parse, "capture/tables", f"1\tsys_a\t{args}")
+    assert message.startswith("t.tsv:8: ") and "is not a string argument" in message
+
+
+def test_rows_out_of_order_and_other_versions_are_refused() -> None:
+    text = (ROOT / "errno_tables/x86_64.tsv").read_text()
+    with pytest.raises(tsv.TableError, match=r"^t:\d+: number 1 after 531"):
+        errno_tables.parse(text + "1\tEPERM\tno\tuapi\n", "t")
+    with pytest.raises(tsv.TableError, match=r"^t:1: version 2, this program reads 1"):
+        errno_tables.parse(text.replace("# version: 1", "# version: 2"), "t")
+    with pytest.raises(tsv.TableError, match=r"^t:1: columns are"):
+        prototypes.parse(text, "t")
+
+
+def test_prototypes_are_chosen_by_the_conditions_of_the_abi(tmp_path: Path) -> None:
+    header = tmp_path / "syscalls.h"
+    header.write_text(
+        "#ifndef CONFIG_ARCH_HAS_SYSCALL_WRAPPER\n"
+        "asmlinkage long sys_a(const char __user *const __user *argv, /* a, b */ unsigned);\n"
+        "#ifdef CONFIG_B\nasmlinkage long sys_b(int one);\n"
+        "#else\nasmlinkage long sys_b(struct b __user * __user *two);\n#endif\n"
+        "#if BITS_PER_LONG == 32 || defined(CONFIG_C)\nasmlinkage long sys_c(void);\n#endif\n"
+        "#endif\nasmlinkage long sys_after(void);\n"
+    )
+    a = (Parameter("const char *const *", "argv"), Parameter("unsigned", ""))
+    two, one = (Parameter("struct b **", "two"),), (Parameter("int", "one"),)
+    assert headers.prototypes(header, 64, frozenset()) == {"sys_a": a, "sys_b": two}
+    assert headers.prototypes(header, 32, frozenset()) == {"sys_a": a, "sys_b": two, "sys_c": ()}
+    both = headers.prototypes(header, 64, frozenset({"CONFIG_B", "CONFIG_C"}))
+    assert both == {"sys_a": a, "sys_b": one, "sys_c": ()}
+
+
+def test_the_generator_stops_at_what_it_does_not_know(tmp_path: Path) -> None:
+    header = tmp_path / "syscalls.h"
+    start = "#ifndef CONFIG_ARCH_HAS_SYSCALL_WRAPPER\nasmlinkage long sys_a(void);\n"
+    for text, problem in (
+        (start + "#if IS_ENABLED(CONFIG_A)\n#endif\n#endif\n", "unknown condition"),
+        (start + "#elif 1\n#endif\n", "unknown directive"),
+        (start + start.partition("\n")[2] + "#endif\n", "sys_a is declared twice"),
+        (start, "has no #endif"),
+        ("", "is not found"),
+    ):
+        header.write_text(text)
+        with pytest.raises(HeaderError, match=problem):
+            headers.prototypes(header, 64, frozenset())
+    with pytest.raises(HeaderError, match=r"sys_a: is `char \* thing` a string"):
+        kinds.classify("sys_a", Parameter("char *", "thing"), {})
