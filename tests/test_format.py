@@ -1,0 +1,234 @@
+"""docs/FORMAT.md, the writer and the reader say the same."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import time
+import uuid
+from pathlib import Path
+
+import format_reader
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capture import segment as layout
+from capture.chunk import Room
+from capture.recorder import Recorder
+from capture.segment import BlockType, Encoding, EventFlag, Header, StringFlag, pack_block
+
+EXAMPLE_CALL = (1_000_000, 25_000, 7 << 32 | 7, 0xFFFFFF9C, 0x7FFE1000, 0, 0, 0, 0, 3, 257, 1, EventFlag.RETURNED, 0)
+
+
+def example() -> bytes:
+    """The worked example of the page: one openat, in raw blocks so that people can follow it."""
+    header = Header(
+        uuid.UUID("00112233-4455-6677-8899-aabbccddeeff"), 0, "x86_64", 8, False, 1_767_225_600_000_000_000,
+        86_400_000_000_000, 0, "sysreel 0.1.0", pid=4711,
+    )  # fmt: skip
+    payloads = (
+        (BlockType.META, 1, 0, b"{}"),
+        (BlockType.STRINGS, 1, 1, struct.pack("<II", 11, 0) + b"/etc/passwd"),
+        (BlockType.SETS, 1, 1, struct.pack("<6I", 0, 1, 0, 0, 0, 0)),
+        (BlockType.EVENTS, 1, 0, layout.EVENT_ROW.pack(*EXAMPLE_CALL)),
+        (BlockType.END, 15, 0, struct.pack("<15Q", 1, 1, 11, 1, *[0] * 11)),
+    )
+    blocks = [
+        pack_block(header, kind, Encoding.RAW, index, count, first, len(data), data)
+        for index, (kind, count, first, data) in enumerate(payloads)
+    ]
+    return header.pack() + b"".join(blocks)
+
+
+def hexdump(data: bytes) -> str:
+    """Sixteen bytes a line, as ``hexdump -C`` shows them."""
+    lines = []
+    for at in range(0, len(data), 16):
+        part = data[at : at + 16]
+        text = "".join(chr(c) if 32 <= c < 127 else "." for c in part)
+        lines.append(f"{at:08x}  {part[:8].hex(' '):<23}  {part[8:].hex(' '):<23}  |{text}|")
+    return "\n".join(lines)
+
+
+def test_the_page_shows_the_bytes_that_the_writer_writes() -> None:
+    page = format_reader.PAGE.read_text(encoding="utf-8")
+    assert hexdump(example()) in page
+
+
+def test_a_reader_made_from_the_page_reads_the_worked_example() -> None:
+    records = list(format_reader.read(example()))
+    event = dict(records)["EVENTS"]
+    assert [kind for kind, _ in records] == ["header", "META", "STRINGS", "SETS", "EVENTS", "END"]
+    assert dict(records)["STRINGS"] == {"id": 1, "bytes": b"/etc/passwd", "flags": 0}
+    assert (event["number"], event["ret"], event["strings"], event["args"][0]) == (257, 3, 1, 0xFFFFFF9C)
+    assert dict(records)["END"]["string_bytes"] == 11
+
+
+def test_crc32c_has_its_published_check_value() -> None:
+    assert format_reader.crc32c(b"123456789") == 0xE3069283
+
+
+@pytest.mark.parametrize(
+    ("section", "size"),
+    [
+        ("File header", layout.FILE_HEADER_SIZE),
+        ("Block header", layout.BLOCK_HEADER_SIZE),
+        ("Event", layout.EVENT_ROW.size),
+        ("Set", layout.SET_ROW.size),
+        ("Identity", layout.TASK_ROW.size),
+        ("Mark", layout.MARK_ROW.size),
+        ("String index entry", layout.STRING_INDEX.size),
+        ("Live control", 8 * len(layout.CONTROL)),
+    ],
+)
+def test_every_table_of_the_page_has_the_size_that_the_code_has(section: str, size: int) -> None:
+    assert format_reader.size_of(format_reader.fields(section)) == size
+
+
+def test_counters_and_control_words_have_the_names_of_the_page() -> None:
+    totals = re.findall(r"^\| \d+ \| (\w+) \|", format_reader.sections()["Totals"], re.MULTILINE)
+    assert tuple(totals) == layout.COUNTERS
+    assert tuple(name for *_, name in format_reader.fields("Live control")) == layout.CONTROL
+
+
+def record_something(directory: Path, events: int) -> None:
+    """A capture of a few kinds of everything, in segments of 64 events."""
+    recorder = Recorder(
+        directory, "x86_64", segment_size=1, wait=True, room=Room(events=64, tasks=64, marks=64, strings=256, sets=256)
+    )
+    recorder.identity(7 << 32 | 7, 0x1000, 7, 7, 1, 15, 99, b"sh", b"sh\0-c\0", 0)
+    for i in range(events):
+        if i % 50 == 0:
+            recorder.mark(f"test case {i}")
+        name = b"/tmp/%d" % (i % 10)
+        strings = recorder.strings(((1, name, 0), (2, b"a\0b\0", StringFlag.LIST))) if i % 3 else 0
+        recorder.event(i * 10, 5, 7 << 32 | 7, i, 2**64 - 1, 3, 4, 5, 6, (-i) % 2**64, 257, strings)
+    recorder.close()
+
+
+def test_the_reader_made_from_the_page_and_ours_agree_on_what_the_recorder_wrote(tmp_path: Path) -> None:
+    record_something(tmp_path, 200)
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 4 and all(path.suffix == ".seg" for path in paths)
+    sequence = 0
+    for path in paths:
+        compare(path)
+        events = [found for kind, found in format_reader.read(path.read_bytes()) if kind == "EVENTS"]
+        for found in events:
+            assert found["id"] == sequence and found["args"][0] == sequence
+            assert found["ret"] == (-sequence) % 2**64
+            sequence += 1
+    assert sequence == 200
+
+
+def compare(path: Path) -> None:
+    """Fail unless both readers see the same records in a sealed segment."""
+    theirs = list(format_reader.read(path.read_bytes()))
+    ours = layout.read_segment(path)
+    assert ours.sealed and not ours.damage
+    assert theirs[0][1]["capture"] == ours.header.capture.bytes
+    assert dict(theirs)["END"] == ours.counters
+    assert {kind for kind, _ in theirs} >= {BlockType(block.type).name for block in ours.blocks}
+    for block in ours.blocks:
+        table = {
+            BlockType.EVENTS: layout.EVENT_ROW, BlockType.SETS: layout.SET_ROW,
+            BlockType.TASKS: layout.TASK_ROW, BlockType.MARKS: layout.MARK_ROW,
+        }.get(BlockType(block.type))  # fmt: skip
+        if table is None:
+            continue
+        data = bytes(block.payload())
+        if block.encoding == Encoding.COLUMNS:
+            words = [data[i : i + 8] for i in range(0, len(data), 8)]
+            data = b"".join(b"".join(words[row :: block.count]) for row in range(block.count))
+        mine = [table.unpack_from(data, i * table.size) for i in range(block.count)]
+        known = [
+            found for kind, found in theirs
+            if kind == BlockType(block.type).name and block.first <= found["id"] < block.first + block.count
+        ]  # fmt: skip
+        assert len(mine) == len(known)
+        for own, other in zip(mine, known, strict=True):
+            assert list(own) == _flat(other)
+
+
+def _flat(found: dict[str, object]) -> list[object]:
+    """A record's integers in file order, as struct gives them."""
+    out: list[object] = []
+    for name, value in found.items():
+        if name == "id":
+            continue
+        if isinstance(value, list):
+            out += value
+        elif isinstance(value, bytes):
+            out += struct.unpack(f"<{len(value) // 4}I", value)
+        else:
+            out.append(value)
+    return out
+
+
+U64, U32 = st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.lists(st.tuples(U64, U64, U64, st.tuples(*[U64] * 6), U64, U32, U32, U32), min_size=1, max_size=90),
+    strings=st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 7)), max_size=20),
+)
+def test_whatever_is_recorded_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[int, int, int, tuple[int, ...], int, int, int, int]],
+    strings: list[tuple[bytes, int]],
+) -> None:
+    directory = tmp_path_factory.mktemp("capture")
+    recorder = Recorder(directory, "x86_64", wait=True, room=Room(64, 256, 1 << 20, 256, 64, 64))
+    ids = [recorder.string(data, flags) for data, flags in strings]
+    for began, duration, task, args, ret, number, flags, entry in rows:
+        recorder.event(
+            began, duration, task, args[0], args[1], args[2], args[3], args[4], args[5], ret, number, 0, flags, entry
+        )
+    recorder.close()
+    (path,) = directory.iterdir()
+    records = list(format_reader.read(path.read_bytes()))
+    read = [found for kind, found in records if kind == "EVENTS"]
+    assert [
+        (f["time"], f["duration"], f["task"], tuple(f["args"]), f["ret"], f["number"], f["flags"], f["entry"])
+        for f in read
+    ] == rows
+    stored = {found["id"]: (found["bytes"], found["flags"]) for kind, found in records if kind == "STRINGS"}
+    assert [stored[number] for number in ids] == strings
+
+
+def test_a_capture_that_was_never_closed_is_whole_in_its_live_files(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        recorder = Recorder(tmp_path, "x86_64", wait=True, room=Room(64, 256, 1 << 20, 256, 64, 64))
+        for i in range(100):
+            recorder.event(i, 0, 1, i, 0, 0, 0, 0, 0, 0, 39)
+        os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+    seen: set[int] = set()
+    for path in tmp_path.iterdir():
+        if path.suffix == ".spare":
+            continue
+        for block in layout.read_segment(path).blocks:
+            if block.type == BlockType.EVENTS:
+                seen |= set(range(block.first, block.first + block.count))
+    assert seen == set(range(100))
+
+
+def test_a_full_folder_costs_counted_events_and_never_an_exception(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "x86_64", room=Room(64, 256, 1 << 20, 256, 64, 64), max_size=1)
+    for i in range(1000):
+        assert recorder.event(i, 0, 1, i, 0, 0, 0, 0, 0, 0, 39) == i
+    recorder.close()
+    assert recorder.counts["events"] + recorder.counts["dropped"] == 1000
+    assert recorder.counts["dropped"] > 0
+    (path,) = [path for path in tmp_path.iterdir() if path.suffix == ".seg"]
+    assert layout.read_segment(path).counters == recorder.counts
+
+
+def test_the_recorder_leaves_only_segments_behind(tmp_path: Path) -> None:
+    record_something(tmp_path, 10)
+    time.sleep(0)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".seg"}
