@@ -1,7 +1,8 @@
 """Ask a kernel's BTF (its own description of its types) for struct sizes and member offsets.
 
-Layout: Documentation/bpf/btf.rst and include/uapi/linux/btf.h (Linux 6.12). A header, then type records of 12 bytes
-(u32 name_off, u32 info, u32 size_or_type) each followed by what its kind needs, then NUL-terminated strings.
+Layout: Documentation/bpf/btf.rst and include/uapi/linux/btf.h (Linux 6.12). A header, then type records of 12
+bytes (u32 name_off, u32 info, u32 size_or_type) each followed by what its kind needs, then NUL-terminated
+strings. Only little-endian blobs are read.
 """
 
 from __future__ import annotations
@@ -45,17 +46,18 @@ class _Type(NamedTuple):
 
 
 class Btf:
-    """Parsed BTF.
-
-    Args:
-        blob: the bytes, from the header on; what follows the strings is ignored.
-        where: file and offset, for error texts.
-
-    Raises:
-        ProfileError: the header or a type record lies about its size.
-    """
+    """Parsed BTF: every type's place by its number, every struct's and union's number by its name."""
 
     def __init__(self, blob: bytes, where: str = "BTF") -> None:
+        """Index the types.
+
+        Args:
+            blob: the bytes, from the header on; what follows the strings is ignored.
+            where: file and offset, for error texts.
+
+        Raises:
+            ProfileError: the header or a type record lies about its size.
+        """
         self._where = where
         if len(blob) < _HEADER.size or not blob.startswith(_MAGIC):
             raise self._error("no BTF header")
@@ -98,7 +100,8 @@ class Btf:
         return bits // 8
 
     def _error(self, text: str) -> ProfileError:
-        return ProfileError(f"{self._where}: {text}; names will be inferred without a profile, or give --profile")
+        advice = "names will be inferred without a profile, or give --profile"
+        return ProfileError(f"{self._where}: {text}; {advice}")
 
     def _index(self) -> None:
         at, end = 0, len(self._types)
@@ -166,7 +169,7 @@ class Btf:
             seen.add(number)
             members = self._types[outer.members_at : outer.members_at + 12 * outer.vlen]
             for name_off, member, offset in _RECORD.iter_unpack(members):
-                # kind_flag: the top 8 bits are the bitfield's width, 0 for an ordinary member (btf.rst, 2.2.4).
+                # kind_flag: the top 8 bits are the bitfield's width, 0 for an ordinary member (2.2.4).
                 width = offset >> 24 if outer.kind_flag else 0
                 bits = base + (offset & 0xFFFFFF if outer.kind_flag else offset)
                 if not name_off:
@@ -193,8 +196,8 @@ def find_btf(image: KernelImage) -> Btf:
         _, _, _, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(image.data, at)
         size = header + str_off + str_len
         # As pahole writes it: no gaps. Anything else is a chance match.
-        sound = header == _HEADER.size and type_off == 0 and str_off == type_len and at + size <= len(image.data)
-        if sound and size > best_size:
+        sound = header == _HEADER.size and type_off == 0 and str_off == type_len
+        if sound and best_size < size <= len(image.data) - at:
             best_at, best_size = at, size
         at = image.data.find(_MAGIC, at + 1)
     if not best_size:

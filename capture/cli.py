@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,9 @@ app = typer.Typer(
 )  # fmt: skip
 
 Arch = Enum("Arch", {name: name for name in sorted(ABIS)}, type=str)  # type: ignore[misc]  # made from the ABI table
+
+
+DEFAULT_ARCH = Arch("x86_64")
 
 
 class Backend(str, Enum):
@@ -56,7 +60,7 @@ def _version(wanted: bool) -> None:
 def main(
     context: typer.Context,
     outdir: Annotated[Path | None, typer.Option("-o", "--outdir", help="Folder for the segments; made if missing.")] = None,
-    arch: Annotated[Arch, typer.Option(help="The guest's architecture.")] = Arch("x86_64"),
+    arch: Annotated[Arch, typer.Option(help="The guest's architecture.")] = DEFAULT_ARCH,
     kernel: Annotated[Path | None, typer.Option(help="Kernel image to boot (vmlinuz).")] = None,
     initrd: Annotated[Path | None, typer.Option(help="Initial file system to boot.")] = None,
     append: Annotated[str, typer.Option(help="Kernel command line.")] = "console=ttyS0 nokaslr panic=-1 quiet",
@@ -72,7 +76,7 @@ def main(
     serial: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="File for a serial port; repeatable.")] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:  # fmt: skip
-    """Boot a Linux guest under PANDA and record every syscall into segment files.
+    r"""Boot a Linux guest under PANDA and record every syscall into segment files.
 
     Words after -- go to QEMU as they are. Decode the segments with `process`.
 
@@ -104,7 +108,7 @@ def make_profile_file(
     vmlinuz: Annotated[Path, typer.Argument(help="Kernel image with BTF.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
 ) -> None:
-    """Write the profile (kernelinfo) of a kernel: where its tasks keep their names and pids.
+    r"""Write the profile (kernelinfo) of a kernel: where its tasks keep their names and pids.
 
     \b
     Example:
@@ -131,7 +135,7 @@ def _profile(given: Path | None, kernel: Path) -> Profile | None:
         return None
 
 
-def _capture(machine: Machine, options: dict[str, object], timeout: float | None) -> None:
+def _capture(machine: Machine, options: Mapping[str, object], timeout: float | None) -> None:
     """Boot, record, seal, and say what was recorded. PANDA's own chatter goes to stderr."""
     out = os.dup(1)
     sys.stdout.flush()

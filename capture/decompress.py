@@ -1,13 +1,12 @@
 """Undo the compressions a Linux kernel can be packed with, within a size limit.
 
-The formats are those of `scripts/Makefile.lib` (`cmd_gzip` ... `cmd_zstd22`, Linux 6.12). The build appends the
-unpacked size (u32, little-endian) to most of them, so bytes after the stream's end are expected and ignored.
+The formats are those of `scripts/Makefile.lib` (`cmd_gzip` ... `cmd_zstd22`, Linux 6.12). The build appends
+the unpacked size (u32, little-endian) to most of them: bytes after the stream's end are expected and ignored.
 """
 
 from __future__ import annotations
 
 import bz2
-import io
 import lzma
 import zlib
 from collections.abc import Callable
@@ -45,28 +44,31 @@ def _stream(make: Callable[[], _Stream]) -> Callable[[bytes, int], bytes]:
 
 
 def _zstd(packed: bytes, limit: int) -> bytes:
-    # Not decompress(max_output_size=...): that is ignored when the frame declares its own size (zstandard 0.25).
-    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)) as reader:
-        unpacked = reader.read(limit + 1)
-    # The reader takes a cut-off frame for the end of the file, so the declared size decides when there is one.
-    declared = zstandard.get_frame_parameters(packed).content_size
-    if declared != zstandard.CONTENTSIZE_UNKNOWN and len(unpacked) < min(declared, limit + 1):
-        raise EOFError("the stream is cut off")
-    return unpacked
+    # Not decompress(max_output_size=...), ignored when the frame declares its own size (zstandard 0.25), nor
+    # stream_reader, which takes a cut-off frame for a short one. Small steps bound what one call unpacks to.
+    stream, unpacked = zstandard.ZstdDecompressor().decompressobj(), bytearray()
+    for at in range(0, len(packed), 1024):
+        unpacked += stream.decompress(packed[at : at + 1024])
+        if stream.eof or len(unpacked) > limit:
+            return bytes(unpacked)
+    raise EOFError("the stream is cut off")
 
 
 def _lz4_legacy(packed: bytes, limit: int) -> bytes:
-    """Decode LZ4 legacy frames: u32 magic, then blocks of u32 packed size and data, 8 MiB unpacked at most each.
+    """Decode an LZ4 legacy frame: u32 magic, then blocks of u32 packed size and data, 8 MiB unpacked at most.
 
-    Source: lz4/doc/lz4_Frame_format.md, "Legacy frame". What `cmd_lz4` appends (4 bytes) cannot hold a block.
+    Source: lz4/doc/lz4_Frame_format.md, "Legacy frame". The size that `cmd_lz4` appends cannot hold a block.
     """
     unpacked, at = bytearray(), 4
-    while at + 8 <= len(packed) and len(unpacked) <= limit:
+    while at + 4 < len(packed) and len(unpacked) <= limit:
         end = at + 4 + int.from_bytes(packed[at : at + 4], "little")
         if end > len(packed):
             raise EOFError("the stream is cut off")
         unpacked += _lz4_block(packed[at + 4 : end], 8 << 20)
         at = end
+    appended = packed[at:]
+    if len(unpacked) <= limit and appended not in (b"", len(unpacked).to_bytes(4, "little")):
+        raise EOFError("the stream is cut off")
     return bytes(unpacked)
 
 
@@ -116,11 +118,13 @@ def _lz4_length(block: bytes, at: int) -> tuple[int, int]:
     return length + block[at], at + 1
 
 
+_MEMORY: Final = 256 << 20  # for LZMA's dictionary, which the stream chooses; kernels use 64 MiB at most
+
 _FORMATS: Final[dict[bytes, Callable[[bytes, int], bytes]]] = {
     b"\x1f\x8b\x08": _stream(lambda: zlib.decompressobj(wbits=31)),
     b"BZh": _stream(bz2.BZ2Decompressor),
-    b"\xfd7zXZ\x00": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
-    b"\x5d\x00\x00": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+    b"\xfd7zXZ\x00": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)),
+    b"\x5d\x00\x00": _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY)),
     b"\x28\xb5\x2f\xfd": _zstd,
     b"\x02\x21\x4c\x18": _lz4_legacy,
 }
@@ -146,7 +150,7 @@ def decompress(packed: bytes, limit: int, where: str) -> bytes:
     """
     run = next((run for magic, run in _FORMATS.items() if packed.startswith(magic)), None)
     if run is None:
-        raise ProfileError(f"{where}: unknown compression (starts {packed[:6].hex(' ')}); give an uncompressed vmlinux")
+        raise ProfileError(f"{where}: unknown compression (starts {packed[:6].hex(' ')}); give the vmlinux")
     try:
         unpacked = run(packed, limit)
     except _ERRORS as error:

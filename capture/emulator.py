@@ -48,9 +48,7 @@ def boot(machine: Machine) -> Any:
     """
     from pandare import Panda
 
-    return Panda(
-        arch=machine.arch, mem=machine.mem, os_version="linux-64-generic", extra_args=machine.arguments()
-    )
+    return Panda(arch=machine.arch, mem=machine.mem, os_version="linux-64-generic", extra_args=machine.arguments())
 
 
 def run(panda: Any, timeout: float | None) -> bool:

@@ -35,11 +35,17 @@ class Introspection:
         self._ids_bytes = panda.ffi.cast("char *", self._ids)
         self._current = 0
         """Address of the pointer to the current task; 0 until the per-cpu areas are set up."""
-        self._per_cpu, self._current_task = profile["task.per_cpu_offsets_addr"], profile["task.current_task_addr"]
+        self._per_cpu, self._current_task = (
+            profile["task.per_cpu_offsets_addr"],
+            profile["task.current_task_addr"],
+        )
         self._pid, self._tgid = profile["task.pid_offset"], profile["task.tgid_offset"]
         self._parent, self._comm = profile["task.real_parent_offset"], profile["task.comm_offset"]
         self._start, self._mm = profile.values.get("task.start_boottime_offset"), profile["task.mm_offset"]
-        self._arg_start, self._arg_end = profile["mm.arg_start_offset"], profile.values.get("mm.arg_end_offset")
+        self._arg_start, self._arg_end = (
+            profile["mm.arg_start_offset"],
+            profile.values.get("mm.arg_end_offset"),
+        )
         if self._tgid != self._pid + 4:
             raise ProfileError("profile: tgid does not follow pid in task_struct; not a kernel that sysreel knows")
 
@@ -60,11 +66,11 @@ class Introspection:
 
     def identity(self, cpu: Any, task: int) -> Identity:
         """Who the current task is. What cannot be read is left out, and the flags say so."""
-        memory, pointer, flags = self._memory, self._pointer[0], TaskFlag.PIDS
+        memory, pointer, flags = self._memory, self._pointer[0], int(TaskFlag.PIDS)
         parent = memory.word(cpu, pointer + self._parent)
         ppid = memory.word(cpu, parent + self._tgid, 4) if parent else None
         start = memory.word(cpu, pointer + self._start) if self._start is not None else None
-        comm = memory.bytes(cpu, pointer + self._comm, 16)
+        comm = memory.block(cpu, pointer + self._comm, 16)
         mm = memory.word(cpu, pointer + self._mm)
         argv, argv_flags = self._argv(cpu, mm) if mm else (b"", 0)
         flags |= TaskFlag.COMM if comm is not None else 0
@@ -86,7 +92,7 @@ class Introspection:
             end, flags = start + self._max_argv, int(StringFlag.TRUNCATED)
         while start < end:
             size = min(end - start, _ARGV_PART - start % _ARGV_PART)
-            part = self._memory.bytes(cpu, start, size)
+            part = self._memory.block(cpu, start, size)
             if part is None:
                 flags |= StringFlag.UNREADABLE
                 break

@@ -8,9 +8,9 @@
     offsets      i32 per symbol; relative_base: u64        (CONFIG_KALLSYMS_BASE_RELATIVE)
     num_syms     u32, just before names
 
-Their order changed: offsets and relative_base precede num_syms up to Linux 6.3 and follow token_index since 6.4
-(commit 404bad70fcf7); 6.2 and 6.3 have seqs_of_names between markers and token_table. So nothing is taken from its
-place alone: token_index must describe token_table, markers must agree with a walk over names, addresses must ascend.
+Their order changed: offsets and relative_base precede num_syms up to Linux 6.3, and follow token_index since
+6.4; 6.2 and 6.3 have seqs_of_names between markers and token_table. So nothing is taken from its place alone:
+token_index must describe token_table, markers must agree with a walk over names, addresses must ascend.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Kallsyms(NamedTuple):
     """The kernel's symbols.
 
     Attributes:
-        symbols: name to link address (before KASLR); x86_64 per-CPU variables: to offset from the per-CPU base
-            (before Linux 6.15). Of symbols with the same name the one at the lowest address. Without
-            CONFIG_KALLSYMS_ALL (Debian's arm64 cloud kernel) functions only, no variables.
+        symbols: name to link address (before KASLR), for x86_64 per-CPU variables to the offset from the
+            per-CPU base (before Linux 6.15). Of symbols with the same name the one at the lowest address.
+            Without CONFIG_KALLSYMS_ALL (Debian's arm64 cloud kernel) functions only, no variables.
         base: kallsyms_relative_base, the lowest address.
     """
 
@@ -73,7 +73,7 @@ def read_symbols(image: KernelImage) -> Kallsyms:
         if found:
             break
     if not found:
-        raise ProfileError(f"{image.path}: no kallsyms tables; the kernel needs CONFIG_KALLSYMS, or give --profile")
+        raise ProfileError(f"{image.path}: no kallsyms (CONFIG_KALLSYMS is off); give --profile")
     addresses, base = _find_addresses(image, found, tokens.end)
     symbols: dict[str, int] = {}
     for name, address in zip(found.names, addresses, strict=True):
@@ -137,6 +137,8 @@ def _names(data: bytes, at: int, count: int, markers: list[int], tokens: list[st
     start, names, text = at, [], tokens.__getitem__
     for number in range(count):
         if not number & 255 and at - start != markers[number >> 8]:
+            return None
+        if at + 1 >= len(data):
             return None
         length = data[at]
         at += 1

@@ -66,9 +66,9 @@ class KernelImage:
 
         Args:
             offset: into `data`.
-            base: kallsyms' relative base (`_text` or, on arm64, `_stext` just above it). It places a flat image,
-                which begins at the 2 MiB boundary below: MIN_KIMG_ALIGN in arch/arm64/include/asm/boot.h, and
-                text_offset is 0 since Linux 5.8. Not used for ELF.
+            base: kallsyms' relative base (`_text` or, on arm64, `_stext` just above it). A flat image begins
+                at the 2 MiB boundary below: MIN_KIMG_ALIGN in arch/arm64/include/asm/boot.h, and text_offset
+                is 0 since Linux 5.8. Not used for ELF.
         """
         if not self.segments:
             return (base & -_FLAT_ALIGN) + offset
@@ -100,7 +100,7 @@ def unpack(path: str | Path) -> KernelImage:
         with open(path, "rb") as file:
             data = file.read(LIMIT + 1)
     except OSError as error:
-        raise ProfileError(f"{path}: cannot read the kernel image ({error.strerror}); check the path") from error
+        raise ProfileError(f"{path}: cannot read the kernel ({error.strerror}); check the path") from error
     if len(data) > LIMIT:
         raise ProfileError(f"{path}: larger than {LIMIT >> 20} MiB; give a kernel image (vmlinuz)")
     try:
@@ -134,7 +134,7 @@ def _payload(path: str, data: bytes) -> Extent:
         return Extent(*struct.unpack_from("<II", data, 8))
     if is_compressed(data):
         return Extent(0, len(data))
-    raise ProfileError(f"{path}: not a Linux kernel image; give a vmlinuz, bzImage, arm64 Image or ELF vmlinux")
+    raise ProfileError(f"{path}: not a Linux kernel; give a vmlinuz, bzImage, arm64 Image or vmlinux")
 
 
 def _elf(path: str, data: bytes) -> KernelImage:
@@ -153,12 +153,12 @@ def _elf(path: str, data: bytes) -> KernelImage:
     extents = [Extent(offset, 0 if kind == _SHT_NOBITS else size) for _, kind, _, _, offset, size in headers]
     for extent in [Extent(offset, size) for _, offset, size in segments] + [e for e in extents if e.size]:
         if extent.offset + extent.size > len(data):
-            raise ProfileError(f"{path}: ELF range {extent.offset:#x}+{extent.size:#x} is outside; fetch the file again")
-    sections = {}
+            raise ProfileError(f"{path} at {extent.offset:#x}: ELF data is cut off; fetch the file again")
+    sections: dict[str, Extent] = {}
     if names < len(extents):
         table = data[extents[names].offset : sum(extents[names])]
         for header, extent in zip(headers, extents, strict=True):
-            name = table[header[0] :].split(b"\0", 1)[0].decode("ascii", "replace")
+            name = table[header[0] : header[0] + 64].partition(b"\0")[0].decode("ascii", "replace")
             if extent.size:
                 sections.setdefault(name, extent)
     return KernelImage(path, data, _MACHINES[machine], tuple(segments), sections)

@@ -18,17 +18,21 @@ class GuestMemory:
         panda: A ``pandare.Panda``.
         word_size: Bytes of a guest pointer.
         big_endian: The guest's byte order.
+        user_limit: Strings from here on are unreadable, as they are for the kernel: PANDA itself would read its memory.
         max_string: Bytes of a string that are kept.
         max_vector: Elements of a string vector that are kept.
     """
 
-    def __init__(self, panda: Any, word_size: int, big_endian: bool, max_string: int, max_vector: int) -> None:
+    def __init__(
+        self, panda: Any, word_size: int, big_endian: bool, user_limit: int, max_string: int, max_vector: int
+    ) -> None:
         self._ffi = panda.ffi
         self._read = panda.libpanda.panda_virtual_memory_read_external
         self._buffer = self._ffi.new("char[]", _PAGE)
         self._bytes = self._ffi.buffer(self._buffer)
         self._word_size = word_size
         self._order = "big" if big_endian else "little"
+        self._user_limit = user_limit
         self._max_string, self._max_vector = max_string, max_vector
 
     def word(self, cpu: Any, address: int, size: int = 0) -> int | None:
@@ -38,7 +42,7 @@ class GuestMemory:
             return None
         return int.from_bytes(self._bytes[:size], self._order)  # type: ignore[arg-type]
 
-    def bytes(self, cpu: Any, address: int, size: int) -> bytes | None:
+    def block(self, cpu: Any, address: int, size: int) -> bytes | None:
         """``size`` bytes, at most a page, or None if one of them is not mapped."""
         if self._read(cpu, address, self._buffer, size) < 0:
             return None
@@ -49,6 +53,8 @@ class GuestMemory:
         """The bytes before the NUL at ``address`` and ``StringFlag`` bits; reads no page that it need not."""
         data, size = b"", _FIRST
         while True:
+            if address >= self._user_limit:
+                return data, int(StringFlag.UNREADABLE)
             size = min(size, _PAGE - address % _PAGE, self._max_string + 1 - len(data))
             if self._read(cpu, address, self._buffer, size) < 0:
                 return data, int(StringFlag.UNREADABLE)
@@ -58,13 +64,13 @@ class GuestMemory:
                 return data, 0
             if len(data) > self._max_string:
                 return data[: self._max_string], int(StringFlag.TRUNCATED)
-            address, size = (address + size) & ((1 << 8 * self._word_size) - 1), _PAGE
+            address, size = address + size, _PAGE
 
     def vector(self, cpu: Any, address: int) -> tuple[bytes, int]:
         """A NULL-terminated vector of strings, each ended by NUL, and ``StringFlag`` bits for the whole."""
         parts, flags, room = [], int(StringFlag.LIST), self._max_vector * 64
         for _ in range(self._max_vector):
-            pointer = self.word(cpu, address)
+            pointer = self.word(cpu, address) if address < self._user_limit else None
             if not pointer:
                 if pointer is None:
                     flags |= StringFlag.UNREADABLE

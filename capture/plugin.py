@@ -23,7 +23,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
     """Record every syscall of a guest.
 
     ``panda.pyplugins.load(SyscallCapture, {"outdir": "segments", "procs": ["httpd"]})`` before ``panda.run()``.
-    Arguments:
+    It takes:
 
     * ``outdir``: folder for the segments (required).
     * ``procs``: names of the processes to record; all by default.
@@ -49,8 +49,11 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         profile = self.get_arg("profile")
         if isinstance(profile, str | Path):
             profile = Profile.load(Path(profile))
-        max_string, max_vector = int(self.get_arg("max_string") or 4096), int(self.get_arg("max_vector") or 1024)
-        memory = GuestMemory(panda, abi.word_size, abi.big_endian, max_string, max_vector)
+        max_string, max_vector = (
+            int(self.get_arg("max_string") or 4096),
+            int(self.get_arg("max_vector") or 1024),
+        )
+        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, max_string, max_vector)
         self.recorder = Recorder(
             Path(outdir),
             abi.name,
@@ -59,14 +62,16 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             segment_size=int(self.get_arg("segment_size") or 64 << 20),
             max_size=int(self.get_arg("max_size") or 0),
             room=self.get_arg("room") or Room(),
-            meta={"backend": "syscalls2", "procs": list(_names(self.get_arg("procs"))), **(self.get_arg("meta") or {})},
+            meta={
+                "backend": "syscalls2",
+                "procs": list(_names(self.get_arg("procs"))),
+                **(self.get_arg("meta") or {}),
+            },
             on_segment=lambda: self.backend.tracer.forget(),
         )
         introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
         procs = frozenset(name.encode() for name in _names(self.get_arg("procs")))
-        self.backend = Syscalls2(
-            panda, abi, self.recorder, memory, introspection, load_string_args(abi.name), procs
-        )
+        self.backend = Syscalls2(panda, abi, self.recorder, memory, introspection, load_string_args(abi.name), procs)
         self._open = True
         atexit.register(self.close)
 

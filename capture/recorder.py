@@ -99,6 +99,8 @@ class Recorder:
         self._string_ids: dict[tuple[bytes, int], int] = {}
         self._set_ids: dict[tuple[String, ...], int] = {}
         self._scratch = bytearray(EVENT_ROW.size)
+        self._first = self._events = self._bytes = self._at = self._limit = 0
+        self._map, self._control = memoryview(self._scratch), memoryview(bytearray(8)).cast("Q")
         self._attach(self._sealer.spare())
 
     @property
@@ -131,7 +133,12 @@ class Recorder:
             began: When the call was entered, ns since the capture began.
             duration: From entry to return, ns, or ``UNKNOWN``.
             task: As ``docs/FORMAT.md`` defines it: pid << 32 | tid, or an address-space id.
-            a0: First raw argument register; ``a1`` to ``a5`` likewise, all below 2**64.
+            a0: First raw argument register, below 2**64 as all of them.
+            a1: Second.
+            a2: Third.
+            a3: Fourth.
+            a4: Fifth.
+            a5: Sixth.
             ret: Raw return register.
             number: Raw syscall number, below 2**32.
             strings: What `strings` gave for this event.
@@ -140,7 +147,22 @@ class Recorder:
         """
         n = self._events
         EVENT_ROW.pack_into(
-            self._map, self._at, began, duration, task, a0, a1, a2, a3, a4, a5, ret, number, strings, flags, entry
+            self._map,
+            self._at,
+            began,
+            duration,
+            task,
+            a0,
+            a1,
+            a2,
+            a3,
+            a4,
+            a5,
+            ret,
+            number,
+            strings,
+            flags,
+            entry,
         )
         self._at += 96
         self._events = self._control[0] = n + 1

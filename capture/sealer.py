@@ -125,7 +125,7 @@ class Sealer:
         if self._header is None:
             self._open(header)
         control = chunk.committed()
-        blocks = list(live_blocks(chunk.map, control))
+        blocks = list(live_blocks(memoryview(chunk.map), control))
         self._write(b"".join(_pack(header, block) for block in blocks))
         self._counters = list(chunk.counters)
         self._index = control["first_block"] + len(blocks)
@@ -173,7 +173,14 @@ def _pack(header: Header, block: Block) -> bytes:
         rows, encoding = _columns(rows), Encoding.COLUMNS
     stored = zstandard.ZstdCompressor(level=LEVEL).compress(rows)
     return pack_block(
-        header, BlockType(block.type), encoding, block.index, block.count, block.first, block.raw_length, stored
+        header,
+        BlockType(block.type),
+        encoding,
+        block.index,
+        block.count,
+        block.first,
+        block.raw_length,
+        stored,
     )
 
 

@@ -147,7 +147,7 @@ class Damage(NamedTuple):
     reason: str
     block_type: int
     """Type of the lost block when its header survived, else 0."""
-    count: int
+    records: int
     """Records lost with it when its header survived, else 0."""
 
 
@@ -252,7 +252,14 @@ class Segment:
 
 
 def pack_block(
-    header: Header, kind: BlockType, encoding: Encoding, index: int, count: int, first: int, raw: int, stored: bytes
+    header: Header,
+    kind: BlockType,
+    encoding: Encoding,
+    index: int,
+    count: int,
+    first: int,
+    raw: int,
+    stored: bytes,
 ) -> bytes:
     """A block's bytes: header with both CRCs, then ``stored``."""
     head = _BLOCK.pack(
@@ -429,7 +436,5 @@ def _parse_live(data: bytes, name: str, header: Header) -> Segment:
         raise SegmentError(f"{name}: damaged live file (its areas do not fit its {len(data)} bytes)")
     if any(control[area] > room for area, room in zip(CONTROL[:6], rooms, strict=True)):
         raise SegmentError(f"{name}: damaged live file (more is committed than its areas hold)")
-    counters = dict(
-        zip(COUNTERS, struct.unpack_from(f"<{len(COUNTERS)}Q", data, COUNTERS_OFFSET), strict=True)
-    )
+    counters = dict(zip(COUNTERS, struct.unpack_from(f"<{len(COUNTERS)}Q", data, COUNTERS_OFFSET), strict=True))
     return Segment(name, header, list(live_blocks(data, control)), [], False, counters, {}, len(data))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def sections() -> dict[str, str]:
 def fields(section: str) -> Fields:
     """A table's rows (offset, size, type, name); a gap or an overlap between them is an error of the page."""
     rows = [(int(at), int(size), kind, name) for at, size, kind, name in _ROW.findall(sections()[section])]
-    for (at, size, _, name), (following, *_) in zip(rows, rows[1:], strict=False):
+    for (at, size, _, name), (following, *_) in pairwise(rows):
         if at + size != following:
             raise NotAsDocumented(f"{section}: {name} ends at {at + size}, the next field begins at {following}")
     return rows
@@ -129,7 +130,12 @@ def _records(block: dict[str, Any], data: bytes, tables: dict[str, Fields]) -> I
             yield "STRINGS", {"id": first + i, "bytes": blob[at : found["end"]], "flags": found["flags"]}
             at = found["end"]
     elif kind in (3, 4, 5, 6):
-        name, title = {3: ("SETS", "Set"), 4: ("TASKS", "Identity"), 5: ("MARKS", "Mark"), 6: ("EVENTS", "Event")}[kind]
+        name, title = {
+            3: ("SETS", "Set"),
+            4: ("TASKS", "Identity"),
+            5: ("MARKS", "Mark"),
+            6: ("EVENTS", "Event"),
+        }[kind]
         table = tables[title]
         if size_of(table) * block["count"] != len(data):
             raise NotAsDocumented(f"block {block['index']}: {len(data)} bytes are not {block['count']} records")

@@ -19,7 +19,22 @@ from capture.chunk import Room
 from capture.recorder import Recorder
 from capture.segment import BlockType, Encoding, EventFlag, Header, StringFlag, pack_block
 
-EXAMPLE_CALL = (1_000_000, 25_000, 7 << 32 | 7, 0xFFFFFF9C, 0x7FFE1000, 0, 0, 0, 0, 3, 257, 1, EventFlag.RETURNED, 0)
+EXAMPLE_CALL = (
+    1_000_000,
+    25_000,
+    7 << 32 | 7,
+    0xFFFFFF9C,
+    0x7FFE1000,
+    0,
+    0,
+    0,
+    0,
+    3,
+    257,
+    1,
+    EventFlag.RETURNED,
+    0,
+)
 
 
 def example() -> bytes:
@@ -96,7 +111,11 @@ def test_counters_and_control_words_have_the_names_of_the_page() -> None:
 def record_something(directory: Path, events: int) -> None:
     """A capture of a few kinds of everything, in segments of 64 events."""
     recorder = Recorder(
-        directory, "x86_64", segment_size=1, wait=True, room=Room(events=64, tasks=64, marks=64, strings=256, sets=256)
+        directory,
+        "x86_64",
+        segment_size=1,
+        wait=True,
+        room=Room(events=64, tasks=64, marks=64, strings=256, sets=256),
     )
     recorder.identity(7 << 32 | 7, 0x1000, 7, 7, 1, 15, 99, b"sh", b"sh\0-c\0", 0)
     for i in range(events):
@@ -185,7 +204,20 @@ def test_whatever_is_recorded_is_read_back(
     ids = [recorder.string(data, flags) for data, flags in strings]
     for began, duration, task, args, ret, number, flags, entry in rows:
         recorder.event(
-            began, duration, task, args[0], args[1], args[2], args[3], args[4], args[5], ret, number, 0, flags, entry
+            began,
+            duration,
+            task,
+            args[0],
+            args[1],
+            args[2],
+            args[3],
+            args[4],
+            args[5],
+            ret,
+            number,
+            0,
+            flags,
+            entry,
         )
     recorder.close()
     (path,) = directory.iterdir()

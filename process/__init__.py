@@ -1,0 +1,1 @@
+"""Stage two: decode segments, on any machine."""

@@ -1,0 +1,196 @@
+"""Guests: a kernel out of its Debian package, and one initramfs per workload, made in code.
+
+They are `guest/ARCH/vmlinuz` and `guest/ARCH/WORKLOAD.cpio.gz` in the cache; busybox lies beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import cpio, debian, machines, store, workloads
+from lab.machines import Machine
+from lab.store import LabError
+from lab.workloads import Workload
+
+EXAMPLE = "example: scripts/lab-guest --workload demo --workload calls"
+COMPILER: tuple[debian.Wanted, ...] = (("gcc",), ("libc6-dev",))
+# No stack protector: the C library's lies behind a thread pointer, which raw threads do without.
+FLAGS = ("-static", "-O1", "-Wall", "-Wextra", "-fno-stack-protector", "-s", "-Wl,--build-id=none")
+# The initramfs depends on these too: the archive's writer and its layout.
+BUILDERS = (Path(cpio.__file__), Path(__file__), Path(workloads.__file__))
+
+
+@dataclass(frozen=True)
+class Guest:
+    """All that it takes to boot one workload.
+
+    Attributes:
+        machine: The row of its architecture.
+        kernel: The kernel image.
+        initrd: The initramfs.
+        append: The kernel command line.
+    """
+
+    machine: Machine
+    kernel: Path
+    initrd: Path
+    append: str
+
+    def options(self, *serial: Path) -> list[str]:
+        """QEMU's options; the guest's serial ports go to the files `serial`, console first."""
+        boot = ["-kernel", str(self.kernel), "-initrd", str(self.initrd), "-append", self.append]
+        ports = [word for path in serial for word in ("-serial", f"file:{path}")]
+        # With -no-reboot a panic (panic=-1 reboots at once) ends the run instead of booting for ever.
+        return [*self.machine.options, *boot, "-display", "none", "-no-reboot", *ports]
+
+
+def folder(arch: str) -> Path:
+    """Where the guests of `arch` are kept."""
+    return store.cache() / "guest" / arch
+
+
+def guest(arch: str, name: str, append: str = "") -> Guest:
+    """The guest that runs the workload `name` on `arch`, made ready if it is not.
+
+    Args:
+        arch: PANDA's name of the architecture.
+        name: The workload.
+        append: More for the kernel command line; what the kernel does not know (`count=500`) becomes a
+            variable of /init.
+
+    Raises:
+        LabError: it cannot be made ready: no such row, no apt, no network.
+    """
+    row, job = machines.machine(arch), workloads.workload(name)
+    if not is_ready(row, job):
+        prepare(row, [job])
+    return Guest(
+        machine=row,
+        kernel=folder(arch) / "vmlinuz",
+        initrd=_initrd(row, job),
+        # nokaslr: the addresses in System.map hold. panic=-1: see Guest.options.
+        append=f"console={row.console} nokaslr panic=-1 quiet {append}".rstrip(),
+    )
+
+
+def is_ready(row: Machine, job: Workload) -> bool:
+    """Whether the kernel is there, and the initramfs is newer than all it was made from."""
+    kernel, busybox, initrd = folder(row.arch) / "vmlinuz", folder(row.arch) / "busybox", _initrd(row, job)
+    if not (kernel.exists() and busybox.exists() and initrd.exists()):
+        return False
+    made = initrd.stat().st_mtime_ns
+    return all(source.stat().st_mtime_ns < made for source in (busybox, job.init, *job.programs, *BUILDERS))
+
+
+def prepare(row: Machine, jobs: Sequence[Workload]) -> None:
+    """Make the kernel and the initramfs of each of `jobs`; what is ready stays as it is."""
+    with store.locked("guest"):
+        _fetch_kernel(row)
+        _fetch_busybox(row)
+        for job in jobs:
+            if not is_ready(row, job):
+                store.put(_initrd(row, job), cpio.compressed(_members(row, job)))
+
+
+def _initrd(row: Machine, job: Workload) -> Path:
+    return folder(row.arch) / f"{job.name}.cpio.gz"
+
+
+def _fetch_kernel(row: Machine) -> None:
+    target = folder(row.arch) / "vmlinuz"
+    if target.exists():
+        return
+    with tempfile.TemporaryDirectory(dir=store.cache()) as scratch:
+        package = debian.download(row.kernel_package, row.debian, Path(scratch))
+        debian.unpack(package, Path(scratch))
+        # mipsel's package has vmlinux in place of vmlinuz. System.map is not kept: Debian's is a stub.
+        images = sorted(Path(scratch, "boot").glob("vmlinu[xz]-*"))
+        if not images:
+            raise LabError(f"{package.name} holds no /boot/vmlinuz-* or vmlinux-*")
+        store.put(target, images[-1].read_bytes())
+
+
+def _fetch_busybox(row: Machine) -> None:
+    target = folder(row.arch) / "busybox"
+    if target.exists():
+        return
+    with tempfile.TemporaryDirectory(dir=store.cache()) as scratch:
+        debian.unpack(debian.download("busybox-static", row.debian, Path(scratch)), Path(scratch))
+        # Debian 12 has it in /bin, Debian 13 in /usr/bin.
+        places = (Path(scratch, "bin/busybox"), Path(scratch, "usr/bin/busybox"))
+        binary = next(path for path in places if path.exists())
+        store.put(target, binary.read_bytes())
+
+
+def _members(row: Machine, job: Workload) -> list[cpio.Entry]:
+    """The initramfs of `job`. /init finds busybox and little else: it mounts and installs what it needs."""
+    busybox = (folder(row.arch) / "busybox").read_bytes()
+    return [
+        *(cpio.folder(name) for name in ("dev", "proc", "sys", "tmp", "bin", "etc")),
+        # The kernel opens /dev/console for init before init can mount devtmpfs.
+        cpio.character_device("dev/console", 5, 1),
+        cpio.character_device("dev/null", 1, 3, 0o666),
+        cpio.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+        cpio.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n"),
+        cpio.file("bin/busybox", busybox, 0o755),
+        cpio.symlink("bin/sh", "busybox"),
+        cpio.file("init", job.init.read_bytes(), 0o755),
+        *(cpio.file(source.stem, _compiled(row, source), 0o755) for source in job.programs),
+    ]
+
+
+def _compiled(row: Machine, source: Path) -> bytes:
+    """`source` as a static program."""
+    if row.arch != "x86_64":
+        names = " and ".join(job.name for job in workloads.for_machine(row.arch))
+        raise LabError(f"{source.name} is written for x86_64 alone; {row.arch} guests can run {names}")
+    debian.install(COMPILER)
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        raise LabError("no gcc here and apt has none; install gcc and libc6-dev")
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, source.stem)
+        command = [compiler, *FLAGS, "-o", str(out), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            reason = next(line for line in done.stderr.splitlines() if "error" in line)
+            raise LabError(f"cannot compile {source.name}: {reason}")
+        return out.read_bytes()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line of scripts/lab-guest."""
+    parser = argparse.ArgumentParser(prog="lab-guest", description=__doc__.splitlines()[0], epilog=EXAMPLE)
+    parser.add_argument("--arch", default="x86_64", choices=machines.TABLE, help="the guest's (x86_64)")
+    parser.add_argument("--workload", action="append", choices=workloads.TABLE, help="this one; repeatable")
+    parser.add_argument("--list", action="store_true", help="list the workloads and end")
+    options = parser.parse_args(words)
+    if options.list:
+        for job in workloads.TABLE.values():
+            print(f"{job.name:8}{job.summary}")
+        return 0
+    row = machines.machine(options.arch)
+    jobs = [workloads.workload(name) for name in options.workload or ()] or workloads.for_machine(row.arch)
+    start = time.monotonic()
+    try:
+        ready = all(is_ready(row, job) for job in jobs)
+        if not ready:
+            prepare(row, jobs)
+    except LabError as error:
+        print(f"lab-guest: {error}", file=sys.stderr)
+        return 1
+    state = "ready" if ready else f"made in {time.monotonic() - start:.1f} s, ready"
+    print(f"{row.arch} guests {state}: {' '.join(job.name for job in jobs)} in {folder(row.arch)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What runs in the guests, as data: an /init script each and the C programs it starts (in tests/guest)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.store import ROOT, LabError
+
+SOURCES = ROOT / "tests" / "guest"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One guest's job: `NAME.sh` is its /init; each of `programs`, in C, becomes a static one in /."""
+
+    name: str
+    summary: str
+    programs: tuple[Path, ...] = ()
+
+    @property
+    def init(self) -> Path:
+        """The script that becomes /init."""
+        return SOURCES / f"{self.name}.sh"
+
+
+TABLE = {
+    row.name: row
+    for row in (
+        Workload("demo", "a varied shell workload that ends by itself"),
+        Workload("calls", "known system calls, then the truth about them on port 2", (SOURCES / "calls.c",)),
+        Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",)),
+        Workload("busy", "works until it is killed, with a counter on port 2"),
+    )
+}
+
+
+def for_machine(arch: str) -> list[Workload]:
+    """Those that can run on `arch`: the programs in C make x86_64's system calls."""
+    return [row for row in TABLE.values() if arch == "x86_64" or not row.programs]
+
+
+def workload(name: str) -> Workload:
+    """The row of `name`.
+
+    Raises:
+        LabError: there is no such workload.
+    """
+    if name not in TABLE:
+        raise LabError(f"unknown workload {name!r}: there are {', '.join(TABLE)}")
+    return TABLE[name]
