@@ -19,14 +19,25 @@ from capture.profile import Profile, ProfileError
 from capture.profile_cache import profile_of
 from capture.version import VERSION
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, context_settings={"allow_interspersed_args": True}
-)  # fmt: skip
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+
 
 Arch = Enum("Arch", {name: name for name in sorted(ABIS)}, type=str)  # type: ignore[misc]  # made from the ABI table
 
 
 DEFAULT_ARCH = Arch("x86_64")
+
+EXAMPLES = """\b
+Examples:
+  capture -o segments --kernel vmlinuz --initrd initrd.gz
+  capture -o segments --kernel vmlinuz --initrd initrd.gz --procs httpd --timeout 60
+  capture -o segments --kernel vmlinuz --append 'root=/dev/sda nokaslr' -- -hda disk.img
+  capture profile vmlinuz -o vmlinuz.kernelinfo
+"""
+PROFILE_EXAMPLE = """\b
+Example:
+  capture profile /boot/vmlinuz-6.1.0-18-amd64 -o vmlinuz.kernelinfo
+"""
 
 
 class Backend(str, Enum):
@@ -42,11 +53,11 @@ def fail(message: str, status: int = 1) -> typer.Exit:
     return typer.Exit(status)
 
 
-def size(text: str) -> int:
+def size(text: str, option: str) -> int:
     """A number of bytes, with an optional K, M or G (powers of 1024)."""
     match = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?", text.strip(), re.IGNORECASE)
     if not match:
-        raise typer.BadParameter(f"{text!r} is no size; write bytes, or 64K, 64M, 2G")
+        raise fail(f"{option}: {text!r} is no size; write bytes, or 64K, 64M, 2G", 2)
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
@@ -56,36 +67,49 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
+Outdir = Annotated[Path | None, typer.Option("-o", "--outdir", help="Folder for the segments; made if missing.")]
+ArchOption = Annotated[Arch, typer.Option(help="The guest's architecture.")]
+Kernel = Annotated[Path | None, typer.Option(help="Kernel image to boot (vmlinuz).")]
+Initrd = Annotated[Path | None, typer.Option(help="Initial file system to boot.")]
+Append = Annotated[str, typer.Option(help="Kernel command line. Names need nokaslr.")]
+Mem = Annotated[str, typer.Option(help="Guest memory.")]
+ProfileFile = Annotated[
+    Path | None, typer.Option("--profile", help="kernelinfo file; made from the kernel image if not given.")
+]
+BackendOption = Annotated[Backend, typer.Option(help="How calls are seen.")]
+Procs = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Record only this process; repeatable.")]
+Timeout = Annotated[float | None, typer.Option(min=0.1, help="Stop the guest after so many seconds.")]
+SegmentSize = Annotated[str, typer.Option(metavar="SIZE", help="Bytes after which a segment is closed.")]
+MaxSize = Annotated[str, typer.Option(metavar="SIZE", help="Bytes after which recording stops; 0: never.")]
+MaxString = Annotated[int, typer.Option(min=1, max=65536, help="Bytes of a guest string that are kept.")]
+MaxVector = Annotated[int, typer.Option(min=1, max=65536, help="Elements of an argv or envp that are kept.")]
+Serial = Annotated[list[Path] | None, typer.Option(metavar="FILE", help="File for a serial port; repeatable.")]
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")]
+
+
+@app.callback(invoke_without_command=True, epilog=EXAMPLES)
 def main(
     context: typer.Context,
-    outdir: Annotated[Path | None, typer.Option("-o", "--outdir", help="Folder for the segments; made if missing.")] = None,
-    arch: Annotated[Arch, typer.Option(help="The guest's architecture.")] = DEFAULT_ARCH,
-    kernel: Annotated[Path | None, typer.Option(help="Kernel image to boot (vmlinuz).")] = None,
-    initrd: Annotated[Path | None, typer.Option(help="Initial file system to boot.")] = None,
-    append: Annotated[str, typer.Option(help="Kernel command line.")] = "console=ttyS0 nokaslr panic=-1 quiet",
-    mem: Annotated[str, typer.Option(help="Guest memory.")] = "256M",
-    profile: Annotated[Path | None, typer.Option(help="kernelinfo file; made from the kernel's BTF if not given.")] = None,
-    backend: Annotated[Backend, typer.Option(help="How calls are seen.")] = Backend.AUTO,
-    procs: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Record only this process; repeatable.")] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="Stop the guest after so many seconds.")] = None,
-    segment_size: Annotated[int, typer.Option(parser=size, metavar="SIZE", help="Bytes after which a segment is closed.")] = "64M",  # type: ignore[assignment]  # typer parses defaults as text
-    max_size: Annotated[int, typer.Option(parser=size, metavar="SIZE", help="Bytes after which recording stops; 0: never.")] = "0",  # type: ignore[assignment]  # as above
-    max_string: Annotated[int, typer.Option(min=1, max=65536, help="Bytes of a guest string that are kept.")] = 4096,
-    max_vector: Annotated[int, typer.Option(min=1, max=65536, help="Elements of an argv or envp that are kept.")] = 1024,
-    serial: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="File for a serial port; repeatable.")] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
-) -> None:  # fmt: skip
-    r"""Boot a Linux guest under PANDA and record every syscall into segment files.
+    outdir: Outdir = None,
+    arch: ArchOption = DEFAULT_ARCH,
+    kernel: Kernel = None,
+    initrd: Initrd = None,
+    append: Append = "console=ttyS0 nokaslr panic=-1 quiet",
+    mem: Mem = "256M",
+    profile: ProfileFile = None,
+    backend: BackendOption = Backend.AUTO,
+    procs: Procs = None,
+    timeout: Timeout = None,
+    segment_size: SegmentSize = "64M",
+    max_size: MaxSize = "0",
+    max_string: MaxString = 4096,
+    max_vector: MaxVector = 1024,
+    serial: Serial = None,
+    version: Version = False,
+) -> None:
+    """Boot a Linux guest under PANDA and record every syscall into segment files.
 
-    Words after -- go to QEMU as they are. Decode the segments with `process`.
-
-    \b
-    Examples:
-      capture -o segments --kernel vmlinuz --initrd initrd.gz
-      capture -o segments --kernel vmlinuz --initrd initrd.gz --procs httpd --timeout 60 --serial console.log
-      capture -o segments --kernel vmlinuz --append 'root=/dev/sda console=ttyS0 nokaslr' -- -hda disk.img
-      capture profile vmlinuz -o vmlinuz.kernelinfo
+    Words after -- go to QEMU as they are. Decode the segments with the command process.
     """
     if context.invoked_subcommand is not None:
         return
@@ -96,24 +120,19 @@ def main(
             raise fail(f"{path}: no such file", 2)
     machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), tuple(context.args))
     options = {
-        "outdir": outdir, "profile": _profile(profile, kernel), "procs": procs or [], "segment_size": segment_size,
-        "max_size": max_size, "max_string": max_string, "max_vector": max_vector,
+        "outdir": outdir, "profile": _profile(profile, kernel), "procs": procs or [],
+        "segment_size": size(segment_size, "--segment-size"), "max_size": size(max_size, "--max-size"), "max_string": max_string, "max_vector": max_vector,
         "meta": {"kernel": kernel.name, "append": append},
     }  # fmt: skip
     _capture(machine, options, timeout)
 
 
-@app.command("profile")
+@app.command("profile", epilog=PROFILE_EXAMPLE)
 def make_profile_file(
     vmlinuz: Annotated[Path, typer.Argument(help="Kernel image with BTF.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
 ) -> None:
-    r"""Write the profile (kernelinfo) of a kernel: where its tasks keep their names and pids.
-
-    \b
-    Example:
-      capture profile /boot/vmlinuz-6.1.0-18-amd64 -o vmlinuz.kernelinfo
-    """
+    """Write the profile (kernelinfo) of a kernel: where its tasks keep their names and pids."""
     from capture.profile import make_profile
 
     try:
@@ -165,6 +184,6 @@ def _capture(machine: Machine, options: Mapping[str, object], timeout: float | N
     if told:
         typer.echo(f"capture: warning: {', '.join(told)}", err=True)
     if plugin.backend.trouble:
-        typer.echo(f"capture: warning: first error: {plugin.backend.trouble}", err=True)
+        typer.echo(f"capture: warning: {plugin.backend.trouble}", err=True)
     if recorder.failure:
         raise fail(f"could not write: {recorder.failure}; what is there decodes with its live files")

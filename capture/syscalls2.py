@@ -73,11 +73,24 @@ class Syscalls2:
         return tuple(found)
 
     def _start(self, cpu: Any) -> None:
-        """At the first call of all: find the registers."""
+        """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
         registers = self._panda.ffi.cast(self._abi.registers, cpu.env_ptr).regs
         self._registers = self._panda.ffi.buffer(registers)
         self._unpack = struct.Struct(f"={len(registers)}Q").unpack
         self._cpu = cpu
+        if self._introspection and self._introspection.task(cpu) is None:
+            self._introspection = None
+            self.tracer.tasks_are_asids()
+            self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
+
+    def _task(self, cpu: Any, asid: int) -> int:
+        """The current task; the address space where tasks cannot be told apart."""
+        if self._introspection is None:
+            return asid
+        task = self._introspection.task(cpu)
+        if task is None:
+            raise LookupError("the current task could not be read")
+        return task
 
     def _entered(self, cpu: Any, pc: int, info: Any, context: Any) -> None:
         """PANDA's on_all_sys_enter2: the guest is about to execute its syscall instruction."""
@@ -87,9 +100,7 @@ class Syscalls2:
             if self._cpu is None:
                 self._start(cpu)
             asid = context.asid
-            task = self._introspection.task(cpu) if self._introspection else asid
-            if task is None:
-                raise LookupError("the current task cannot be read: is this the profile of the running kernel?")
+            task = self._task(cpu, asid)
             args = cast(Args, self._args(self._unpack(self._registers)))
             self.tracer.enter(task, asid, context.retaddr, context.no, args)
         except Exception as error:  # pandare would stop the guest
@@ -103,9 +114,7 @@ class Syscalls2:
             if self._cpu is None:
                 self._start(cpu)
             asid = context.asid
-            task = self._introspection.task(cpu) if self._introspection else asid
-            if task is None:
-                raise LookupError("the current task cannot be read: is this the profile of the running kernel?")
+            task = self._task(cpu, asid)
             registers = self._unpack(self._registers)
             args = cast(Args, self._args(registers))
             self.tracer.leave(task, asid, pc, context.no, args, registers[self._ret])

@@ -85,6 +85,10 @@ class Tracer:
         self.forget: Callable[[], None] = self._seen.clear
         """Record every task's identity anew when it is next seen: a segment has begun."""
 
+    def tasks_are_asids(self) -> None:
+        """From now on a task is an address-space id."""
+        self._flags |= EventFlag.TASK_IS_ASID
+
     def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
         """A task has entered a call."""
         now = self._recorder.now

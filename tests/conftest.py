@@ -1,0 +1,72 @@
+"""What the live tests share: guests captured once a session, and their decoded rows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+from lab import panda
+from lab.guest import guest
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A guest's run, captured by the ``capture`` command.
+
+    Attributes:
+        segments: The folder it wrote.
+        console: What the guest printed.
+        second: What came out of its second serial port.
+        summary: What the command printed.
+    """
+
+    segments: Path
+    console: str
+    second: str
+    summary: str
+
+
+def command(*words: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's commands as a user would."""
+    line = [str(BIN / words[0]), *map(str, words[1:])]
+    return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=600)
+
+
+def capture_guest(folder: Path, workload: str, *options: str) -> Captured:
+    """Boot a workload under the ``capture`` command."""
+    job = guest("x86_64", workload)
+    ports = [folder / "console", folder / "second"]
+    segments = folder / "segments"
+    done = command(
+        "capture", "-o", segments, "--kernel", job.kernel, "--initrd", job.initrd, "--append", job.append,
+        "--serial", ports[0], "--serial", ports[1], *options, env=panda.environment("x86_64"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = [port.read_text(encoding="utf-8", errors="backslashreplace") for port in ports]
+    return Captured(segments, text[0], text[1], done.stdout)
+
+
+def decode(segments: Path, output: Path, *options: str) -> pl.DataFrame:
+    """Rows of a capture, in order, by the ``process`` command."""
+    done = command("process", segments, "-o", output, *options)
+    assert done.returncode == 0, done.stderr
+    return pl.scan_parquet(f"{output}/**/*.parquet").sort("id").collect()
+
+
+@pytest.fixture(scope="session")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    """The guest whose program prints what it did."""
+    return capture_guest(tmp_path_factory.mktemp("calls"), "calls")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    """The demo's guest."""
+    return capture_guest(tmp_path_factory.mktemp("demo"), "demo")

@@ -1,0 +1,188 @@
+"""Pairing entries and returns, on orders of events that a guest makes only now and then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from capture.abi import X86_64
+from capture.chunk import Room
+from capture.recorder import Recorder, String
+from capture.segment import UNKNOWN, EventFlag, StringFlag
+from capture.tracer import Args, Identity, Tracer
+from process import prototypes
+
+EXECVE, VFORK, FORK, READ, SIGRETURN, EXIT, GETPID, PRCTL = 59, 58, 57, 0, 15, 60, 39, 157
+NONE: Args = (0, 0, 0, 0, 0, 0)
+PARENT, CHILD = 7 << 32 | 7, 8 << 32 | 8
+
+
+class Guest:
+    """Answers what the tracer asks; nobody has a name but what is in ``names``."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, bytes] = {}
+        self.found: dict[int, tuple[String, ...]] = {}
+        self.asked: list[int] = []
+
+    def identity(self, task: int) -> Identity:
+        self.asked.append(task)
+        return Identity(task >> 32, task & 0xFFFFFFFF, 1, 15, 0, self.names.get(task, b"x"), b"", 0)
+
+    def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
+        return self.found.get(number, ())
+
+
+class Rows(Recorder):
+    """A recorder that also keeps what it was given."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, "x86_64", wait=True, room=Room(256, 256, 1 << 20, 256, 64, 64))
+        self.rows: list[tuple[int, int, int, int, int, int]] = []
+
+    def event(self, *event: int) -> int:  # type: ignore[override]  # by position, as the tracer calls it
+        _, duration, task, *_, ret, number, _, flags, entry = event
+        self.rows.append((task, number, ret, flags, entry, duration))
+        return super().event(*event)  # type: ignore[arg-type]  # as above
+
+
+@pytest.fixture
+def guest() -> Guest:
+    return Guest()
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Rows:
+    return Rows(tmp_path)
+
+
+@pytest.fixture
+def tracer(rows: Rows, guest: Guest) -> Tracer:
+    return Tracer(X86_64, rows, guest, frozenset(), 0)
+
+
+def shown(rows: Rows) -> list[tuple[int, int, int, int, int]]:
+    return [row[:5] for row in rows.rows]
+
+
+def test_a_call_and_its_return_are_one_event_with_a_duration(tracer: Tracer, rows: Rows) -> None:
+    tracer.enter(PARENT, 1, 100, READ, NONE)
+    tracer.leave(PARENT, 1, 100, READ, NONE, 5)
+    assert shown(rows) == [(PARENT, READ, 5, EventFlag.RETURNED, 0)]
+    assert rows.rows[0][5] != UNKNOWN
+
+
+def test_an_execve_that_is_not_seen_to_return_has_succeeded_when_its_task_calls_from_a_new_space(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    tracer.enter(PARENT, 1, 100, EXECVE, NONE)
+    tracer.enter(PARENT, 2, 200, GETPID, NONE)
+    assert shown(rows) == [
+        (PARENT, EXECVE, 0, 0, 0),
+        (PARENT, EXECVE, 0, EventFlag.RETURNED | EventFlag.INFERRED, 1),
+    ]
+    assert guest.asked == [PARENT, PARENT]
+
+
+def test_a_failed_execve_has_its_result(tracer: Tracer, rows: Rows) -> None:
+    tracer.enter(PARENT, 1, 100, EXECVE, NONE)
+    tracer.leave(PARENT, 1, 100, EXECVE, NONE, 2**64 - 2)
+    assert shown(rows)[1] == (PARENT, EXECVE, 2**64 - 2, EventFlag.RETURNED, 1)
+
+
+def test_vfork_whose_childs_return_comes_first_returns_the_child_to_the_parent(tracer: Tracer, rows: Rows) -> None:
+    tracer.enter(PARENT, 1, 100, VFORK, NONE)
+    tracer.leave(CHILD, 1, 100, VFORK, NONE, 0)
+    tracer.enter(CHILD, 1, 300, EXIT, NONE)
+    tracer.enter(PARENT, 1, 200, GETPID, NONE)
+    assert shown(rows) == [
+        (PARENT, VFORK, 0, 0, 0),
+        (CHILD, EXIT, 0, 0, 0),
+        (PARENT, VFORK, 8, EventFlag.RETURNED | EventFlag.INFERRED, 2),
+    ]
+
+
+def test_a_call_that_a_signal_handler_interrupts_keeps_its_own_arguments(tracer: Tracer, rows: Rows) -> None:
+    tracer.enter(PARENT, 1, 100, READ, (3, 4, 5, 0, 0, 0))
+    tracer.enter(PARENT, 1, 200, GETPID, NONE)
+    tracer.leave(PARENT, 1, 200, GETPID, NONE, 7)
+    tracer.enter(PARENT, 1, 300, SIGRETURN, NONE)
+    tracer.leave(PARENT, 1, 100, READ, NONE, 2**64 - 4)
+    assert shown(rows) == [
+        (PARENT, GETPID, 7, EventFlag.RETURNED, 0),
+        (PARENT, SIGRETURN, 0, 0, 0),
+        (PARENT, READ, 2**64 - 4, EventFlag.RETURNED, 0),
+    ]
+
+
+def test_what_is_still_waiting_at_the_end_is_recorded_as_entered(tracer: Tracer, rows: Rows) -> None:
+    tracer.enter(PARENT, 1, 100, READ, NONE)
+    tracer.enter(CHILD, 2, 100, READ, NONE)
+    tracer.finish()
+    assert shown(rows) == [(PARENT, READ, 0, 0, 0), (CHILD, READ, 0, 0, 0)]
+    assert all(row[5] == UNKNOWN for row in rows.rows)
+
+
+def test_a_return_without_an_entry_is_kept_and_counted(tracer: Tracer, rows: Rows) -> None:
+    tracer.leave(PARENT, 1, 100, READ, (3, 0, 0, 0, 0, 0), 1)
+    assert shown(rows) == [(PARENT, READ, 1, EventFlag.RETURNED, 0)]
+    assert rows.rows[0][5] == UNKNOWN and rows.counts["unmatched"] == 1
+
+
+def test_an_endless_nest_of_handlers_is_given_up_without_growing(tracer: Tracer, rows: Rows) -> None:
+    for depth in range(100):
+        tracer.enter(PARENT, 1, depth, READ, NONE)
+    assert len(rows.rows) == 100 - 1 - 8
+    tracer.enter(PARENT, 1, 1000, EXIT, NONE)
+    assert len(rows.rows) == 100 + 1
+
+
+def test_strings_that_could_not_be_read_at_entry_are_read_again_at_return(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    guest.found[EXECVE] = ((0, b"", int(StringFlag.UNREADABLE)),)
+    tracer.enter(PARENT, 1, 100, EXECVE, NONE)
+    guest.found[EXECVE] = ((0, b"/bin/true", 0),)
+    tracer.leave(PARENT, 1, 100, EXECVE, NONE, 2**64 - 2)
+    rows.close()
+    assert rows.counts["strings"] >= 2 and rows.counts["unreadable"] == 1
+
+
+def test_a_filtered_task_leaves_only_calls_that_carry_state(rows: Rows, guest: Guest) -> None:
+    guest.names[CHILD] = b"wanted"
+    tracer = Tracer(X86_64, rows, guest, frozenset({b"wanted"}), 0)
+    for task, number in ((PARENT, GETPID), (PARENT, 257), (CHILD, GETPID)):
+        tracer.enter(task, task, 100, number, NONE)
+        tracer.leave(task, task, 100, number, NONE, 3)
+    assert shown(rows) == [
+        (PARENT, 257, 3, EventFlag.RETURNED | EventFlag.CONTEXT, 0),
+        (CHILD, GETPID, 3, EventFlag.RETURNED, 0),
+    ]
+    assert rows.counts["filtered"] == 1 and rows.counts["context"] == 1
+
+
+def test_a_task_is_identified_again_when_it_renames_itself_or_its_number_is_anothers(
+    tracer: Tracer, guest: Guest
+) -> None:
+    tracer.enter(PARENT, 1, 100, PRCTL, (15, 0, 0, 0, 0, 0))
+    tracer.leave(PARENT, 1, 100, PRCTL, NONE, 0)
+    tracer.enter(PARENT, 1, 200, EXIT, NONE)
+    tracer.enter(PARENT, 1, 300, GETPID, NONE)
+    assert guest.asked == [PARENT, PARENT, PARENT]
+
+
+def test_the_numbers_of_the_abi_are_those_of_the_kernel_table() -> None:
+    names = {number: prototype.name for number, prototype in prototypes.load("x86_64").by_number.items()}
+    assert {names[number] for number in X86_64.entry} == {
+        "sys_execve", "sys_execveat", "sys_exit", "sys_exit_group", "sys_rt_sigreturn", "sys_vfork", "sys_reboot",
+    }  # fmt: skip
+    assert {names[number] for number in X86_64.forks} == {"sys_clone", "sys_fork", "sys_vfork", "sys_clone3"}
+    assert {names[number] for number in X86_64.context - X86_64.entry - X86_64.forks} == {
+        "sys_open", "sys_close", "sys_pipe", "sys_dup", "sys_dup2", "sys_socket", "sys_connect", "sys_accept",
+        "sys_bind", "sys_socketpair", "sys_fcntl", "sys_chdir", "sys_fchdir", "sys_creat", "sys_chroot",
+        "sys_epoll_create", "sys_inotify_init", "sys_openat", "sys_unshare", "sys_signalfd", "sys_timerfd_create",
+        "sys_eventfd", "sys_accept4", "sys_signalfd4", "sys_eventfd2", "sys_epoll_create1", "sys_dup3", "sys_pipe2",
+        "sys_inotify_init1", "sys_open_by_handle_at", "sys_setns", "sys_memfd_create", "sys_userfaultfd",
+        "sys_pidfd_open", "sys_close_range", "sys_openat2", "sys_pidfd_getfd", "sys_wait4", "sys_prctl", "sys_waitid",
+    }  # fmt: skip
