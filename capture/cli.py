@@ -47,6 +47,13 @@ class Backend(str, Enum):
     SYSCALLS2 = "syscalls2"
 
 
+def command() -> None:
+    """The console script: what follows ``--`` is QEMU's, not typer's."""
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    app(words[:end], prog_name="capture", obj=tuple(words[end + 1 :]))
+
+
 def fail(message: str, status: int = 1) -> typer.Exit:
     """One line on stderr, and the exit to raise."""
     typer.echo(f"capture: error: {message}", err=True)
@@ -83,6 +90,9 @@ SegmentSize = Annotated[str, typer.Option(metavar="SIZE", help="Bytes after whic
 MaxSize = Annotated[str, typer.Option(metavar="SIZE", help="Bytes after which recording stops; 0: never.")]
 MaxString = Annotated[int, typer.Option(min=1, max=65536, help="Bytes of a guest string that are kept.")]
 MaxVector = Annotated[int, typer.Option(min=1, max=65536, help="Elements of an argv or envp that are kept.")]
+Buffers = Annotated[
+    int, typer.Option(min=0, max=4096, help="Bytes of what is read and written that are kept; 0: none.")
+]
 Serial = Annotated[list[Path] | None, typer.Option(metavar="FILE", help="File for a serial port; repeatable.")]
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")]
 
@@ -104,6 +114,7 @@ def main(
     max_size: MaxSize = "0",
     max_string: MaxString = 4096,
     max_vector: MaxVector = 1024,
+    buffers: Buffers = 32,
     serial: Serial = None,
     version: Version = False,
 ) -> None:
@@ -118,12 +129,18 @@ def main(
     for path in (kernel, initrd, profile):
         if path is not None and not path.is_file():
             raise fail(f"{path}: no such file", 2)
-    machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), tuple(context.args))
+    machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), context.obj or ())
     options = {
-        "outdir": outdir, "profile": _profile(profile, kernel), "procs": procs or [],
-        "segment_size": size(segment_size, "--segment-size"), "max_size": size(max_size, "--max-size"), "max_string": max_string, "max_vector": max_vector,
+        "outdir": outdir,
+        "profile": _profile(profile, kernel),
+        "procs": procs or [],
+        "segment_size": size(segment_size, "--segment-size"),
+        "max_size": size(max_size, "--max-size"),
+        "max_string": max_string,
+        "max_vector": max_vector,
+        "buffers": buffers,
         "meta": {"kernel": kernel.name, "append": append},
-    }  # fmt: skip
+    }
     _capture(machine, options, timeout)
 
 

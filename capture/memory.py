@@ -20,11 +20,19 @@ class GuestMemory:
         big_endian: The guest's byte order.
         user_limit: Strings from here on are unreadable, as they are for the kernel: PANDA itself would read its memory.
         max_string: Bytes of a string that are kept.
+        max_buffer: Bytes of a buffer that are kept; at most a page.
         max_vector: Elements of a string vector that are kept.
     """
 
     def __init__(
-        self, panda: Any, word_size: int, big_endian: bool, user_limit: int, max_string: int, max_vector: int
+        self,
+        panda: Any,
+        word_size: int,
+        big_endian: bool,
+        user_limit: int,
+        max_string: int,
+        max_buffer: int,
+        max_vector: int,
     ) -> None:
         self._ffi = panda.ffi
         self._read = panda.libpanda.panda_virtual_memory_read_external
@@ -33,7 +41,7 @@ class GuestMemory:
         self._word_size = word_size
         self._order = "big" if big_endian else "little"
         self._user_limit = user_limit
-        self._max_string, self._max_vector = max_string, max_vector
+        self._max_string, self._max_buffer, self._max_vector = max_string, max_buffer, max_vector
 
     def word(self, cpu: Any, address: int, size: int = 0) -> int | None:
         """An unsigned integer of ``size`` bytes (a pointer's if 0), or None if it is not mapped."""
@@ -65,6 +73,15 @@ class GuestMemory:
             if len(data) > self._max_string:
                 return data[: self._max_string], int(StringFlag.TRUNCATED)
             address, size = address + size, _PAGE
+
+    def buffer(self, cpu: Any, address: int, length: int) -> tuple[bytes, int]:
+        """The first bytes of a buffer, and ``StringFlag`` bits."""
+        size = min(length, self._max_buffer, _PAGE)
+        flags = StringFlag.BUFFER | (StringFlag.TRUNCATED if length > size else 0)
+        if size == 0:
+            return b"", flags
+        data = self.block(cpu, address, size) if address + size <= self._user_limit else None
+        return (b"", StringFlag.BUFFER | StringFlag.UNREADABLE) if data is None else (data, flags)
 
     def vector(self, cpu: Any, address: int) -> tuple[bytes, int]:
         """A NULL-terminated vector of strings, each ended by NUL, and ``StringFlag`` bits for the whole."""

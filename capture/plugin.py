@@ -30,6 +30,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
     * ``profile``: a kernelinfo file, or a `Profile`; without it processes have no names.
     * ``segment_size``, ``max_size``: stored bytes after which a segment is closed, and recording stops.
     * ``max_string``, ``max_vector``: bytes of a string and elements of an argv that are kept (4096, 1024).
+    * ``buffers``: bytes of what is read and written that are kept (32).
     * ``meta``: a dict of facts to keep in every segment.
     """
 
@@ -53,7 +54,9 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             int(self.get_arg("max_string") or 4096),
             int(self.get_arg("max_vector") or 1024),
         )
-        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, max_string, max_vector)
+        buffers = self.get_arg("buffers")
+        max_buffer = 32 if buffers is None else int(buffers)
+        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, max_string, max_buffer, max_vector)
         self.recorder = Recorder(
             Path(outdir),
             abi.name,
@@ -71,7 +74,9 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         )
         introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
         procs = frozenset(name.encode() for name in _names(self.get_arg("procs")))
-        self.backend = Syscalls2(panda, abi, self.recorder, memory, introspection, load_string_args(abi.name), procs)
+        self.backend = Syscalls2(
+            panda, abi, self.recorder, memory, introspection, load_string_args(abi.name), procs, max_buffer > 0
+        )
         self._open = True
         atexit.register(self.close)
 

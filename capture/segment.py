@@ -101,6 +101,8 @@ class StringFlag(IntEnum):
     """Guest memory could not be read at some byte: what came before it is there."""
     LIST = 4
     """A vector of strings, each ended by a NUL byte."""
+    BUFFER = 8
+    """Bytes with a length of their own: a NUL among them ends nothing. Truncated to what was asked for."""
 
 
 class TaskFlag(IntEnum):

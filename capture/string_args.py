@@ -12,7 +12,7 @@ from functools import cache
 from errno_tables import tsv
 
 COLUMNS = ("number", "name", "args")
-KINDS = frozenset({"string", "strings", "out_string"})
+KINDS = frozenset({"string", "strings", "out_string", "in_buffer", "out_buffer"})
 MAX_ARGS = 6
 
 StringArgs = dict[int, tuple[tuple[int, str], ...]]
@@ -25,7 +25,8 @@ def load(abi: str) -> StringArgs:
 
     The kinds: `string`, read at entry up to NUL; `strings`, at entry, a
     NULL-terminated array of pointers to such; `out_string`, read after a
-    successful return.
+    successful return; `in_buffer`, as long as the next argument says;
+    `out_buffer`, as long as the return value says.
 
     Raises:
         tsv.TableError: There is no such table, or it is malformed.

@@ -32,7 +32,7 @@ class Syscalls2:
 
     def __init__(
         self, panda: Any, abi: Abi, recorder: Recorder, memory: GuestMemory, introspection: Introspection | None,
-        string_args: StringArgs, procs: frozenset[bytes],
+        string_args: StringArgs, procs: frozenset[bytes], buffers: bool,
     ) -> None:  # fmt: skip
         """Load syscalls2 and register with it.
 
@@ -44,12 +44,14 @@ class Syscalls2:
             introspection: How tasks are told apart and named; None if there is no profile.
             string_args: Which arguments are strings.
             procs: Names of the processes to record; empty for all.
+            buffers: Whether the first bytes of what is read and written are recorded.
         """
         self.enabled, self.recorder = True, recorder
         self.trouble: str | None = None
         self._panda, self._abi, self._memory = panda, abi, memory
         self._introspection, self._string_args = introspection, string_args
         self._args, self._ret = itemgetter(*abi.args), abi.ret
+        self._buffers = buffers
         self._cpu: Any = None
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
         self.tracer = Tracer(abi, recorder, self, procs, flags)
@@ -63,13 +65,18 @@ class Syscalls2:
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments; those that it fills only if it has succeeded."""
-        found = []
+        found, memory, cpu = [], self._memory, self._cpu
         for position, kind in self._string_args.get(number, ()):
             address = args[position]
-            if not address or (kind == "out_string" and (ret is None or ret >> 63)):
+            if not address or (kind.startswith("out_") and (ret is None or ret >> 63)):
                 continue
-            read = self._memory.vector if kind == "strings" else self._memory.string
-            found.append((position, *read(self._cpu, address)))
+            if kind == "strings":
+                found.append((position, *memory.vector(cpu, address)))
+            elif kind.endswith("string"):
+                found.append((position, *memory.string(cpu, address)))
+            elif self._buffers:
+                length = args[position + 1] if kind == "in_buffer" else ret or 0
+                found.append((position, *memory.buffer(cpu, address, length)))
         return tuple(found)
 
     def _start(self, cpu: Any) -> None:

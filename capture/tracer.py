@@ -157,7 +157,7 @@ class Tracer:
         strings = 0
         if found:
             for _, _, string_flags in found:
-                if string_flags & 3:
+                if string_flags & 3 and not string_flags & StringFlag.BUFFER:
                     recorder.counts["unreadable" if string_flags & StringFlag.UNREADABLE else "truncated"] += 1
             strings = recorder.strings(found)
         distance = recorder.next_event - entry if entry >= 0 and flags & _RETURNED else 0
@@ -192,7 +192,9 @@ class Tracer:
             self._write(task, call.began, UNKNOWN, call.args, 0, call.number, call.found, 0, 0)
 
     def _resume(self, task: int, pc: int, number: int, args: Args, ret: int) -> Pending | None:
-        """The call that comes back although it is not the task's latest; None for the child's side of a fork."""
+        """The call that comes back although it is not the task's latest; None for what is no return:
+        the child's side of a fork, or code that merely follows a call that never returns.
+        """
         nested = self._interrupted.get(task, [])
         for index in range(len(nested) - 1, -1, -1):
             if nested[index].pc == pc:
@@ -206,6 +208,8 @@ class Tracer:
                 if call.pc == pc and call.number in self._abi.forks and parent != task:
                     self._children[parent] = task & 0xFFFFFFFF
             return None
+        if number in self._abi.resumes or number in self._abi.ends:
+            return None  # syscalls2 takes a second visit to the instruction after rt_sigreturn for its return
         self._recorder.counts["unmatched"] += 1
         return Pending(pc, 0, -1, number, args, -1, ())
 

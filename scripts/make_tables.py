@@ -18,6 +18,7 @@ from pathlib import Path
 from tables import abis, headers, syscalls
 from tables.abis import Abi
 from tables.headers import HeaderError
+from tables.kinds import Argument
 from tables.packages import Package, PackageError, fetch, newest_headers
 from tables.syscalls import Syscall
 
@@ -26,6 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path.home() / ".cache/sysreel/packages"
 ERRNO_H = "include/linux/errno.h"
 STRING_KINDS = ("string", "strings", "out_string")
+
+# A const buffer goes in, and its length is the next argument; another one comes out, as long as the return value
+# says. These go in although they are not const (net/socket.c, kernel/sys.c), or return no length (mm/mincore.c).
+BUFFERS = {
+    "sys_setsockopt": "in_buffer",
+    "sys_sethostname": "in_buffer",
+    "sys_setdomainname": "in_buffer",
+    "sys_getsockopt": "",
+    "sys_mincore": "",
+}
 
 # include/linux/errno.h has no comment on these two; handle_signal() in
 # arch/x86/kernel/signal.c (Linux 6.1) shows when each restarts the call.
@@ -62,12 +73,20 @@ def prototype_lines(calls: Iterable[Syscall]) -> list[str]:
     return lines
 
 
+def _read_as(syscall: str, arg: Argument) -> str:
+    """Returns how capture reads an argument; empty if it does not."""
+    if arg.kind == "buffer":
+        return BUFFERS.get(syscall, "in_buffer" if arg.ctype.startswith("const ") else "out_buffer")
+    return arg.kind if arg.kind in STRING_KINDS else ""
+
+
 def string_lines(calls: Iterable[Syscall]) -> list[str]:
     """Returns the table of string arguments, all that capture knows of prototypes."""
     lines = ["# columns: number name args"]
     for call in calls:
         args = enumerate(call.args or ())
-        if strings := [f"{position}:{arg.kind}" for position, arg in args if arg.kind in STRING_KINDS]:
+        kinds = [(position, _read_as(call.name, arg)) for position, arg in args]
+        if strings := [f"{position}:{kind}" for position, kind in kinds if kind]:
             lines.append(f"{call.number}\t{call.name}\t{' '.join(strings)}")
     return lines
 

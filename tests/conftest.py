@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from lab import panda
 from lab.guest import guest
 
@@ -63,7 +64,7 @@ def decode(segments: Path, output: Path, *options: str) -> pl.DataFrame:
 @pytest.fixture(scope="session")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> Captured:
     """The guest whose program prints what it did."""
-    return capture_guest(tmp_path_factory.mktemp("calls"), "calls")
+    return capture_guest(tmp_path_factory.mktemp("calls"), "calls", "--buffers", "4096", "--max-string", "16384")
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ def test_wrong_input_has_an_answer_and_a_status(
 
 def test_help_shows_examples_and_every_option_of_the_contract() -> None:
     text = command("capture", "--help").stdout
-    for word in ("Examples:", "--arch", "--kernel", "--initrd", "--append", "--mem", "--profile", "--backend", "--procs",
-                 "--timeout", "--segment-size", "--max-size", "--serial", "profile"):  # fmt: skip
+    for word in ("Examples:", "--arch", "--kernel", "--initrd", "--append", "--mem", "--profile", "--backend",
+                 "--procs", "--timeout", "--segment-size", "--max-size", "--serial", "profile"):  # fmt: skip
         assert word in text
     assert "Example" in command("capture", "profile", "--help").stdout
 

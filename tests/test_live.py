@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 import pytest
 from conftest import Captured, capture_guest, command, decode
+
 from lab import panda
 from lab.guest import guest
 
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.live
 MARK, BEGIN, END = 9998, 0xBE617, 0xE17D
 # Which strings a prctl takes depends on its first argument; capture goes by the prototype, which has none.
 NOT_BY_PROTOTYPE = {("prctl", "1")}
+# Calls whose result is text or bytes by prototype, and the end that is not part of it.
+OUT_SHOWN = {"read": b"", "pread64": b"", "readlink": b"", "getcwd": b"\0", "getrandom": b""}
+IN_BUFFERS = {"write", "pwrite64"}
 STARTS_OVER = "execve"
 
 
@@ -102,7 +106,15 @@ def compare(row: dict[str, Any], line: dict[str, Any]) -> None:
         if (line["name"], position) not in NOT_BY_PROTOTYPE:
             shown = re.fullmatch(r'\w+=0x[0-9a-f]+\("(.*)"\)', row[f"arg{position}_repr"], re.DOTALL)
             assert shown, told
-            assert unescape(shown[1]) == bytes.fromhex(text), told
+            wanted = bytes.fromhex(text)
+            if line["name"] in IN_BUFFERS:
+                wanted = wanted[: int(line["args"][int(position) + 1], 16)]
+            assert unescape(shown[1]) == wanted, told
+    for position, text in line["out"].items():
+        shown = re.fullmatch(r'\w+=0x[0-9a-f]+\("(.*)"\)', row[f"arg{position}_repr"], re.DOTALL)
+        if line["name"] in OUT_SHOWN:
+            assert shown, told
+            assert unescape(shown[1])[:64] == bytes.fromhex(text).removesuffix(OUT_SHOWN[line["name"]]), told
     for position, items in line["lists"].items():
         shown = re.fullmatch(r"\w+=0x[0-9a-f]+\(\[(.*)\]\)", row[f"arg{position}_repr"], re.DOTALL)
         assert shown, told
@@ -183,7 +195,7 @@ def profile_file(folder: Path) -> Path:
 
 
 def kill_at(target: int, folder: Path) -> tuple[int, int]:
-    """Run the harness until it has counted ``target`` events, kill it; gives its count and the folder's rows."""
+    """Run the harness until it has counted ``target`` events, kill it; gives its count and how many are lost."""
     job, counter = guest("x86_64", "busy"), folder / "counter"
     folder.mkdir()
     counter.write_bytes(bytes(8))
@@ -203,23 +215,19 @@ def kill_at(target: int, folder: Path) -> tuple[int, int]:
         run.wait()
         assert run.returncode == -signal.SIGKILL, f"the guest ended by itself at {count[0]} events"
         told = int(count[0])
+    recorded = raw_events(folder / "segments")
+    completed = {event["seq"] - event["entry"] for event in recorded if event["entry"]}
     rows = decode(folder / "segments", folder / "killed.parquet")
-    missing = set(range(told)) - set(rows["seq"].to_list()) - _joined(rows)
-    return told, len(missing)
+    assert set(rows["seq"].to_list()) == {event["seq"] for event in recorded} - completed
+    return told, len(set(range(told)) - {event["seq"] for event in recorded})
 
 
-def _joined(rows: pl.DataFrame) -> set[int]:
-    """Sequence numbers of entries that a return has completed: they are no rows of their own."""
-    twice = {"sys_execve", "sys_execveat", "sys_vfork", "sys_reboot"}
-    completed = rows.filter(pl.col("name").is_in(list(twice)) & (pl.col("status") == "returned"))
-    return (
-        {sequence for sequence in range(rows["seq"].max() + 1) if sequence not in set(rows["seq"])}
-        if len(  # type: ignore[operator]
-            completed
-        )
-        >= len(set(range(rows["seq"].max() + 1)) - set(rows["seq"]))
-        else set()
-    )  # type: ignore[operator]
+def raw_events(segments: Path) -> list[dict[str, Any]]:
+    """The events as the command dumps them, nothing decoded."""
+    done = command("process", "dump", segments)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    return [record for record in records if record["type"] == "event"]
 
 
 TARGETS = (1, 70, 256, 511, 900, 1300, 1792, 2600, 3333, 4200)

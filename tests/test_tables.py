@@ -228,10 +228,28 @@ def test_kinds_of_arguments(call: str, expected: str) -> None:
 
 def test_capture_reads_the_strings_that_the_prototypes_have() -> None:
     expected = {
-        number: tuple((i, arg.kind) for i, arg in enumerate(call.args) if arg.kind in string_args.KINDS)
+        number: tuple(
+            (i, arg.kind) for i, arg in enumerate(call.args) if arg.kind in ("string", "strings", "out_string")
+        )
         for number, call in SYSCALLS.items()
     }
-    assert string_args.load("x86_64") == {number: args for number, args in expected.items() if args}
+    read = {
+        number: tuple((i, kind) for i, kind in args if not kind.endswith("_buffer"))
+        for number, args in string_args.load("x86_64").items()
+    }
+    assert {number: args for number, args in read.items() if args} == {
+        number: args for number, args in expected.items() if args
+    }
+
+
+def test_buffers_go_in_or_come_out_with_a_length_that_capture_knows() -> None:
+    directions = {SYSCALLS[n].name: dict(args) for n, args in string_args.load("x86_64").items()}
+    assert directions["sys_write"] == {1: "in_buffer"} and directions["sys_read"] == {1: "out_buffer"}
+    assert directions["sys_setsockopt"] == {3: "in_buffer"} and "sys_getsockopt" not in directions
+    for number, args in string_args.load("x86_64").items():
+        for position, kind in args:
+            if kind == "in_buffer":
+                assert SYSCALLS[number].args[position + 1].name in ("count", "len", "optlen", "msg_len")
 
 
 def test_the_capture_table_loads_without_the_process_stage() -> None:

@@ -41,10 +41,10 @@ class Rows(Recorder):
         super().__init__(directory, "x86_64", wait=True, room=Room(256, 256, 1 << 20, 256, 64, 64))
         self.rows: list[tuple[int, int, int, int, int, int]] = []
 
-    def event(self, *event: int) -> int:  # type: ignore[override]  # by position, as the tracer calls it
+    def event(self, *event: int) -> int:
         _, duration, task, *_, ret, number, _, flags, entry = event
         self.rows.append((task, number, ret, flags, entry, duration))
-        return super().event(*event)  # type: ignore[arg-type]  # as above
+        return super().event(*event)
 
 
 @pytest.fixture

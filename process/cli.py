@@ -1,0 +1,49 @@
+"""The ``process`` command: `process DIR` decodes; other verbs are named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import typer
+
+from capture.version import VERSION
+from process.commands.decode import decode
+from process.commands.dump import dump
+from process.commands.info import info
+
+app = typer.Typer(
+    name="process",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Decode recorded syscalls into SQLite or Parquet. `process DIR` alone decodes.",
+    epilog="Examples:  process captures/    process captures/ -o run.parquet -j 8    process info run.sqlite",
+)
+app.command()(decode)
+app.command()(info)
+app.command()(dump)
+
+_VERBS = frozenset({"decode", "info", "dump"})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with its status."""
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # the parallelism is in the workers
+    signal.signal(signal.SIGTERM, _stop)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["--version"]:
+        print(f"process (sysreel {VERSION})")
+        return
+    if given and given[0] not in _VERBS and given[0] not in ("--help", "-h"):
+        given.insert(0, "decode")
+    app(given, prog_name="process")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that nothing half-made stays behind."""
+    raise KeyboardInterrupt

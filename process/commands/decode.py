@@ -1,0 +1,117 @@
+"""``process decode``: segments into SQLite or Parquet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from process.errors import ProcessError
+from process.output import Format, choose
+
+if TYPE_CHECKING:
+    from process.pipeline import Progress, Summary
+
+LOSS = 3
+"""Exit status: decoded, but something is missing."""
+
+
+def decode(
+    segments: Annotated[list[Path], typer.Argument(help="Segments, or folders of them.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Output; its suffix picks the format. [default: FOLDER.sqlite]"),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("-j", "--jobs", min=1, help="Worker processes. [default: all processors]")
+    ] = None,
+    format_: Annotated[Format | None, typer.Option("--format", help="Output format.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail, leaving no output, if anything is missing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary; errors only.")] = False,
+) -> None:
+    """Decode segments into one table: a row for every syscall.
+
+    Exit status: 0 all decoded, 1 failed, 2 wrong usage, 3 decoded but something is missing (the summary says what).
+
+    Examples:
+      process captures/                         into captures.sqlite
+      process captures/ -o run.parquet -j 8     a Parquet dataset, eight workers
+      process a-000000.seg -o one.sqlite        one segment alone
+      process captures/ --strict --force        all or nothing, replacing the last output
+    """
+    try:
+        target, chosen = choose(segments, out, format_)
+        summary = _run(segments, target, chosen, jobs, strict, force, quiet)
+    except ProcessError as error:
+        typer.echo(f"process: error: {error}", err=True)
+        raise typer.Exit(error.status) from None
+    except KeyboardInterrupt:
+        typer.echo("process: error: stopped; nothing is left of the output", err=True)
+        raise typer.Exit(1) from None
+    _report(summary, strict, quiet)
+    if summary.ledger.lossy:
+        raise typer.Exit(1 if strict else LOSS)
+
+
+def _run(
+    segments: list[Path], out: Path, format_: Format, jobs: int | None, strict: bool, force: bool, quiet: bool
+) -> Summary:
+    from process import pipeline  # Polars is slow to import, and --help must not wait for it
+
+    progress = pipeline.Progress() if quiet or not sys.stderr.isatty() else _bars()
+    return pipeline.decode(
+        segments, out, format_, jobs=jobs or _processors(), strict=strict, force=force, progress=progress
+    )
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _bars() -> Progress:
+    """Progress bars on a terminal."""
+    from tqdm import tqdm
+
+    from process.pipeline import Progress
+
+    first = tqdm(desc="survey", unit=" events", unit_scale=True, leave=False)
+    second = tqdm(desc="decode", unit=" rows", unit_scale=True, leave=False)
+
+    def begin(rows: int) -> None:
+        first.close()
+        second.reset(rows)
+
+    def decoded(rows: int) -> None:
+        second.update(rows)
+        if second.n >= second.total:
+            second.close()
+
+    return Progress(first.update, begin, decoded)
+
+
+def _report(summary: Summary, strict: bool, quiet: bool) -> None:
+    """Losses and warnings, a line each, then what was done."""
+    for note in summary.ledger.notes():
+        if not quiet or note.startswith("loss"):
+            typer.echo(f"process: {'error' if strict and note.startswith('loss') else 'warning'}: {note}", err=True)
+    if summary.out is None:
+        typer.echo("process: error: something is missing and --strict was given; no output was left", err=True)
+    elif not quiet:
+        rate = summary.rows / max(summary.seconds, 1e-9)
+        typer.echo(f"{summary.rows:,} syscalls of {summary.processes:,} processes, {summary.errors:,} failed")
+        typer.echo(f"{summary.seconds:.1f} s, {rate:,.0f} rows/s")
+        typer.echo(f"{summary.out}: {_bytes(summary.size)}")
+
+
+def _bytes(size: float) -> str:
+    """A size for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

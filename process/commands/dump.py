@@ -1,0 +1,5 @@
+"""``process dump``."""
+
+
+def dump() -> None:
+    """TODO."""

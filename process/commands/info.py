@@ -1,0 +1,5 @@
+"""``process info``."""
+
+
+def info() -> None:
+    """TODO."""

@@ -1,0 +1,205 @@
+"""Step one: which files hold which segment of which capture. Goes by headers, not by names."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from capture.segment import (
+    FILE_HEADER_SIZE,
+    FILE_MAGIC,
+    LIVE_SUFFIX,
+    SEGMENT_SUFFIX,
+    Header,
+    SegmentError,
+    read_segment,
+)
+
+SegmentKey = tuple[uuid.UUID, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One segment of a capture and the files that hold it.
+
+    Attributes:
+        header: Of the sealed file, else of the first live file.
+        sealed: The ``.seg`` file, None if the emulator was killed before the first block was written.
+        live: Live files by their header, in the order of their names.
+        copies: Other files that hold the same segment and are not read.
+    """
+
+    header: Header
+    sealed: Path | None
+    live: tuple[Path, ...]
+    copies: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that are read, the sealed one first."""
+        return ((self.sealed,) if self.sealed else ()) + self.live
+
+    @property
+    def name(self) -> str:
+        """The files' names, for people."""
+        return ", ".join(path.name for path in self.files)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A path that gave no segment.
+
+    Attributes:
+        message: One line: what, where, what to do.
+        loss: Whether events may have been in it.
+    """
+
+    message: str
+    loss: bool = True
+
+
+@dataclass
+class Found:
+    """What the given paths hold.
+
+    Attributes:
+        parts: Segments by capture (the oldest first) and number.
+        rejected: What could not be taken.
+    """
+
+    parts: list[Part] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def discover(paths: Iterable[Path]) -> Found:
+    """Find the segments in files and folders.
+
+    A folder gives every file in it that begins as a segment does, or is named like one. A file brings the other
+    files of the same segment along that lie beside it: a live file needs the strings of its segment.
+
+    Args:
+        paths: Files and folders, in any order; the result does not depend on it.
+    """
+    found = Found()
+    headers: dict[Path, Header] = {}
+    wanted: set[SegmentKey] = set()
+    folders: dict[Path, list[Path]] = {}
+    for path in sorted({_resolved(path) for path in paths}):
+        if path.is_dir():
+            before = len(headers) + len(found.rejected)
+            for child in folders.setdefault(path, _candidates(path)):
+                _take(child, headers, found)
+            if len(headers) + len(found.rejected) == before:
+                found.rejected.append(Rejected(f"{path}: no segments in this folder; give one that capture wrote"))
+            wanted.update(_key(headers[child]) for child in folders[path] if child in headers)
+        elif path.is_file():
+            _take(path, headers, found)
+            if path in headers:
+                wanted.add(_key(headers[path]))
+                for beside in folders.setdefault(path.parent, _candidates(path.parent)):
+                    _take(beside, headers, None)
+        elif path.exists():
+            found.rejected.append(Rejected(f"{path}: neither a file nor a folder"))
+        else:
+            found.rejected.append(Rejected(f"{path}: no such file or folder"))
+    found.parts = _group({path: header for path, header in headers.items() if _key(header) in wanted})
+    found.rejected = sorted(set(found.rejected), key=lambda rejected: rejected.message)
+    return found
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links: RuntimeError up to Python 3.12
+        return path.absolute()
+
+
+def _key(header: Header) -> SegmentKey:
+    return header.capture, header.segment
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """The files of a folder that are segments or claim to be."""
+    try:
+        children = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [child for child in children if child.is_file() and (_is_named(child) or _has_magic(child))]
+
+
+def _is_named(path: Path) -> bool:
+    return path.suffix in (SEGMENT_SUFFIX, LIVE_SUFFIX)
+
+
+def _has_magic(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(FILE_MAGIC)) == FILE_MAGIC
+    except OSError:
+        return False
+
+
+def _take(path: Path, headers: dict[Path, Header], found: Found | None) -> None:
+    """Read a file's header into ``headers``, or say in ``found`` why not."""
+    if path in headers:
+        return
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_HEADER_SIZE)
+        headers[path] = Header.unpack(data, str(path))
+    except (SegmentError, OSError) as error:
+        if found is None:
+            return
+        text = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        found.rejected.append(Rejected(text, not _is_stillborn(path)))
+
+
+def _is_stillborn(path: Path) -> bool:
+    """Whether a file was created just before its emulator was killed: no header yet, its events in a live file.
+
+    Only here a name decides, since there is no header to go by.
+    """
+    try:
+        torn = path.stat().st_size < FILE_HEADER_SIZE and FILE_MAGIC.startswith(path.read_bytes()[: len(FILE_MAGIC)])
+    except OSError:
+        return False
+    return torn and any(path.parent.glob(f"{_escaped(path.stem)}-*{LIVE_SUFFIX}"))
+
+
+def _escaped(name: str) -> str:
+    """A name as a glob pattern that matches only itself."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _group(headers: dict[Path, Header]) -> list[Part]:
+    """Files into segments, ordered by the capture's time and UUID, then by number."""
+    sealed: dict[SegmentKey, list[Path]] = {}
+    live: dict[SegmentKey, list[Path]] = {}
+    began: dict[uuid.UUID, int] = {}
+    for path, header in sorted(headers.items()):
+        (live if header.live else sealed).setdefault(_key(header), []).append(path)
+        began[header.capture] = min(began.get(header.capture, header.realtime_ns), header.realtime_ns)
+    parts = []
+    for key in sorted(sealed.keys() | live.keys(), key=lambda key: (began[key[0]], key)):
+        copies = _best_first(sealed.get(key, []))
+        files = tuple(sorted(live.get(key, []), key=lambda path: (path.name, str(path))))
+        header = headers[copies[0] if copies else files[0]]
+        parts.append(Part(header, copies[0] if copies else None, files, tuple(copies[1:])))
+    return parts
+
+
+def _best_first(copies: Sequence[Path]) -> list[Path]:
+    """Copies of one segment, the soundest first, so that a damaged copy never wins over a sound one."""
+    if len(copies) < 2:
+        return list(copies)
+
+    def loss(path: Path) -> tuple[bool, int, str, str]:
+        try:
+            segment = read_segment(path)
+        except (SegmentError, OSError):
+            return True, 0, path.name, str(path)
+        return bool(segment.damage), -segment.size, path.name, str(path)
+
+    return sorted(copies, key=loss)

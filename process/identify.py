@@ -1,0 +1,127 @@
+"""Step four: who and under which mark an event is, from what all segments of its capture say.
+
+Nothing is taken across a gap: what a lost event may have changed is unknown until it is recorded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from process.read import Words
+from process.survey import Identity, Mark, Sequences, Survey
+
+Codes = npt.NDArray[np.int64]
+
+
+class Runs:
+    """The stretches of a capture's sequence numbers in which no event is missing.
+
+    Attributes:
+        starts: First sequence number of each, int64, ascending.
+        ends: One past the last of each, likewise.
+    """
+
+    def __init__(self, blocks: Iterable[tuple[int, int]]) -> None:
+        """Join (first, count) pairs, in any order."""
+        starts: list[int] = []
+        ends: list[int] = []
+        for first, count in sorted(blocks):
+            if ends and first <= ends[-1]:
+                ends[-1] = max(ends[-1], first + count)
+            else:
+                starts.append(first)
+                ends.append(first + count)
+        self.starts = np.array(starts, np.int64)
+        self.ends = np.array(ends, np.int64)
+
+    def of(self, seq: int) -> int:
+        """The run that holds a sequence number, -1 if none does."""
+        at = int(np.searchsorted(self.starts, min(seq, np.iinfo(np.int64).max), side="right")) - 1
+        return at if at >= 0 and seq < self.ends[at] else -1
+
+    def missing(self) -> list[tuple[int, int]]:
+        """(first, count) of each gap, the one before the first run included."""
+        before = [0, *self.ends.tolist()]
+        return [(a, b - a) for a, b in zip(before, self.starts.tolist(), strict=False) if b > a]
+
+
+@dataclass
+class State:
+    """What is known at the start of a segment, and what it adds: records by sequence number.
+
+    Attributes:
+        identities: Those that events of the segment may need.
+        marks: Likewise.
+        runs: int64 starts of the runs; a record holds only for events of its own run.
+    """
+
+    identities: list[Identity] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    runs: Sequences = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def states(surveys: list[Survey], runs: Runs) -> list[State]:
+    """Each segment's state, composed in order from what the segments before it end with.
+
+    Args:
+        surveys: The segments of one capture, in order.
+        runs: Of the whole capture.
+    """
+    known: dict[int, Identity] = {}
+    mark: Mark | None = None
+    found = []
+    for survey in surveys:
+        run = runs.of(survey.blocks[0][0]) if survey.blocks else -1
+        known = {task: one for task, one in known.items() if runs.of(one.seq) == run}
+        mark = mark if mark and runs.of(mark.seq) == run else None
+        own = [one for one in survey.identities if runs.of(one.seq) >= 0]
+        marks = [one for one in survey.marks if runs.of(one.seq) >= 0]
+        needed = set(survey.tasks.tolist())
+        carried = sorted(one for task, one in known.items() if task in needed)
+        found.append(State(carried + own, ([mark] if mark else []) + marks, runs.starts))
+        known.update((one.task, one) for one in own)
+        mark = marks[-1] if marks else mark
+    return found
+
+
+def identify(state: State, sequences: Sequences, tasks: Words) -> Codes:
+    """The identity of each event: an index into ``state.identities``, -1 if nothing is known.
+
+    Args:
+        state: Of the events' segment.
+        sequences: int64 of shape (n,), ascending.
+        tasks: uint64 of shape (n,).
+    """
+    if not state.identities:
+        return np.full(len(sequences), -1, np.int64)
+    since = np.array([one.seq for one in state.identities], np.int64)
+    known = pl.DataFrame(
+        {
+            "task": pl.Series([one.task for one in state.identities], dtype=pl.UInt64),
+            "seq": since,
+            "index": np.arange(len(since)),
+        }
+    )
+    events = pl.DataFrame({"task": tasks, "seq": sequences})
+    found = events.join_asof(known.sort("seq", maintain_order=True), on="seq", by="task", check_sortedness=False)
+    return _within_run(state, found["index"].fill_null(-1).to_numpy(), since, sequences)
+
+
+def marked(state: State, sequences: Sequences) -> Codes:
+    """The mark of each event: an index into ``state.marks``, -1 if none is known."""
+    since = np.array([mark.seq for mark in state.marks], np.int64)
+    return _within_run(state, np.searchsorted(since, sequences, side="right") - 1, since, sequences)
+
+
+def _within_run(state: State, index: Codes, since: Sequences, sequences: Sequences) -> Codes:
+    """``index`` with -1 where a gap lies between an event and the record that it points to."""
+    if not len(since):
+        return np.full(len(sequences), -1, np.int64)
+    run_of_record = np.searchsorted(state.runs, since, side="right")
+    same = run_of_record[index] == np.searchsorted(state.runs, sequences, side="right")
+    return np.where((index >= 0) & same, index, -1)

@@ -1,0 +1,144 @@
+"""Where the output goes, and that it appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import Enum
+from pathlib import Path
+
+from process.errors import ProcessError
+
+USAGE = 2
+
+
+class Format(str, Enum):
+    """What an output is."""
+
+    SQLITE = "sqlite"
+    PARQUET = "parquet"
+
+
+_SUFFIXES = {".sqlite": Format.SQLITE, ".db": Format.SQLITE, ".parquet": Format.PARQUET}
+_DATASET = ("part-*.parquet", "*.json")
+"""The files of a Parquet output; a folder with others in it is not ours to replace."""
+
+
+def choose(paths: Sequence[Path], out: Path | None, wanted: Format | None) -> tuple[Path, Format]:
+    """Name and format of the output.
+
+    The suffix picks the format unless ``wanted`` does; a folder, or a name without a suffix, is Parquet. Left out,
+    the name is that of the first input's folder, in the current folder.
+
+    Raises:
+        ProcessError: The suffix tells nothing, or contradicts ``wanted``.
+    """
+    if out is None:
+        first = paths[0].absolute()
+        folder = first if first.is_dir() or not first.is_file() else first.parent
+        format_ = wanted or Format.SQLITE
+        return Path(f"{folder.resolve().name or 'sysreel'}.{format_.value}"), format_
+    by_suffix = _SUFFIXES.get(out.suffix.lower())
+    if wanted and by_suffix and wanted is not by_suffix:
+        raise ProcessError(f"{out}: the suffix says {by_suffix.value}, --format says {wanted.value}", USAGE)
+    if wanted or by_suffix:
+        return out, wanted or by_suffix or Format.SQLITE
+    if out.is_dir() or not out.suffix:
+        return out, Format.PARQUET
+    raise ProcessError(f"{out}: unknown suffix; use .sqlite, .db or .parquet, or give --format", USAGE)
+
+
+def check(out: Path, format_: Format, force: bool, inputs: Sequence[Path]) -> None:
+    """Refuse an output that must not or cannot be written, before any work is done.
+
+    Raises:
+        ProcessError: It exists, it is an input, or its folder cannot be written.
+    """
+    if any(out.resolve() in (path.resolve(), *path.resolve().parents) for path in inputs):
+        raise ProcessError(f"{out}: the output would replace an input; choose another with -o", USAGE)
+    if out.exists() or out.is_symlink():
+        if not force:
+            raise ProcessError(f"{out}: exists; give --force to replace it, or another name with -o")
+        if out.is_dir() != (format_ is Format.PARQUET):
+            kind = "folder" if out.is_dir() else "file"
+            raise ProcessError(f"{out}: is a {kind}, which {format_.value} output does not replace; remove it first")
+        if out.is_dir() and not _is_dataset(out):
+            raise ProcessError(f"{out}: holds files that process did not write; not replaced, choose another with -o")
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise ProcessError(f"{parent}: no such folder for the output; make it, or choose another with -o")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ProcessError(f"{parent}: cannot be written; choose another place with -o")
+
+
+def _is_dataset(folder: Path) -> bool:
+    ours = {path for pattern in _DATASET for path in folder.glob(pattern)}
+    return all(child in ours for child in folder.iterdir())
+
+
+@contextmanager
+def workshop(out: Path) -> Iterator[Path]:
+    """A temporary folder beside the output, removed at the end whatever happens.
+
+    Raises:
+        ProcessError: It cannot be made.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.absolute().parent))
+    except OSError as error:
+        raise ProcessError(f"{out}: cannot be written: {error.strerror}; choose another place with -o") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(made: Path, out: Path, workshop: Path) -> None:
+    """Give a finished output its name: all on disk first, then one rename.
+
+    Args:
+        made: The file or folder, within the workshop.
+        out: Its name from now on. What has that name is replaced; a folder is moved aside first, since no rename
+            replaces one that is not empty.
+        workshop: Takes what is moved aside.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    made.chmod(0o777 & ~_umask() if made.is_dir() else 0o666 & ~_umask())
+    sync(made)
+    aside = workshop / "replaced"
+    if out.is_dir():
+        os.rename(out, aside)
+    try:
+        os.rename(made, out)
+    except OSError:
+        with suppress(OSError):
+            os.rename(aside, out)
+        raise
+    sync(out.absolute().parent)
+
+
+def unwritable(path: Path, error: Exception) -> ProcessError:
+    """What to raise when a file of the output cannot be written; ``error`` may be of Polars, ADBC or the system."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    return ProcessError(f"{path}: cannot be written: {reason}; free some space, or choose another place with -o")
+
+
+def _umask() -> int:
+    """The process's umask; Python can only read it by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def sync(path: Path) -> None:
+    """Put a file, or a folder's list of names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

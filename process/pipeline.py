@@ -1,0 +1,162 @@
+"""The whole way from segments to an output: prepare, decode in parallel, write in order, publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from process.errors import ProcessError
+from process.ledger import Ledger, Severity
+from process.output import Format, check, publish, workshop
+from process.plan import Plan
+from process.pool import Failure, Outcome, run
+from process.prepare import Prepared, prepare
+from process.tables import Decoded, account, count_processes, processes, tables
+from process.write_parquet import write_part, write_tables
+from process.write_sqlite import SqliteWriter, spill, unspill
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a decode did.
+
+    Attributes:
+        out: The output; None if ``strict`` left none.
+        size: Its bytes.
+        rows: Of the output.
+        processes: Distinct processes.
+        errors: Calls that failed.
+        seconds: It took.
+        ledger: All counts, losses among them.
+    """
+
+    out: Path | None
+    size: int
+    rows: int
+    processes: int
+    errors: int
+    seconds: float
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What to call as work goes on; both phases count events."""
+
+    surveyed: Callable[[int], object] = lambda _: None
+    begin: Callable[[int], object] = lambda _: None
+    """Called with the rows to come."""
+    decoded: Callable[[int], object] = lambda _: None
+
+
+def decode(
+    paths: Sequence[Path],
+    out: Path,
+    format_: Format,
+    *,
+    jobs: int = 1,
+    strict: bool = False,
+    force: bool = False,
+    progress: Progress = Progress(),  # immutable
+) -> Summary:
+    """Decode segments into an output, which appears whole or not at all.
+
+    Args:
+        paths: Files and folders of segments.
+        out: The output.
+        format_: What it is.
+        jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``).
+        strict: Leave no output if anything is missing from it.
+        force: Replace an output that exists.
+        progress: Is told how far it is.
+
+    Raises:
+        ProcessError: Nothing can be decoded, or the output cannot be written.
+    """
+    began = time.monotonic()
+    check(out, format_, force, paths)
+    prepared = prepare(paths, jobs, progress.surveyed)
+    progress.begin(sum(plan.rows for plan in prepared.plans))
+    try:
+        with workshop(out) as folder:
+            write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
+            made, decoded = write(prepared, folder, jobs, progress.decoded)
+            size = _size(made)
+            if strict and prepared.ledger.lossy:
+                return _summary(None, 0, prepared, decoded, began)
+            publish(made, out, folder)
+    except OSError as error:
+        raise ProcessError(f"{out}: cannot be written: {error.strerror or error}; nothing is left of it") from None
+    return _summary(out, size, prepared, decoded, began)
+
+
+def _write_parquet(
+    prepared: Prepared, workshop: Path, jobs: int, advance: Callable[[int], object]
+) -> tuple[Path, Decoded]:
+    """Each worker decodes a segment and writes its part."""
+    folder = workshop / "dataset"
+    folder.mkdir()
+    decoded: Decoded = []
+    results = run(partial(write_part, folder=folder), prepared.plans, jobs)
+    for plan, tally in _succeeded(results, prepared.ledger):
+        decoded.append((plan, tally))
+        advance(tally.rows)
+    _finish(prepared, decoded)
+    write_tables(folder, tables(prepared, decoded))
+    return folder, decoded
+
+
+def _write_sqlite(
+    prepared: Prepared, workshop: Path, jobs: int, advance: Callable[[int], object]
+) -> tuple[Path, Decoded]:
+    """Workers decode segments into Arrow files; this process alone writes the database, in order."""
+    path, decoded = workshop / "database", Decoded()
+    with closing(SqliteWriter(path)) as writer:
+        results = run(partial(spill, folder=workshop), prepared.plans, jobs)
+        for plan, (tally, spilled) in _succeeded(results, prepared.ledger):
+            for frame in unspill(spilled):
+                writer.add(frame)
+                advance(len(frame))
+            decoded.append((plan, tally))
+        _finish(prepared, decoded)
+        writer.finish(tables(prepared, decoded))
+    return path, decoded
+
+
+def _succeeded(outcomes: Iterator[Outcome[Plan, Result]], ledger: Ledger) -> Iterator[tuple[Plan, Result]]:
+    """The results that there are; a segment that gave none is a loss, and the others are still done."""
+    for outcome in outcomes:
+        if isinstance(outcome.result, Failure):
+            text = f"{outcome.item.part.name}: not decoded: {outcome.result.reason}"
+            ledger.add(Severity.LOSS, "decode", text)
+        else:
+            yield outcome.item, outcome.result
+
+
+def _finish(prepared: Prepared, decoded: Decoded) -> None:
+    """Complete the ledger.
+
+    Raises:
+        ProcessError: There were segments, and none could be decoded.
+    """
+    account(decoded, prepared.ledger)
+    if not decoded:
+        raise ProcessError("; ".join(prepared.ledger.notes()))
+
+
+def _size(made: Path) -> int:
+    return sum(path.stat().st_size for path in ([made] if made.is_file() else made.iterdir()))
+
+
+def _summary(out: Path | None, size: int, prepared: Prepared, decoded: Decoded, began: float) -> Summary:
+    rows = sum(tally.rows for _, tally in decoded)
+    errors = sum(tally.errors for _, tally in decoded)
+    processes_ = count_processes(processes(decoded))
+    return Summary(out, size, rows, processes_, errors, time.monotonic() - began, prepared.ledger)

@@ -1,0 +1,111 @@
+"""Between survey and decode: order, row numbers, gaps and state of every segment, and the ledger of what is there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from capture.segment import COUNTERS
+from process.discover import Part
+from process.identify import Runs, State, states
+from process.ledger import Ledger, Severity
+from process.read import MAX_SEQUENCE
+from process.survey import Sequences, Survey
+
+_LOSSES = {"dropped": "events dropped by capture", "unstored": "strings, identities and marks dropped by capture"}
+_WARNINGS = {"errors": "calls that capture could not record"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker needs to decode one segment.
+
+    Attributes:
+        part: Which.
+        position: Its number in the output, from 0.
+        capture: Number of its capture in the output, from 1.
+        first_id: Id of its first row.
+        rows: Rows that it gives.
+        blocks: (first, count) of the EVENTS blocks to decode: a running capture may have added to them since.
+        dropped: int64 sequence numbers of entry rows whose call came back, ascending.
+        state: Identities and marks.
+    """
+
+    part: Part
+    position: int
+    capture: int
+    first_id: int
+    rows: int
+    blocks: list[tuple[int, int]]
+    dropped: Sequences
+    state: State
+
+
+def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
+    """Plan the decoding of all segments.
+
+    Args:
+        surveys: In the order of the parts as discovered.
+        ledger: Gets what capture counted, and what is missing.
+    """
+    plans: list[Plan] = []
+    captures = groupby(surveys, key=lambda survey: survey.part.header.capture)
+    for number, (name, group) in enumerate(captures, 1):
+        segments = list(group)
+        runs = Runs(block for survey in segments for block in survey.blocks)
+        closes = np.concatenate([survey.closes for survey in segments])
+        _account(name, segments, runs, ledger)
+        for survey, state in zip(segments, states(segments, runs), strict=True):
+            dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
+            first_id = plans[-1].first_id + plans[-1].rows if plans else 1
+            rows = survey.events - len(dropped)
+            plans.append(Plan(survey.part, len(plans), number, first_id, rows, survey.blocks, dropped, state))
+    return plans
+
+
+def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, ledger: Ledger) -> None:
+    """Enter what one capture counted and what of it is missing."""
+    for name in COUNTERS:
+        ledger.add(Severity.INFO, "capture", name, sum(survey.counters[name] for survey in segments))
+    for severity, items in ((Severity.LOSS, _LOSSES), (Severity.WARNING, _WARNINGS)):
+        for name, text in items.items():
+            ledger.add(severity, "capture", text, sum(survey.counters[name] for survey in segments))
+    for survey in segments:
+        _account_segment(survey, ledger)
+    missing = runs.missing() + _missing_end(segments, runs)
+    lost = sum(count for _, count in missing)
+    ledger.add(Severity.INFO, "read", "events", sum(survey.events for survey in segments))
+    ledger.add(Severity.INFO, "read", "segments", len(segments))
+    ledger.add(Severity.LOSS, "read", f"events missing from capture {capture} ({_ranges(missing)})", lost)
+    last = segments[-1]
+    if not last.is_sealed and not last.part.live:
+        text = f"{last.part.name}: not sealed, no live file beside it: how much is missing at its end is not known"
+        ledger.add(Severity.LOSS, "read", text)
+
+
+def _account_segment(survey: Survey, ledger: Ledger) -> None:
+    for file, offset, length, reason, loss in sorted(survey.damage):
+        severity = Severity.LOSS if loss else Severity.INFO
+        ledger.add(severity, "read", f"{file}: damaged at offset {offset} ({length} bytes): {reason}")
+    for copy in survey.part.copies:
+        ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {survey.part.name}; not read")
+    if not survey.is_sealed:
+        ledger.add(Severity.WARNING, "read", f"{survey.part.name}: not sealed (killed, or still running)")
+
+
+def _missing_end(segments: list[Survey], runs: Runs) -> list[tuple[int, int]]:
+    """The gap after the last run, which a sealed segment's totals tell."""
+    end = int(runs.ends[-1]) if len(runs.ends) else 0
+    last = segments[-1]
+    told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"]
+    return [(end, told - end)] if last.is_sealed and end < told <= MAX_SEQUENCE else []
+
+
+def _ranges(missing: Iterable[tuple[int, int]], most: int = 4) -> str:
+    """Gaps for people: `3-9, 17, ...`."""
+    shown = [f"{first}" if count == 1 else f"{first}-{first + count - 1}" for first, count in missing]
+    return ", ".join(shown[:most] + (["..."] if len(shown) > most else []))

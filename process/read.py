@@ -1,0 +1,229 @@
+"""Step two: a segment's files as arrays. Views of rows, without parsing; what is damaged is passed over and told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.segment import (
+    COUNTERS,
+    ROW_SIZES,
+    Block,
+    BlockType,
+    Encoding,
+    Header,
+    Segment,
+    SegmentError,
+    read_segment,
+)
+from process.discover import Part
+from process.strings import SetTable, StringTable
+
+Words = npt.NDArray[np.uint64]
+
+MAX_SEQUENCE = (1 << 63) - 1
+
+TIME, DURATION, TASK, ARG0, RET, NR_STRINGS, FLAGS_ENTRY = 0, 1, 2, 3, 9, 10, 11
+"""The words of an event. The last two hold a pair of uint32 each, the first of the pair in the low half."""
+
+LOW = np.uint64(0xFFFFFFFF)
+HIGH = np.uint64(32)
+
+
+class Damage(NamedTuple):
+    """A place of a file that could not be used.
+
+    Attributes:
+        file: Name of the file.
+        offset: Where, in bytes.
+        length: How much, in bytes; 0 if only known to be a block.
+        reason: What is wrong with it.
+        loss: False for the torn end of a file whose events are in a live file, too.
+    """
+
+    file: str
+    offset: int
+    length: int
+    reason: str
+    loss: bool
+
+
+@dataclass
+class EventBlock:
+    """An EVENTS block, not yet unpacked.
+
+    Attributes:
+        first: Sequence number of its first event.
+        count: Events in it.
+    """
+
+    first: int
+    count: int
+    _file: str
+    _block: Block
+
+    def words(self) -> Words:
+        """Its events: uint64 of shape (12, count), a row for each word of ``EVENT_ROW``.
+
+        Raises:
+            SegmentError: The payload does not unpack.
+        """
+        return words(self._block)
+
+    def damage(self, error: SegmentError) -> Damage:
+        """The error of `words` as damage."""
+        return _damage(self._file, self._block, str(error))
+
+
+@dataclass
+class Contents:
+    """One segment, read.
+
+    Attributes:
+        part: Which.
+        header: As of its first file.
+        events: EVENTS blocks by sequence number; none overlaps another.
+        strings: Strings by id.
+        sets: Sets by id.
+        tasks: Identity records: uint64 of shape (8, n), the words of ``TASK_ROW``.
+        marks: Mark records: uint64 of shape (2, n), the words of ``MARK_ROW``.
+        damage: What was passed over.
+        is_sealed: Whether the segment was closed properly.
+        counters: Its ledger, by the names of ``COUNTERS``.
+        size: Bytes of its files.
+    """
+
+    part: Part
+    header: Header
+    events: list[EventBlock] = field(default_factory=list)
+    strings: StringTable = field(default_factory=StringTable)
+    sets: SetTable = field(default_factory=SetTable)
+    tasks: Words = field(default_factory=lambda: np.zeros((8, 0), np.uint64))
+    marks: Words = field(default_factory=lambda: np.zeros((2, 0), np.uint64))
+    damage: list[Damage] = field(default_factory=list)
+    is_sealed: bool = False
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    size: int = 0
+
+
+def words(block: Block) -> Words:
+    """The 8-byte words of a block of fixed-size records: uint64 of shape (words of a record, records).
+
+    Raises:
+        SegmentError: The payload does not unpack.
+    """
+    payload = block.payload()
+    width = ROW_SIZES[block.type] // 8
+    flat = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
+    if block.encoding == Encoding.COLUMNS:
+        return flat.reshape(width, block.count)
+    return flat.reshape(block.count, width).T
+
+
+def load(part: Part) -> Contents:
+    """Read a segment's files and join them.
+
+    Live files are read before the sealed one: a running emulator writes the sealed block first and then removes
+    the live file, so that whatever vanishes between the two reads is in the file read last.
+
+    Raises:
+        SegmentError: A file cannot be used at all.
+        OSError: A file cannot be read.
+    """
+    live: list[tuple[Path, Segment]] = []
+    for path in part.live:
+        try:
+            live.append((path, read_segment(path)))
+        except FileNotFoundError:
+            if part.sealed is None:
+                raise
+    contents = Contents(part, part.header)
+    blocks: list[tuple[str, Block]] = []
+    if part.sealed is not None:
+        sealed = read_segment(part.sealed)
+        contents.is_sealed = sealed.sealed
+        contents.damage = [
+            Damage(
+                part.sealed.name, found.offset, found.length, found.reason,
+                not (live and found.offset + found.length >= sealed.size),
+            )
+            for found in sealed.damage
+        ]  # fmt: skip
+        _count(contents, sealed)
+        blocks += [(part.sealed.name, block) for block in sealed.blocks]
+    for path, chunk in live:
+        _count(contents, chunk)
+        if not _is_sealed(chunk.blocks, blocks):
+            blocks += [(path.name, block) for block in chunk.blocks]
+    _sort_out(contents, blocks)
+    return contents
+
+
+def _count(contents: Contents, segment: Segment) -> None:
+    """Add a file's size and ledger. A live file's ledger counts its whole segment so far."""
+    contents.size += segment.size
+    for name, value in segment.counters.items():
+        contents.counters[name] = max(contents.counters.get(name, 0), value)
+
+
+def _is_sealed(chunk: list[Block], blocks: list[tuple[str, Block]]) -> bool:
+    """Whether a live file was sealed before it could be removed: its last block is among ``blocks``."""
+    if not chunk:
+        return True
+    last = chunk[-1]
+    return any(
+        block.type == last.type and block.first == last.first and block.count >= last.count for _, block in blocks
+    )
+
+
+def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
+    """Put each block where it belongs; one that contradicts itself or another is damage."""
+    tasks, marks = [contents.tasks], [contents.marks]
+    events = []
+    for file, block in blocks:
+        try:
+            taken = True
+            if block.type == BlockType.EVENTS:
+                events.append(EventBlock(block.first, block.count, file, block))
+            elif block.type == BlockType.STRINGS:
+                taken = contents.strings.add(block.first, block.count, block.payload())
+            elif block.type == BlockType.SETS:
+                taken = contents.sets.add(block.first, _pairs(words(block)))
+            elif block.type == BlockType.TASKS:
+                tasks.append(words(block))
+            elif block.type == BlockType.MARKS:
+                marks.append(words(block))
+            if not taken:
+                contents.damage.append(_damage(file, block, "its records contradict its header"))
+        except SegmentError as error:
+            contents.damage.append(_damage(file, block, str(error)))
+    contents.tasks, contents.marks = np.concatenate(tasks, axis=1), np.concatenate(marks, axis=1)
+    contents.events = list(_in_order(contents, events))
+
+
+def _pairs(rows: Words) -> npt.NDArray[np.int64]:
+    """Words of shape (3, n) as the six uint32 they hold, low half first: int64 of shape (n, 6)."""
+    halves = np.stack([half for word in rows for half in (word & LOW, word >> HIGH)], axis=1)
+    return halves.astype(np.int64)
+
+
+def _in_order(contents: Contents, events: list[EventBlock]) -> Iterator[EventBlock]:
+    """EVENTS blocks by sequence number, without those that claim numbers which another has."""
+    end = contents.header.first_event
+    for block in sorted(events, key=lambda block: (block.first, -block.count)):
+        if block.first < end or block.first + block.count > MAX_SEQUENCE:
+            reason = f"claims events {block.first} to {block.first + block.count - 1}, which cannot be"
+            contents.damage.append(_damage(block._file, block._block, reason))
+        elif block.count:
+            end = block.first + block.count
+            yield block
+
+
+def _damage(file: str, block: Block, reason: str) -> Damage:
+    prefix = f"block at offset {block.offset}: "
+    return Damage(file, block.offset, len(block.stored), reason.removeprefix(prefix), True)

@@ -1,0 +1,54 @@
+"""The output's columns: one row per syscall, the same in SQLite, Parquet and lazy frames."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+LABEL: Final = pl.Categorical()
+"""Columns of few values. The reprs are strings: Parquet's writer finds their dictionaries by itself, and a
+Categorical of a million pointers would have to hash each of them."""
+
+ARGS: Final = 6
+
+SCHEMA: Final = pl.Schema(
+    {
+        "id": pl.Int64,
+        "name": LABEL,
+        "procname": LABEL,
+        "proc_id": pl.Int64,
+        "retno": pl.Int64,
+        "retno_repr": pl.String,
+        **{name: dtype for k in range(ARGS) for name, dtype in ((f"arg{k}", pl.Int64), (f"arg{k}_repr", pl.String))},
+        "seq": pl.Int64,
+        "abi": LABEL,
+        "nr": pl.Int64,
+        "pid": pl.Int64,
+        "tid": pl.Int64,
+        "time_ns": pl.Int64,
+        "duration_ns": pl.Int64,
+        "errno": LABEL,
+        "status": LABEL,
+        "mark": LABEL,
+        "fd_source": LABEL,
+        "capture": pl.Int64,
+    }
+)
+"""Name and dtype of each column, in order. ``time_ns`` is Unix time at entry; both times are nanoseconds."""
+
+STATUSES: Final = ("returned", "noreturn", "unfinished")
+
+PROCESS_COLUMNS: Final = ("capture", "pid", "ppid", "procname", "argv", "first_seq", "first_time_ns", "events")
+"""One row per program that a process ran: an exec begins a new one. ``argv`` is a JSON list."""
+
+SEGMENT_COLUMNS: Final = (
+    "capture", "uuid", "segment", "file", "abi", "first_seq", "events", "rows", "size", "sealed", "damage",
+)  # fmt: skip
+"""One row per segment decoded. ``damage`` counts the places of its files that had to be passed over."""
+
+STATS_COLUMNS: Final = ("severity", "stage", "item", "count")
+"""The ledger."""
+
+TEXT_COLUMNS: Final = frozenset({"uuid", "file", "abi", "procname", "argv", "severity", "stage", "item"})
+"""Of the three small tables, the columns that hold text; the others hold integers."""

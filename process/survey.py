@@ -1,0 +1,188 @@
+"""Step three, per segment and in parallel: what other segments and the row numbers depend on, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.segment import EventFlag, SegmentError, TaskFlag
+from process.discover import Part
+from process.read import FLAGS_ENTRY, HIGH, MAX_SEQUENCE, TASK, TIME, Contents, Damage, Words, load
+from process.strings import StringTable, elements, escape, first_element
+
+Sequences = npt.NDArray[np.int64]
+
+
+class Identity(NamedTuple):
+    """Who a task is, from an event on.
+
+    Attributes:
+        seq: Sequence number of the first event for which it holds.
+        task: The events' task.
+        ppid: Parent's process id, None if not known.
+        procname: Name of the process as shown.
+        argv: Arguments as a JSON list of escaped text, None if not known.
+    """
+
+    seq: int
+    task: int
+    ppid: int | None
+    procname: str
+    argv: str | None
+
+
+class Mark(NamedTuple):
+    """A text for all events from a sequence number on."""
+
+    seq: int
+    text: str
+
+
+@dataclass
+class Survey:
+    """What one segment adds to a capture.
+
+    Attributes:
+        part: Which segment.
+        blocks: (first, count) of each sound EVENTS block, ascending.
+        opened: Entry rows that nothing in this segment completes: int64 sequence numbers, ascending.
+        closed: Entry rows that this segment itself completes, likewise.
+        closes: Entry rows that it completes elsewhere, likewise.
+        tasks: The distinct tasks of its events, uint64, ascending.
+        identities: By sequence number.
+        marks: By sequence number.
+        damage: What was passed over.
+        is_sealed: Whether it was closed properly.
+        counters: Its ledger.
+        size: Bytes of its files.
+        span: Unix time of its first and last entry, ns; None without events.
+    """
+
+    part: Part
+    blocks: list[tuple[int, int]]
+    opened: Sequences
+    closed: Sequences
+    closes: Sequences
+    tasks: Words
+    identities: list[Identity]
+    marks: list[Mark]
+    damage: list[Damage]
+    is_sealed: bool
+    counters: dict[str, int]
+    size: int
+    span: tuple[int, int] | None
+
+    @property
+    def events(self) -> int:
+        """Events that can be read, entry rows included."""
+        return sum(count for _, count in self.blocks)
+
+
+def survey(part: Part) -> Survey:
+    """Reduce a segment to what the others need from it.
+
+    Raises:
+        SegmentError: A file cannot be used at all.
+        OSError: A file cannot be read.
+    """
+    contents = load(part)
+    seen = _Events()
+    for block in contents.events:
+        try:
+            seen.add(block.first, block.words())
+        except SegmentError as error:
+            contents.damage.append(block.damage(error))
+    entries, returns = _joined(seen.entries), _joined(seen.returns)
+    span = None
+    if seen.blocks:
+        began = part.header.realtime_ns
+        span = (_clamped(began + seen.earliest), _clamped(began + seen.latest))
+    return Survey(
+        part=part,
+        blocks=seen.blocks,
+        opened=np.setdiff1d(entries, returns, assume_unique=True),
+        closed=np.intersect1d(entries, returns, assume_unique=True),
+        closes=np.setdiff1d(returns, entries, assume_unique=True),
+        tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
+        identities=_identities(contents),
+        marks=_marks(contents),
+        damage=contents.damage,
+        is_sealed=contents.is_sealed,
+        counters=contents.counters,
+        size=contents.size,
+        span=span,
+    )
+
+
+@dataclass
+class _Events:
+    """What is gathered from a segment's EVENTS blocks."""
+
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    entries: list[Sequences] = field(default_factory=list)
+    returns: list[Sequences] = field(default_factory=list)
+    tasks: list[Words] = field(default_factory=list)
+    earliest: int = MAX_SEQUENCE
+    latest: int = 0
+
+    def add(self, first: int, words: Words) -> None:
+        count = words.shape[1]
+        sequences = np.arange(first, first + count)
+        returned = words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
+        back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
+        completes = returned & (back > 0) & (back <= sequences)
+        self.blocks.append((first, count))
+        self.entries.append(sequences[~returned])
+        self.returns.append((sequences - back)[completes])
+        self.tasks.append(np.unique(words[TASK]))
+        self.earliest = min(self.earliest, int(words[TIME].min()))
+        self.latest = max(self.latest, int(words[TIME].max()))
+
+
+def _joined(arrays: list[Sequences]) -> Sequences:
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *arrays]))
+
+
+def _clamped(time_ns: int) -> int:
+    return min(time_ns, MAX_SEQUENCE)
+
+
+def _identities(contents: Contents) -> list[Identity]:
+    """TASKS records with their strings; two for the same task and event leave the later."""
+    found = {}
+    for column in contents.tasks.T.tolist():
+        seq, task, _, _, ppid_flags, _, comm_argv, _ = column
+        found[seq, task] = _identity(seq, task, _halves(ppid_flags), _halves(comm_argv), contents.strings)
+    return [found[key] for key in sorted(found)]
+
+
+def _halves(word: int) -> tuple[int, int]:
+    """The two uint32 of a word, the low one first."""
+    return word & 0xFFFFFFFF, word >> 32
+
+
+def _identity(
+    seq: int, task: int, ppid_flags: tuple[int, int], texts: tuple[int, int], strings: StringTable
+) -> Identity:
+    """One identity. Its name is argv[0], else the kernel's name for it, in brackets for a kernel thread."""
+    ppid, flags = ppid_flags
+    comm = strings.get(texts[0]) if flags & TaskFlag.COMM else None
+    argv = strings.get(texts[1]) if flags & TaskFlag.ARGV else None
+    name = escape(first_element(argv))
+    if not name and comm is not None and comm.data:
+        name = f"[{escape(comm.data)}]" if flags & TaskFlag.KERNEL else escape(comm.data)
+    listed = None if argv is None else json.dumps([escape(element) for element in elements(argv)], ensure_ascii=False)
+    return Identity(seq, task, ppid if flags & TaskFlag.PIDS else None, name or "[none]", listed)
+
+
+def _marks(contents: Contents) -> list[Mark]:
+    """MARKS records with their texts; one whose text is lost is `[lost]`, since it did end the mark before it."""
+    found = {}
+    for seq, text_id in contents.marks.T.tolist():
+        text = contents.strings.get(_halves(text_id)[0])
+        found[seq] = Mark(seq, "[lost]" if text is None else escape(text.data))
+    return [found[seq] for seq in sorted(found)]

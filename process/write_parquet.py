@@ -1,0 +1,62 @@
+"""Step six, as Parquet: one part for each segment, and beside them the small tables as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from process.decode import Decoder, Tally
+from process.lazy import lazy
+from process.output import sync, unwritable
+from process.plan import Plan
+
+PART_GLOB = "part-*.parquet"
+ROW_GROUP = 1 << 17
+"""Rows of a row group: what a reader can skip by a column's minimum and maximum."""
+
+
+def write_part(plan: Plan, folder: Path) -> Tally:
+    """Decode a segment into its part of a dataset.
+
+    Runs in a worker. Polars finds the dictionary of each string column by itself.
+
+    Raises:
+        SegmentError: The segment is not what it was when it was surveyed.
+        OSError: It cannot be read.
+        ProcessError: The part cannot be written.
+    """
+    decoder = Decoder(plan)
+    path = folder / f"part-{plan.position:05d}.parquet"
+    failed: list[Exception] = []
+
+    def frames() -> Any:
+        try:
+            yield from decoder.frames()
+        except Exception as error:  # Polars would wrap it in one of its own, with a traceback as text
+            failed.append(error)
+            raise
+
+    try:
+        lazy(frames).sink_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        sync(path)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        if failed:
+            raise failed[0] from None
+        raise unwritable(path, error) from None
+    return decoder.tally
+
+
+def write_tables(folder: Path, tables: dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]) -> None:
+    """Write each small table as NAME.json: a list of objects.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    for name, (columns, rows) in tables.items():
+        path = folder / f"{name}.json"
+        objects = [dict(zip(columns, row, strict=True)) for row in rows]
+        path.write_text(json.dumps(objects, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        sync(path)
