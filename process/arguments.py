@@ -98,7 +98,7 @@ class Arguments:
         Args:
             words: The events, uint64 of shape (12, n).
             word_size: Bytes of a register.
-            string_ids: String of each argument of each event, int64 of shape (6, n), as `SetTable.find` gives it.
+            string_ids: String of each argument of each event, as `SetTable.find` gives it: int64 (6, n).
             strings: Of the segment.
         """
         self.columns = [Column(np.zeros(words.shape[1], np.uint32)) for _ in range(ARGS)]

@@ -11,9 +11,7 @@ from types import FrameType
 import typer
 
 from capture.version import VERSION
-from process.commands.decode import decode
-from process.commands.dump import dump
-from process.commands.info import info
+from process.commands import decode, dump, info
 
 app = typer.Typer(
     name="process",
@@ -22,11 +20,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Decode recorded syscalls into SQLite or Parquet. `process DIR` alone decodes.",
-    epilog="Examples:  process captures/    process captures/ -o run.parquet -j 8    process info run.sqlite",
+    epilog=decode.EXAMPLES + "  process info captures.sqlite            what is in it",
 )
-app.command()(decode)
-app.command()(info)
-app.command()(dump)
+app.command(epilog=decode.EXAMPLES)(decode.decode)
+app.command(epilog=info.EXAMPLES)(info.info)
+app.command(epilog=dump.EXAMPLES)(dump.dump)
 
 _VERBS = frozenset({"decode", "info", "dump"})
 

@@ -146,7 +146,8 @@ class Decoder:
         return frame
 
     def _abi_column(self, abis: Codes) -> dict[str, pl.Series]:
-        numbers, which = np.unique(abis, return_inverse=True)
+        numbers = np.unique(abis)
+        which = np.searchsorted(numbers, abis)
         names = [self._abi if number == 0 else f"abi_{number}" for number in numbers.tolist()]
         return {"abi": labels(which, names)}
 
@@ -240,4 +241,5 @@ def _where(values: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_]) -> pl.Se
     series = pl.Series(values, dtype=pl.Int64)
     if valid.all():
         return series
-    return pl.select(pl.when(pl.Series(valid)).then(series)).to_series()
+    nullable: pl.Series = series.zip_with(pl.Series(valid), pl.Series([None], dtype=pl.Int64))
+    return nullable

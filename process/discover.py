@@ -76,8 +76,8 @@ class Found:
 def discover(paths: Iterable[Path]) -> Found:
     """Find the segments in files and folders.
 
-    A folder gives every file in it that begins as a segment does, or is named like one. A file brings the other
-    files of the same segment along that lie beside it: a live file needs the strings of its segment.
+    A folder gives every file in it that begins as a segment does, or is named like one. A file brings along
+    the other files of its segment that lie beside it: a live file needs the strings of its segment.
 
     Args:
         paths: Files and folders, in any order; the result does not depend on it.
@@ -157,7 +157,7 @@ def _take(path: Path, headers: dict[Path, Header], found: Found | None) -> None:
 
 
 def _is_stillborn(path: Path) -> bool:
-    """Whether a file was created just before its emulator was killed: no header yet, its events in a live file.
+    """Whether a file was made just before its emulator was killed: no header, its events in a live file.
 
     Only here a name decides, since there is no header to go by.
     """

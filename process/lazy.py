@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+import atexit
+import threading
 from collections.abc import Callable, Iterator
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from process.schema import SCHEMA
+
+_ending = threading.Event()
+
+
+class _Running:
+    """Counts the sources that Polars has begun to read and not yet let go."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, timeout: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0, timeout)
+
+
+_running = _Running()
+
+
+@atexit.register
+def _end() -> None:
+    """Let sources end before the interpreter does.
+
+    A query that has its rows (`head`) leaves its source at work in a thread of Polars, and the interpreter's
+    end would then abort the process (Polars 2.1, Python 3.11: "FATAL: exception not rethrown").
+    """
+    _ending.set()
+    _running.wait(10.0)
 
 
 def lazy(frames: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
@@ -21,14 +60,15 @@ def lazy(frames: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         left = n_rows
-        for frame in frames():
-            if left is not None:
-                frame = frame.head(left)
-                left -= len(frame)
-            if predicate is not None:
-                frame = frame.filter(predicate)
-            yield frame if with_columns is None else frame.select(with_columns)
-            if left is not None and left <= 0:
-                return
+        with _running:
+            for frame in frames():
+                if left is not None:
+                    frame = frame.head(left)
+                    left -= len(frame)
+                if predicate is not None:
+                    frame = frame.filter(predicate)
+                yield frame if with_columns is None else frame.select(with_columns)
+                if _ending.is_set() or (left is not None and left <= 0):
+                    return
 
     return register_io_source(source, schema=SCHEMA, is_pure=True)

@@ -30,8 +30,8 @@ _DATASET = ("part-*.parquet", "*.json")
 def choose(paths: Sequence[Path], out: Path | None, wanted: Format | None) -> tuple[Path, Format]:
     """Name and format of the output.
 
-    The suffix picks the format unless ``wanted`` does; a folder, or a name without a suffix, is Parquet. Left out,
-    the name is that of the first input's folder, in the current folder.
+    The suffix picks the format unless ``wanted`` does; a folder, or a name without a suffix, is Parquet. Left
+    out, the name is that of the first input's folder, in the current folder.
 
     Raises:
         ProcessError: The suffix tells nothing, or contradicts ``wanted``.
@@ -101,8 +101,8 @@ def publish(made: Path, out: Path, workshop: Path) -> None:
 
     Args:
         made: The file or folder, within the workshop.
-        out: Its name from now on. What has that name is replaced; a folder is moved aside first, since no rename
-            replaces one that is not empty.
+        out: Its name from now on. What has that name is replaced; a folder is moved aside first, since no
+            rename replaces one that is not empty.
         workshop: Takes what is moved aside.
 
     Raises:
@@ -123,7 +123,7 @@ def publish(made: Path, out: Path, workshop: Path) -> None:
 
 
 def unwritable(path: Path, error: Exception) -> ProcessError:
-    """What to raise when a file of the output cannot be written; ``error`` may be of Polars, ADBC or the system."""
+    """What to raise when a file cannot be written; ``error`` is of Polars, ADBC or the system."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
     return ProcessError(f"{path}: cannot be written: {reason}; free some space, or choose another place with -o")
 

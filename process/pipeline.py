@@ -14,7 +14,7 @@ from process.errors import ProcessError
 from process.ledger import Ledger, Severity
 from process.output import Format, check, publish, workshop
 from process.plan import Plan
-from process.pool import Failure, Outcome, run
+from process.pool import Failure, Outcome, Workers
 from process.prepare import Prepared, prepare
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
@@ -64,7 +64,7 @@ def decode(
     jobs: int = 1,
     strict: bool = False,
     force: bool = False,
-    progress: Progress = Progress(),  # immutable
+    progress: Progress = Progress(),
 ) -> Summary:
     """Decode segments into an output, which appears whole or not at all.
 
@@ -82,12 +82,12 @@ def decode(
     """
     began = time.monotonic()
     check(out, format_, force, paths)
-    prepared = prepare(paths, jobs, progress.surveyed)
-    progress.begin(sum(plan.rows for plan in prepared.plans))
+    write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
-        with workshop(out) as folder:
-            write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
-            made, decoded = write(prepared, folder, jobs, progress.decoded)
+        with Workers(jobs) as workers, workshop(out) as folder:
+            prepared = prepare(paths, workers, progress.surveyed)
+            progress.begin(sum(plan.rows for plan in prepared.plans))
+            made, decoded = write(prepared, folder, workers, progress.decoded)
             size = _size(made)
             if strict and prepared.ledger.lossy:
                 return _summary(None, 0, prepared, decoded, began)
@@ -98,13 +98,13 @@ def decode(
 
 
 def _write_parquet(
-    prepared: Prepared, workshop: Path, jobs: int, advance: Callable[[int], object]
+    prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
     """Each worker decodes a segment and writes its part."""
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    results = run(partial(write_part, folder=folder), prepared.plans, jobs)
+    results = workers.run(partial(write_part, folder=folder), prepared.plans)
     for plan, tally in _succeeded(results, prepared.ledger):
         decoded.append((plan, tally))
         advance(tally.rows)
@@ -114,12 +114,12 @@ def _write_parquet(
 
 
 def _write_sqlite(
-    prepared: Prepared, workshop: Path, jobs: int, advance: Callable[[int], object]
+    prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
     """Workers decode segments into Arrow files; this process alone writes the database, in order."""
     path, decoded = workshop / "database", Decoded()
     with closing(SqliteWriter(path)) as writer:
-        results = run(partial(spill, folder=workshop), prepared.plans, jobs)
+        results = workers.run(partial(spill, folder=workshop), prepared.plans)
         for plan, (tally, spilled) in _succeeded(results, prepared.ledger):
             for frame in unspill(spilled):
                 writer.add(frame)

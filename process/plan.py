@@ -1,4 +1,4 @@
-"""Between survey and decode: order, row numbers, gaps and state of every segment, and the ledger of what is there."""
+"""Between survey and decode: every segment's order, row numbers and state, and what is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from process.ledger import Ledger, Severity
 from process.read import MAX_SEQUENCE
 from process.survey import Sequences, Survey
 
-_LOSSES = {"dropped": "events dropped by capture", "unstored": "strings, identities and marks dropped by capture"}
+_LOSSES = {
+    "dropped": "events dropped by capture",
+    "unstored": "strings, identities and marks dropped by capture",
+}
 _WARNINGS = {"errors": "calls that capture could not record"}
 
 
@@ -83,7 +86,7 @@ def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, ledger: Led
     ledger.add(Severity.LOSS, "read", f"events missing from capture {capture} ({_ranges(missing)})", lost)
     last = segments[-1]
     if not last.is_sealed and not last.part.live:
-        text = f"{last.part.name}: not sealed, no live file beside it: how much is missing at its end is not known"
+        text = f"{last.part.name}: tail unknown: not sealed, and no live file beside it"
         ledger.add(Severity.LOSS, "read", text)
 
 

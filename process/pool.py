@@ -1,4 +1,4 @@
-"""Runs one function over many items, in processes, and survives those that die."""
+"""Runs functions over many items, in processes, and survives those that die."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -35,51 +35,66 @@ class Outcome(Generic[Item, Result]):
     result: Result | Failure
 
 
-def run(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Outcome[Item, Result]]:
-    """Yield each item's outcome, in the items' order.
+class Workers:
+    """Worker processes, started when they are first needed; a context manager that ends them.
 
-    With one job all runs in this process, one item at a time as outcomes are asked for. Otherwise workers are a
-    little ahead of the caller, and no further. A worker that dies takes only its own item with it: what the others
-    had in hand is run again, each item in a worker of its own, which finds the one that kills.
-
-    Args:
-        function: At the top level of a module. What it raises becomes a `Failure`, but
-            ProcessError, which ends the run.
-        items: What to call it with; they are sent to the workers.
-        jobs: Workers.
+    Attributes:
+        jobs: How many; with 1, all runs in this process.
     """
-    if jobs == 1:
-        for item in items:
-            yield Outcome(item, _guarded(function, item))
-        return
-    rest = deque(items)
-    window: deque[tuple[Item, Future[Result | Failure]]] = deque()
-    pool = _pool(jobs)
-    try:
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
+        """Yield each item's outcome, in the items' order.
+
+        A single item, or any with one job, runs in this process when its outcome is asked for. Otherwise
+        workers are a little ahead of the caller, and no further. A worker that dies takes only its own item
+        with it: what the others had in hand is run again, each item in a worker of its own, which finds the
+        one that kills.
+
+        Args:
+            function: At the top level of a module. What it raises becomes a `Failure`, but for ProcessError,
+                which ends the run.
+            items: What to call it with; they are sent to the workers.
+        """
+        if self.jobs == 1 or len(items) <= 1:
+            for item in items:
+                yield Outcome(item, _guarded(function, item))
+            return
+        rest = deque(items)
+        window: deque[tuple[Item, Future[Result | Failure]]] = deque()
         while rest or window:
             try:
-                while rest and len(window) <= jobs:
-                    window.append((rest[0], pool.submit(_guarded, function, rest[0])))
+                while rest and len(window) <= self.jobs:
+                    window.append((rest[0], self._begin().submit(_guarded, function, rest[0])))
                     rest.popleft()
-                item, future = window[0]
-                result = future.result()
-                window.popleft()
+                result = window[0][1].result()
             except BrokenProcessPool:
-                pool.shutdown()
-                suspects = [(item, future) for item, future in window]
+                self._end()
+                for item, future in window:
+                    done = future.done() and future.exception() is None
+                    yield Outcome(item, future.result() if done else _alone(function, item))
                 window.clear()
-                for item, future in suspects:
-                    yield Outcome(item, _settled(future) or _alone(function, item))
-                pool = _pool(jobs)
-                continue
-            yield Outcome(item, result)
-    finally:
-        pool.shutdown(cancel_futures=True)
+            else:
+                yield Outcome(window.popleft()[0], result)
 
+    def _begin(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = _pool(self.jobs)
+        return self._pool
 
-def _settled(future: Future[Result | Failure]) -> Result | Failure | None:
-    """The result of a call that was done before the pool broke."""
-    return future.result() if future.done() and future.exception() is None else None
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
 def _alone(function: Callable[[Item], Result], item: Item) -> Result | Failure:

@@ -10,7 +10,7 @@ from process.discover import discover
 from process.errors import ProcessError
 from process.ledger import Ledger, Severity
 from process.plan import Plan, compose
-from process.pool import Failure, run
+from process.pool import Failure, Workers
 from process.survey import Survey, survey
 
 
@@ -29,12 +29,12 @@ class Prepared:
     ledger: Ledger
 
 
-def prepare(paths: Sequence[Path], jobs: int, advance: Callable[[int], object] = lambda _: None) -> Prepared:
+def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], object] = lambda _: None) -> Prepared:
     """Find, survey and plan.
 
     Args:
         paths: Files and folders.
-        jobs: Worker processes; 1 is this process.
+        workers: What to survey with.
         advance: Called with the events of each segment surveyed.
 
     Raises:
@@ -46,7 +46,7 @@ def prepare(paths: Sequence[Path], jobs: int, advance: Callable[[int], object] =
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
     surveys: list[Survey] = []
     failures = []
-    for outcome in run(survey, found.parts, jobs):
+    for outcome in workers.run(survey, found.parts):
         if isinstance(outcome.result, Failure):
             failures.append(outcome.result.reason)
             ledger.add(Severity.LOSS, "read", f"{outcome.item.name}: not read: {outcome.result.reason}")

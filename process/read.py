@@ -1,4 +1,4 @@
-"""Step two: a segment's files as arrays. Views of rows, without parsing; what is damaged is passed over and told."""
+"""Step two: a segment's files as arrays, without parsing; what is damaged is passed over and told."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class EventBlock:
 
     def damage(self, error: SegmentError) -> Damage:
         """The error of `words` as damage."""
-        return _damage(self._file, self._block, str(error))
+        return damage_of(self._file, self._block, str(error))
 
 
 @dataclass
@@ -119,17 +119,21 @@ def words(block: Block) -> Words:
     """
     payload = block.payload()
     width = ROW_SIZES[block.type] // 8
-    flat = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
+    flat: Words = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
     if block.encoding == Encoding.COLUMNS:
         return flat.reshape(width, block.count)
-    return flat.reshape(block.count, width).T
+    rows: Words = flat.reshape(block.count, width).T
+    return rows
 
 
-def load(part: Part) -> Contents:
-    """Read a segment's files and join them.
+def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
+    """Read a segment's files, and give their blocks with the name of the file that each is in.
 
-    Live files are read before the sealed one: a running emulator writes the sealed block first and then removes
-    the live file, so that whatever vanishes between the two reads is in the file read last.
+    Live files are read before the sealed one: a running emulator writes the sealed block first and then
+    removes the live file, so that whatever vanishes between the two reads is in the file read last.
+
+    Returns:
+        The segment with none of its records taken yet, and its blocks.
 
     Raises:
         SegmentError: A file cannot be used at all.
@@ -147,19 +151,26 @@ def load(part: Part) -> Contents:
     if part.sealed is not None:
         sealed = read_segment(part.sealed)
         contents.is_sealed = sealed.sealed
-        contents.damage = [
-            Damage(
-                part.sealed.name, found.offset, found.length, found.reason,
-                not (live and found.offset + found.length >= sealed.size),
-            )
-            for found in sealed.damage
-        ]  # fmt: skip
+        for found in sealed.damage:
+            torn = bool(live) and found.offset + found.length >= sealed.size
+            contents.damage.append(Damage(part.sealed.name, found.offset, found.length, found.reason, not torn))
         _count(contents, sealed)
         blocks += [(part.sealed.name, block) for block in sealed.blocks]
     for path, chunk in live:
         _count(contents, chunk)
         if not _is_sealed(chunk.blocks, blocks):
             blocks += [(path.name, block) for block in chunk.blocks]
+    return contents, blocks
+
+
+def load(part: Part) -> Contents:
+    """Read a segment's files and put each record where it belongs.
+
+    Raises:
+        SegmentError: A file cannot be used at all.
+        OSError: A file cannot be read.
+    """
+    contents, blocks = join(part)
     _sort_out(contents, blocks)
     return contents
 
@@ -199,9 +210,9 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
             elif block.type == BlockType.MARKS:
                 marks.append(words(block))
             if not taken:
-                contents.damage.append(_damage(file, block, "its records contradict its header"))
+                contents.damage.append(damage_of(file, block, "its records contradict its header"))
         except SegmentError as error:
-            contents.damage.append(_damage(file, block, str(error)))
+            contents.damage.append(damage_of(file, block, str(error)))
     contents.tasks, contents.marks = np.concatenate(tasks, axis=1), np.concatenate(marks, axis=1)
     contents.events = list(_in_order(contents, events))
 
@@ -218,12 +229,13 @@ def _in_order(contents: Contents, events: list[EventBlock]) -> Iterator[EventBlo
     for block in sorted(events, key=lambda block: (block.first, -block.count)):
         if block.first < end or block.first + block.count > MAX_SEQUENCE:
             reason = f"claims events {block.first} to {block.first + block.count - 1}, which cannot be"
-            contents.damage.append(_damage(block._file, block._block, reason))
+            contents.damage.append(damage_of(block._file, block._block, reason))
         elif block.count:
             end = block.first + block.count
             yield block
 
 
-def _damage(file: str, block: Block, reason: str) -> Damage:
+def damage_of(file: str, block: Block, reason: str) -> Damage:
+    """A block that cannot be used, as damage."""
     prefix = f"block at offset {block.offset}: "
     return Damage(file, block.offset, len(block.stored), reason.removeprefix(prefix), True)

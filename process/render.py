@@ -40,8 +40,8 @@ def hexadecimal(values: Words) -> pl.Series:
 class Column:
     """A column of texts in the making: for each row a code, for each code a prefix, a value and a suffix.
 
-    Code 0 is null. A text is the prefix, then the value in hexadecimal (or `[NULL]` for a null pointer, which has no
-    suffix), then the suffix.
+    Code 0 is null. A text is the prefix, then the value in hexadecimal (or `[NULL]` for a null pointer, which
+    has no suffix), then the suffix.
     """
 
     codes: Codes
@@ -102,14 +102,16 @@ class Column:
 def labels(codes: npt.NDArray[np.signedinteger], names: Sequence[str]) -> pl.Series:
     """A Categorical of a few names by their index; a negative one is null."""
     known = pl.Series([*names, None], dtype=pl.String).cast(pl.Categorical)
-    return known.gather(np.where(codes < 0, len(names), codes).astype(np.uint32))
+    labelled: pl.Series = known.gather(np.where(codes < 0, len(names), codes).astype(np.uint32))
+    return labelled
 
 
 def signed_hexadecimal(values: npt.NDArray[np.int64]) -> pl.Series:
     """`0x3` or `-0x1ff` for each of some int64 values."""
     negative, bits = values < 0, values.view(np.uint64)
     sign = pl.Series(["", "-"]).gather(negative.astype(np.uint32))
-    return sign + hexadecimal(np.where(negative, np.uint64(0) - bits, bits))
+    shown: pl.Series = sign + hexadecimal(np.where(negative, np.uint64(0) - bits, bits))
+    return shown
 
 
 def to_signed(values: Words, word_size: int) -> npt.NDArray[np.int64]:

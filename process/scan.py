@@ -11,14 +11,15 @@ import polars as pl
 
 from process.decode import Decoder
 from process.lazy import lazy
+from process.pool import Workers
 from process.prepare import prepare
 
 
 def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyFrame:
     """The rows of segments as a lazy frame, with the columns of ``schema.SCHEMA``.
 
-    The segments are surveyed at once, in this process, and decoded one after the other when the query runs. What is
-    missing or damaged is told by a warning.
+    The segments are surveyed at once, in this process, and decoded one after the other when the query runs.
+    What is missing or damaged is told by a warning.
 
     Args:
         paths: A file or folder, or several.
@@ -33,7 +34,7 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
         >>> scan("captures/").filter(pl.col("errno") == "ENOENT").select("procname", "arg0_repr").collect()
     """
     several = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    prepared = prepare([Path(path) for path in several], jobs=1)
+    prepared = prepare([Path(path) for path in several], Workers(1))
     for note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)
     return lazy(lambda: (frame for plan in prepared.plans for frame in Decoder(plan).frames()))

@@ -39,7 +39,16 @@ SCHEMA: Final = pl.Schema(
 
 STATUSES: Final = ("returned", "noreturn", "unfinished")
 
-PROCESS_COLUMNS: Final = ("capture", "pid", "ppid", "procname", "argv", "first_seq", "first_time_ns", "events")
+PROCESS_COLUMNS: Final = (
+    "capture",
+    "pid",
+    "ppid",
+    "procname",
+    "argv",
+    "first_seq",
+    "first_time_ns",
+    "events",
+)
 """One row per program that a process ran: an exec begins a new one. ``argv`` is a JSON list."""
 
 SEGMENT_COLUMNS: Final = (

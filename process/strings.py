@@ -1,4 +1,4 @@
-"""The strings of a segment: found by id, and shown so that no guest byte reaches a terminal or a parser raw."""
+"""The strings of a segment: found by id, and shown so that no guest byte reaches a terminal raw."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class SetTable:
         return ids
 
     def _join(self) -> tuple[Ids, Ids, Ids, Ids]:
-        """First id, start and end row of each block, and all rows; row 0 is the empty set, as a block of id 0."""
+        """First id, start and end row of each block, and all rows; row 0 is the empty set, of id 0."""
         blocks = [(0, np.zeros((1, 6), np.int64)), *sorted(self._blocks, key=lambda block: block[0])]
         ends = np.cumsum([len(rows) for _, rows in blocks])
         starts = ends - [len(rows) for _, rows in blocks]
@@ -104,8 +104,9 @@ class SetTable:
 def escape(data: bytes, quote: str = "") -> str:
     r"""Guest bytes as printable text, reversibly.
 
-    Printable characters of valid UTF-8 stay; a backslash and ``quote`` get a backslash before them; the bytes of all
-    else (controls, invalid UTF-8, separators, invisible and direction-changing characters) become ``\xNN``.
+    Printable characters of valid UTF-8 stay; a backslash and ``quote`` get a backslash before them; the bytes
+    of all else (controls, invalid UTF-8, separators, invisible and direction-changing characters) become
+    ``\xNN``.
 
     Args:
         data: Any bytes.

@@ -1,4 +1,4 @@
-"""Step three, per segment and in parallel: what other segments and the row numbers depend on, and nothing else."""
+"""Step three, per segment and in parallel: what other segments and the row numbers depend on."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _identity(
 
 
 def _marks(contents: Contents) -> list[Mark]:
-    """MARKS records with their texts; one whose text is lost is `[lost]`, since it did end the mark before it."""
+    """MARKS records with their texts; a lost text is `[lost]`, since it did end the mark before it."""
     found = {}
     for seq, text_id in contents.marks.T.tolist():
         text = contents.strings.get(_halves(text_id)[0])

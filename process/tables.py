@@ -28,7 +28,10 @@ def account(decoded: Decoded, ledger: Ledger) -> None:
     ledger.add(Severity.INFO, "decode", "rows", sum(tally.rows for _, tally in decoded))
     ledger.add(Severity.INFO, "decode", "errors", sum(tally.errors for _, tally in decoded))
     ledger.add(
-        Severity.LOSS, "decode", "arguments whose string is lost", sum(tally.lost_strings for _, tally in decoded)
+        Severity.LOSS,
+        "decode",
+        "arguments whose string is lost",
+        sum(tally.lost_strings for _, tally in decoded),
     )
     for (abi, number), count in sorted(total.unknown.items()):
         ledger.add(Severity.WARNING, "decode", f"calls of {abi} syscall {number}, which no table has", count)
@@ -39,7 +42,10 @@ def tables(prepared: Prepared, decoded: Decoded) -> Tables:
     return {
         "process": (PROCESS_COLUMNS, processes(decoded)),
         "segment": (SEGMENT_COLUMNS, _segments(prepared, {plan.position for plan, _ in decoded})),
-        "stats": (STATS_COLUMNS, [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()]),
+        "stats": (
+            STATS_COLUMNS,
+            [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()],
+        ),
     }
 
 
@@ -57,7 +63,7 @@ def processes(decoded: Decoded) -> list[tuple[Any, ...]]:
 
 
 def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
-    """Distinct processes among rows of the table `process`, of which a process has one for each program it ran."""
+    """Distinct processes in the table `process`, where each has a row for every program that it ran."""
     return len({(capture, pid) for capture, pid, *_ in rows if pid is not None})
 
 
@@ -65,9 +71,17 @@ def _segments(prepared: Prepared, positions: set[int]) -> list[tuple[Any, ...]]:
     """Rows of the table `segment`; one that could not be decoded has no rows."""
     return [
         (
-            plan.capture, str(plan.part.header.capture), plan.part.header.segment, plan.part.name,
-            escape(plan.part.header.abi.encode()), min(plan.part.header.first_event, MAX_SEQUENCE), survey.events,
-            plan.rows if plan.position in positions else 0, survey.size, int(survey.is_sealed), len(survey.damage),
+            plan.capture,
+            str(plan.part.header.capture),
+            plan.part.header.segment,
+            plan.part.name,
+            escape(plan.part.header.abi.encode()),
+            min(plan.part.header.first_event, MAX_SEQUENCE),
+            survey.events,
+            plan.rows if plan.position in positions else 0,
+            survey.size,
+            int(survey.is_sealed),
+            len(survey.damage),
         )
         for plan, survey in zip(prepared.plans, prepared.surveys, strict=True)
-    ]  # fmt: skip
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +10,18 @@ import typer
 
 from process.errors import ProcessError
 from process.output import Format, choose
+from process.text import processors, size_text
 
 if TYPE_CHECKING:
     from process.pipeline import Progress, Summary
 
+EXAMPLES = """\b
+Examples:
+  process captures/                       into captures.sqlite
+  process captures/ -o run.parquet -j 8   a Parquet dataset, eight workers
+  process a-000000.seg -o one.sqlite      one segment alone
+  process captures/ --strict --force      all or nothing, replacing the last output
+"""
 LOSS = 3
 """Exit status: decoded, but something is missing."""
 
@@ -35,13 +42,8 @@ def decode(
 ) -> None:
     """Decode segments into one table: a row for every syscall.
 
-    Exit status: 0 all decoded, 1 failed, 2 wrong usage, 3 decoded but something is missing (the summary says what).
-
-    Examples:
-      process captures/                         into captures.sqlite
-      process captures/ -o run.parquet -j 8     a Parquet dataset, eight workers
-      process a-000000.seg -o one.sqlite        one segment alone
-      process captures/ --strict --force        all or nothing, replacing the last output
+    Exit status: 0 all decoded, 1 failed, 2 wrong usage, 3 decoded but something is missing (the summary says
+    what).
     """
     try:
         target, chosen = choose(segments, out, format_)
@@ -64,13 +66,8 @@ def _run(
 
     progress = pipeline.Progress() if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(
-        segments, out, format_, jobs=jobs or _processors(), strict=strict, force=force, progress=progress
+        segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, progress=progress
     )
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _bars() -> Progress:
@@ -105,13 +102,4 @@ def _report(summary: Summary, strict: bool, quiet: bool) -> None:
         rate = summary.rows / max(summary.seconds, 1e-9)
         typer.echo(f"{summary.rows:,} syscalls of {summary.processes:,} processes, {summary.errors:,} failed")
         typer.echo(f"{summary.seconds:.1f} s, {rate:,.0f} rows/s")
-        typer.echo(f"{summary.out}: {_bytes(summary.size)}")
-
-
-def _bytes(size: float) -> str:
-    """A size for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+        typer.echo(f"{summary.out}: {size_text(summary.size)}")

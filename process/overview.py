@@ -1,0 +1,128 @@
+"""What is in segments or in an output, gathered for people."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from process.decode import Decoder, Tally
+from process.errors import ProcessError
+from process.ledger import Severity
+from process.plan import Plan
+from process.pool import Failure, Workers
+from process.prepare import prepare
+from process.schema import PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
+from process.tables import Decoded, account, tables
+from process.write_parquet import PART_GLOB
+from process.write_sqlite import TABLE
+
+Row = dict[str, Any]
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_TABLES = {"process": PROCESS_COLUMNS, "segment": SEGMENT_COLUMNS, "stats": STATS_COLUMNS}
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The small tables of an output, or those that an output of some segments would have.
+
+    Attributes:
+        rows: Syscalls.
+        span: Unix time of the first and the last, ns; None without any.
+        process: Rows of the table of that name, as `segment` and `stats`.
+    """
+
+    rows: int
+    span: tuple[int, int] | None
+    process: list[Row]
+    segment: list[Row]
+    stats: list[Row]
+
+
+def overview(paths: Sequence[Path], jobs: int) -> Overview:
+    """Look at one output, or at segments.
+
+    Raises:
+        ProcessError: It is neither, or cannot be read.
+    """
+    if len(paths) == 1 and is_sqlite(paths[0]):
+        return _of_sqlite(paths[0])
+    if len(paths) == 1 and is_dataset(paths[0]):
+        return _of_dataset(paths[0])
+    return _of_segments(paths, jobs)
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file is an SQLite database."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
+    except OSError:
+        return False
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a folder is a Parquet output."""
+    return path.is_dir() and (path / "stats.json").is_file() and any(path.glob(PART_GLOB))
+
+
+def _of_sqlite(path: Path) -> Overview:
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            connection.row_factory = sqlite3.Row
+            found = {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")] for name in _TABLES}
+            count, first, last = connection.execute(
+                f"SELECT count(*), min(time_ns), max(time_ns) FROM {TABLE}"
+            ).fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise ProcessError(f"{path}: not an output of process: {error}") from None
+    return Overview(count, (first, last) if count else None, **found)
+
+
+def _of_dataset(path: Path) -> Overview:
+    try:
+        found = {name: json.loads((path / f"{name}.json").read_text("utf-8")) for name in _TABLES}
+        times = pl.scan_parquet(path / PART_GLOB).select(
+            pl.len(), first=pl.col("time_ns").min(), last=pl.col("time_ns").max()
+        )
+        count, first, last = times.collect().row(0)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise ProcessError(f"{path}: not an output of process: {' '.join(str(error).split())}") from None
+    return Overview(count, (first, last) if count else None, **found)
+
+
+def _of_segments(paths: Sequence[Path], jobs: int) -> Overview:
+    """Decode segments without writing anything."""
+    decoded: Decoded = []
+    with Workers(jobs) as workers:
+        prepared = prepare(paths, workers)
+        for outcome in workers.run(_count, prepared.plans):
+            if isinstance(outcome.result, Failure):
+                text = f"{outcome.item.part.name}: not decoded: {outcome.result.reason}"
+                prepared.ledger.add(Severity.LOSS, "decode", text)
+            else:
+                decoded.append((outcome.item, outcome.result))
+    account(decoded, prepared.ledger)
+    found = {
+        name: [dict(zip(columns, row, strict=True)) for row in rows]
+        for name, (columns, rows) in tables(prepared, decoded).items()
+    }
+    spans = [survey.span for survey in prepared.surveys if survey.span]
+    span = (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
+    return Overview(sum(tally.rows for _, tally in decoded), span, **found)
+
+
+def _count(plan: Plan) -> Tally:
+    """Decode a segment for its tally alone. Runs in a worker."""
+    decoder = Decoder(plan)
+    deque(decoder.frames(), maxlen=0)
+    return decoder.tally
