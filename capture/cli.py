@@ -178,11 +178,13 @@ def _capture(machine: Machine, options: Mapping[str, object], timeout: float | N
     os.dup2(2, 1)
     try:
         panda = boot(machine)
-        from capture.plugin import SyscallCapture
+    except (ImportError, OSError) as error:
+        hint = "install pandare and PANDA's libraries, or see scripts/lab-panda --help"
+        raise fail(f"PANDA cannot be loaded ({error}); {hint}") from None
+    from capture.plugin import SyscallCapture
 
+    try:
         panda.pyplugins.load(SyscallCapture, options)
-    except ImportError as error:
-        raise fail(f"PANDA cannot be used ({error}); install pandare, here: scripts/lab-panda") from None
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
     plugin = panda.pyplugins.plugins["SyscallCapture"]

@@ -192,8 +192,9 @@ class Tracer:
             self._write(task, call.began, UNKNOWN, call.args, 0, call.number, call.found, 0, 0)
 
     def _resume(self, task: int, pc: int, number: int, args: Args, ret: int) -> Pending | None:
-        """The call that comes back although it is not the task's latest; None for what is no return:
-        the child's side of a fork, or code that merely follows a call that never returns.
+        """The call that comes back although it is not the task's latest.
+
+        None for what is no return: the child's side of a fork, or code that merely follows a call that never returns.
         """
         nested = self._interrupted.get(task, [])
         for index in range(len(nested) - 1, -1, -1):

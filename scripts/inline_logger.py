@@ -1,8 +1,8 @@
 """The baseline of scripts/bench: what a logger costs that formats each call in Python and inserts it with SQLAlchemy.
 
-Our own equivalent of the inline way, in its best form: rows in batches into a base table ``event`` and a joined table ``syscall``, a batch
-a transaction. It reads its events from a capture, which costs little beside the rest, and asks nothing of a
-guest: the real thing is slower.
+Our own equivalent of the inline way, in its best form: batches of rows into a base table ``event`` and a table
+``syscall`` joined to it. It reads its events from a capture, which costs little beside the rest, and asks nothing of
+a guest: the real thing is slower.
 """
 
 from __future__ import annotations
