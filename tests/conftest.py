@@ -12,9 +12,12 @@ import polars as pl
 import pytest
 
 from lab import panda
-from lab.guest import guest
+from lab.guest import folder, guest
+
+os.environ.setdefault("SYSREEL_VMLINUZ", str(folder("x86_64") / "vmlinuz"))
 
 BIN = Path(sys.executable).parent
+RECORDED = Path(__file__).resolve().parent / "data" / "recorded"
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,15 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Captured:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Captured:
     """The demo's guest."""
     return capture_guest(tmp_path_factory.mktemp("demo"), "demo")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What scripts/test asks for: there, a test that cannot run is a failure."""
+    parser.addoption("--no-skips", action="store_true", help="end with status 1 if a test was skipped")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail the run if it skipped something."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED

@@ -231,18 +231,17 @@ class TestDebian:
 
     def test_who_is_not_root_is_told_what_to_do(self) -> None:
         code = "from lab import panda; panda.LIBRARIES = (('no-such-package',),); exit(panda.main([]))"
-        command = [sys.executable, "-c", code]
+        command = [str(Path(sys.executable).resolve()), "-c", code]
         if os.geteuid() == 0:
             command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
         folder = Path("/var/tmp", f"sysreel-lab-{os.getpid()}")  # pytest's own folders are root's alone
         folder.mkdir()
         folder.chmod(0o777)
+        shutil.copytree(ROOT / "scripts" / "lab", folder / "lab")  # the checkout may be root's alone
         try:
-            done = run(*command, PYTHONPATH=str(ROOT / "scripts"), SYSREEL_CACHE=str(folder / "cache"))
+            done = run(*command, PYTHONPATH=str(folder), SYSREEL_CACHE=str(folder / "cache"))
         finally:
             shutil.rmtree(folder)
-        if "Permission denied" in done.stderr or "No module named 'lab'" in done.stderr:
-            pytest.skip("this checkout is not open to other users")
         if "no apt-get" in done.stderr:
             pytest.skip("no apt here")
         assert done.returncode == 1

