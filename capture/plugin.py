@@ -70,7 +70,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
                 "procs": list(_names(self.get_arg("procs"))),
                 **(self.get_arg("meta") or {}),
             },
-            on_segment=lambda: self.backend.tracer.forget(),
+            on_chunk=lambda: self.backend.tracer.forget(),
         )
         introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
         procs = frozenset(name.encode() for name in _names(self.get_arg("procs")))

@@ -60,7 +60,7 @@ class Recorder:
         room: Room | None = None,
         wait: bool = False,
         meta: dict[str, Any] | None = None,
-        on_segment: Callable[[], None] = lambda: None,
+        on_chunk: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin a capture.
 
@@ -74,7 +74,8 @@ class Recorder:
             room: How much a chunk holds; the default suits everything but tests.
             wait: Wait for the sealer rather than drop events: for generated captures, never in an emulator.
             meta: Free-form facts for the segments' META block, as JSON values.
-            on_segment: Called when a segment begins: identities must be recorded anew.
+            on_chunk: Called when a chunk begins: identities must be recorded anew, so that a block that is lost takes
+                the names of its own chunk with it and of no other.
 
         Raises:
             OSError: The folder cannot be made or written.
@@ -84,7 +85,7 @@ class Recorder:
         self.finished = dict.fromkeys(COUNTERS, 0)
         self._wait = wait
         self._directory, self._room = directory, room or Room()
-        self._segment_size, self._max_size, self._on_segment = segment_size, max_size, on_segment
+        self._segment_size, self._max_size, self._on_chunk = segment_size, max_size, on_chunk
         self._stored_before = 0
         directory.mkdir(parents=True, exist_ok=True)
         self._stem = f"{_host()}-{os.getpid()}-{self.capture.hex[:12]}"
@@ -280,6 +281,7 @@ class Recorder:
         if self._chunk is not None and not full and self._stored >= self._segment_size:
             self._begin_segment()
         self._attach(None if full else self._sealer.spare(self._wait))
+        self._on_chunk()
 
     def _detach(self, chunk: Chunk) -> int:
         """Hand the chunk to the sealer. Gives a guess at its stored bytes, 12 an event."""
@@ -303,7 +305,6 @@ class Recorder:
         for name in COUNTERS:
             self.finished[name] += self.counts[name]
             self.counts[name] = 0
-        self._on_segment()
 
     def _attach(self, chunk: Chunk | None) -> None:
         """Write into ``chunk`` from now on; with none, into a scratch row that counts as dropped."""

@@ -83,7 +83,7 @@ class Tracer:
         """Task to the address space in which its identity was recorded."""
         self._unwanted: set[int] = set()
         self.forget: Callable[[], None] = self._seen.clear
-        """Record every task's identity anew when it is next seen: a segment has begun."""
+        """Record every task's identity anew when it is next seen: a chunk has begun."""
 
     def tasks_are_asids(self) -> None:
         """From now on a task is an address-space id."""
