@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from process.scan import scan
+    from process.scanning import scan
 
 __all__ = ["scan"]
 
@@ -13,7 +13,7 @@ __all__ = ["scan"]
 def __getattr__(name: str) -> Any:
     """Import Polars only when something needs it."""
     if name == "scan":
-        from process.scan import scan
+        from process.scanning import scan
 
         return scan
     raise AttributeError(f"module 'process' has no attribute {name!r}")

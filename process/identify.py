@@ -68,6 +68,8 @@ class State:
 def states(surveys: list[Survey], runs: Runs) -> list[State]:
     """Each segment's state, composed in order from what the segments before it end with.
 
+    What no longer holds because of a gap is carried, too: `identify` and `marked` see to that, event by event.
+
     Args:
         surveys: The segments of one capture, in order.
         runs: Of the whole capture.
@@ -76,9 +78,6 @@ def states(surveys: list[Survey], runs: Runs) -> list[State]:
     mark: Mark | None = None
     found = []
     for survey in surveys:
-        run = runs.of(survey.blocks[0][0]) if survey.blocks else -1
-        known = {task: one for task, one in known.items() if runs.of(one.seq) == run}
-        mark = mark if mark and runs.of(mark.seq) == run else None
         own = [one for one in survey.identities if runs.of(one.seq) >= 0]
         marks = [one for one in survey.marks if runs.of(one.seq) >= 0]
         needed = set(survey.tasks.tolist())

@@ -14,8 +14,8 @@ from process.schema import SCHEMA
 _ending = threading.Event()
 
 
-class _Running:
-    """Counts the sources that Polars has begun to read and not yet let go."""
+class _AtWork:
+    """Counts the sources that are making a frame."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -35,7 +35,7 @@ class _Running:
             self._changed.wait_for(lambda: self._count == 0, timeout)
 
 
-_running = _Running()
+_at_work = _AtWork()
 
 
 @atexit.register
@@ -46,7 +46,7 @@ def _end() -> None:
     end would then abort the process (Polars 2.1, Python 3.11: "FATAL: exception not rethrown").
     """
     _ending.set()
-    _running.wait(10.0)
+    _at_work.wait(10.0)
 
 
 def lazy(frames: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
@@ -60,15 +60,19 @@ def lazy(frames: Callable[[], Iterator[pl.DataFrame]]) -> pl.LazyFrame:
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         left = n_rows
-        with _running:
-            for frame in frames():
-                if left is not None:
+        made = frames()
+        while not _ending.is_set():
+            with _at_work:
+                frame = next(made, None)
+                if frame is not None and left is not None:
                     frame = frame.head(left)
                     left -= len(frame)
-                if predicate is not None:
+                if frame is not None and predicate is not None:
                     frame = frame.filter(predicate)
-                yield frame if with_columns is None else frame.select(with_columns)
-                if _ending.is_set() or (left is not None and left <= 0):
-                    return
+            if frame is None:
+                return
+            yield frame if with_columns is None else frame.select(with_columns)
+            if left is not None and left <= 0:
+                return
 
     return register_io_source(source, schema=SCHEMA, is_pure=True)

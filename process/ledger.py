@@ -39,11 +39,11 @@ class Ledger:
         for (severity, stage, item), count in self._counts.items():
             yield severity.name.lower(), stage, item, count
 
-    def notes(self) -> list[str]:
-        """Losses and warnings as lines, the losses first."""
-        items = sorted(self._counts.items(), key=lambda entry: -entry[0][0])
+    def notes(self) -> list[tuple[Severity, str]]:
+        """Losses, then warnings, as lines for people."""
         return [
-            f"{severity.name.lower()}: {item}" + (f": {count:,}" if count > 1 else "")
-            for (severity, _, item), count in items
-            if severity is not Severity.INFO
+            (severity, item + (f": {count:,}" if count > 1 else ""))
+            for wanted in (Severity.LOSS, Severity.WARNING)
+            for (severity, _, item), count in self._counts.items()
+            if severity is wanted
         ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -86,13 +86,14 @@ def workshop(out: Path) -> Iterator[Path]:
     Raises:
         ProcessError: It cannot be made.
     """
+    folder = out.absolute().parent / f".sysreel-{secrets.token_hex(8)}.tmp"
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.absolute().parent))
-    except OSError as error:
-        raise ProcessError(f"{out}: cannot be written: {error.strerror}; choose another place with -o") from None
-    try:
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise unwritable(out, error) from None
         yield folder
-    finally:
+    finally:  # also if a signal comes between the two lines above
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -125,7 +126,7 @@ def publish(made: Path, out: Path, workshop: Path) -> None:
 def unwritable(path: Path, error: Exception) -> ProcessError:
     """What to raise when a file cannot be written; ``error`` is of Polars, ADBC or the system."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-    return ProcessError(f"{path}: cannot be written: {reason}; free some space, or choose another place with -o")
+    return ProcessError(f"{path}: cannot be written: {reason}; choose another place with -o")
 
 
 def _umask() -> int:

@@ -84,7 +84,7 @@ def decode(
     check(out, format_, force, paths)
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
-        with Workers(jobs) as workers, workshop(out) as folder:
+        with workshop(out) as folder, Workers(jobs) as workers:  # workers end before their folder does
             prepared = prepare(paths, workers, progress.surveyed)
             progress.begin(sum(plan.rows for plan in prepared.plans))
             made, decoded = write(prepared, folder, workers, progress.decoded)
@@ -148,7 +148,7 @@ def _finish(prepared: Prepared, decoded: Decoded) -> None:
     """
     account(decoded, prepared.ledger)
     if not decoded:
-        raise ProcessError("; ".join(prepared.ledger.notes()))
+        raise ProcessError("; ".join(note for _, note in prepared.ledger.notes()))
 
 
 def _size(made: Path) -> int:

@@ -78,26 +78,27 @@ def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, ledger: Led
         for name, text in items.items():
             ledger.add(severity, "capture", text, sum(survey.counters[name] for survey in segments))
     for survey in segments:
-        _account_segment(survey, ledger)
+        _account_segment(survey, survey is segments[-1], ledger)
     missing = runs.missing() + _missing_end(segments, runs)
     lost = sum(count for _, count in missing)
     ledger.add(Severity.INFO, "read", "events", sum(survey.events for survey in segments))
     ledger.add(Severity.INFO, "read", "segments", len(segments))
     ledger.add(Severity.LOSS, "read", f"events missing from capture {capture} ({_ranges(missing)})", lost)
-    last = segments[-1]
-    if not last.is_sealed and not last.part.live:
-        text = f"{last.part.name}: tail unknown: not sealed, and no live file beside it"
-        ledger.add(Severity.LOSS, "read", text)
 
 
-def _account_segment(survey: Survey, ledger: Ledger) -> None:
+def _account_segment(survey: Survey, is_last: bool, ledger: Ledger) -> None:
+    """Enter the state of one segment's files."""
     for file, offset, length, reason, loss in sorted(survey.damage):
         severity = Severity.LOSS if loss else Severity.INFO
         ledger.add(severity, "read", f"{file}: damaged at offset {offset} ({length} bytes): {reason}")
     for copy in survey.part.copies:
         ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {survey.part.name}; not read")
     if not survey.is_sealed:
-        ledger.add(Severity.WARNING, "read", f"{survey.part.name}: not sealed (killed, or still running)")
+        if is_last and not survey.part.live:
+            text = f"{survey.part.name}: tail unknown: not sealed, and no live file beside it"
+            ledger.add(Severity.LOSS, "read", text)
+        else:
+            ledger.add(Severity.WARNING, "read", f"{survey.part.name}: not sealed (killed, or still running)")
 
 
 def _missing_end(segments: list[Survey], runs: Runs) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -74,7 +75,8 @@ class Workers:
         while rest or window:
             try:
                 while rest and len(window) <= self.jobs:
-                    window.append((rest[0], self._begin().submit(_guarded, function, rest[0])))
+                    with _undisturbed():
+                        window.append((rest[0], self._begin().submit(_guarded, function, rest[0])))
                     rest.popleft()
                 result = window[0][1].result()
             except BrokenProcessPool:
@@ -127,6 +129,24 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
     os.environ["POLARS_MAX_THREADS"] = "1"  # read by Polars when a worker imports it
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM: a worker that is half started would end with a traceback of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: held.append(number)) for number in stops]
+    try:
+        yield
+    finally:
+        for number, handler in zip(stops, before, strict=True):
+            signal.signal(number, handler or signal.SIG_DFL)
+    for stopped in held:
+        signal.raise_signal(stopped)
 
 
 def _begin_worker() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from process.errors import ProcessError
+from process.ledger import Severity
 from process.output import Format, choose
 from process.text import processors, size_text
 
@@ -85,7 +86,7 @@ def _bars() -> Progress:
 
     def decoded(rows: int) -> None:
         second.update(rows)
-        if second.n >= second.total:
+        if second.n >= (second.total or 0):
             second.close()
 
     return Progress(first.update, begin, decoded)
@@ -93,9 +94,11 @@ def _bars() -> Progress:
 
 def _report(summary: Summary, strict: bool, quiet: bool) -> None:
     """Losses and warnings, a line each, then what was done."""
-    for note in summary.ledger.notes():
-        if not quiet or note.startswith("loss"):
-            typer.echo(f"process: {'error' if strict and note.startswith('loss') else 'warning'}: {note}", err=True)
+    for severity, note in summary.ledger.notes():
+        if severity is Severity.LOSS:
+            typer.echo(f"process: {'error' if strict else 'warning'}: loss: {note}", err=True)
+        elif not quiet:
+            typer.echo(f"process: warning: {note}", err=True)
     if summary.out is None:
         typer.echo("process: error: something is missing and --strict was given; no output was left", err=True)
     elif not quiet:

@@ -84,7 +84,8 @@ def _count(things: set[str] | list[dict[str, object]], name: str) -> str:
 
 def _time(unix_ns: int) -> str:
     """A time in UTC for people; one beyond the calendar as it is."""
+    seconds, rest = divmod(unix_ns, 1_000_000_000)
     try:
-        return f"{datetime.fromtimestamp(unix_ns / 1e9, timezone.utc):%Y-%m-%d %H:%M:%S.%f} UTC"
+        return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}.{rest // 1000:06d} UTC"
     except (ValueError, OverflowError, OSError):
         return f"{unix_ns} ns"

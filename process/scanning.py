@@ -35,6 +35,6 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
     """
     several = [paths] if isinstance(paths, str | PathLike) else list(paths)
     prepared = prepare([Path(path) for path in several], Workers(1))
-    for note in prepared.ledger.notes():
+    for _, note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)
     return lazy(lambda: (frame for plan in prepared.plans for frame in Decoder(plan).frames()))

@@ -1,0 +1,98 @@
+"""Workers: order, look-ahead, and what becomes of the others when one dies."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from captures import write_capture
+from decoding import losses
+from workers import name_and_wait, square
+
+from process.errors import ProcessError
+from process.output import Format
+from process.pipeline import decode
+from process.pool import Failure, Workers
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_results_come_in_the_order_of_the_items_and_failures_among_them(jobs: int) -> None:
+    items = [3, -2, 1, -4, 2]
+    with Workers(jobs) as workers:
+        outcomes = list(workers.run(square, items))
+    assert [outcome.item for outcome in outcomes] == items
+    assert [outcome.result for outcome in outcomes] == [
+        9,
+        Failure("bad segment"),
+        1,
+        Failure("internal error, please report it: ZeroDivisionError: a bug"),
+        4,
+    ]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_output_that_fails_ends_the_run(jobs: int) -> None:
+    with Workers(jobs) as workers, pytest.raises(ProcessError, match="disk is full"):
+        list(workers.run(square, [1, -3, 2]))
+
+
+def test_a_killed_worker_takes_only_its_own_item_with_it() -> None:
+    items = [1, 2, -1, 3, 4, -1, 5]
+    with Workers(2) as workers:
+        results = [outcome.result for outcome in workers.run(square, items)]
+    killed = [index for index, result in enumerate(results) if isinstance(result, Failure)]
+    assert killed == [2, 5]
+    assert [result for result in results if not isinstance(result, Failure)] == [1, 4, 9, 16, 25]
+
+
+def test_workers_are_kept_from_one_run_to_the_next() -> None:
+    with Workers(2) as workers:
+        pids = [{outcome.result for outcome in workers.run(name_and_wait, range(4))} for _ in range(2)]
+    assert pids[0] == pids[1]
+
+
+def test_a_segment_that_kills_its_worker_is_named_and_the_others_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_capture(tmp_path / "caps")
+    poison = tmp_path / "sitecustomize.py"
+    poison.write_text(
+        "import os, signal\n"
+        "import process.survey as survey\n"
+        "load = survey.load\n"
+        "def deadly(part):\n"
+        f"    if part.sealed.name == {paths[1].name!r}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return load(part)\n"
+        "survey.load = deadly\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parent.parent}")
+    summary = decode([tmp_path / "caps"], tmp_path / "a.parquet", Format.PARQUET, jobs=2)
+    lost = losses(summary.ledger)
+    assert [item for item in lost if item.startswith(f"{paths[1].name}: not read: the worker")]
+    assert 62 in lost.values()
+    assert summary.rows == (60 + 1) + (1 + 60) + (1 + 60 + 1)
+
+
+def test_workers_do_not_outlive_their_parent() -> None:
+    code = (
+        "import os, signal\n"
+        "from process.pool import Workers\n"
+        "from workers import name_and_wait\n"
+        "if __name__ == '__main__':\n"
+        "    with Workers(2) as workers:\n"
+        "        for outcome in workers.run(name_and_wait, range(8)):\n"
+        "            print(outcome.result, flush=True)\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
+        env={"PYTHONPATH": f"{root}:{root / 'tests'}"},
+    )  # fmt: skip
+    worker = Path("/proc") / done.stdout.split()[0]
+    for _ in range(100):
+        if not worker.exists():
+            return
+        time.sleep(0.1)
+    pytest.fail("a worker is still there")
