@@ -9,11 +9,11 @@ import time
 import uuid
 from pathlib import Path
 
-import format_reader
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import format_reader
 from capture import segment as layout
 from capture.chunk import Room
 from capture.recorder import Recorder

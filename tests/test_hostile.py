@@ -4,11 +4,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from decoding import frame_of, losses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capture.segment import EVENT_ROW, SET_ROW, STRING_INDEX, TASK_ROW, BlockType, Encoding
+from decoding import frame_of, losses
 from process.discover import discover
 from process.errors import ProcessError
 from process.output import Format

@@ -16,8 +16,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import Captured, capture_guest, command, decode
 
+from conftest import Captured, capture_guest, command, decode
 from lab import panda
 from lab.guest import guest
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import RECORDED, command
 from sqlalchemy import ForeignKey, create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from conftest import RECORDED, command
 
 
 class Base(DeclarativeBase):

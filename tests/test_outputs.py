@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from captures import write_capture
 from polars.testing import assert_frame_equal
 
 import process
+from captures import write_capture
 from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode

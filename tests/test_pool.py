@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
+
 from captures import write_capture
 from decoding import losses
-from workers import name_and_wait, square
-
 from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode
 from process.pool import Failure, Workers
+from workers import name_and_wait, square
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

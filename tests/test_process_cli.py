@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from captures import write_capture
 
 from capture.segment import MAJOR
+from captures import write_capture
 from segments import Builder
 
 LOSS = 3

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from decoding import Row, rows_of
 
 from capture.segment import EventFlag, StringFlag
+from decoding import Row, rows_of
 from process.schema import SCHEMA
 from segments import (
     EXECVE,

@@ -6,9 +6,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from decoding import frame_of, losses, rows_of
 
 from capture.segment import TaskFlag
+from decoding import frame_of, losses, rows_of
 from process.ledger import Severity
 from segments import EXECVE, EXIT_GROUP, GETPID, NOT_RETURNED, OPENAT, READ, RETURNED, Builder, task
 

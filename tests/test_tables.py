@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import panda_syscalls
 import pytest
 
 import errno_tables
+import panda_syscalls
 from capture import string_args
 from errno_tables import tsv
 from process import prototypes
