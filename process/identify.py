@@ -68,7 +68,7 @@ class State:
 def states(surveys: list[Survey], runs: Runs) -> list[State]:
     """Each segment's state, composed in order from what the segments before it end with.
 
-    What no longer holds because of a gap is carried, too: `identify` and `marked` see to that, event by event.
+    What no longer holds because of a gap is carried, too; `identify` and `marked` see to that for each event.
 
     Args:
         surveys: The segments of one capture, in order.
