@@ -47,9 +47,10 @@ def tool(name: str) -> str:
 
 
 def process(segments: Path, output: Path, jobs: int) -> None:
-    """Run the command."""
+    """Run the command; one thread a process, so that ``-j 1`` is a figure per core."""
     command = [tool("process"), f"{segments}/", "-j", str(jobs), "-o", str(output), "--force", "--quiet"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def bench_decode(events: int, repeats: int, folder: Path) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="bench", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=["decode", "record"], help="one part alone")
-    parser.add_argument("--events", type=int, default=1_000_000, help="of the generated capture (1,000,000)")
+    parser.add_argument("--events", type=int, default=2_000_000, help="of the generated capture (2,000,000)")
     parser.add_argument("--count", type=int, default=20_000, help="loops of the guest's workload (20,000)")
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement; the median counts (5)")
     parser.add_argument("--json", type=Path, help="write the figures here too")
