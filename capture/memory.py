@@ -6,6 +6,9 @@ from typing import Any
 
 from capture.segment import StringFlag
 
+# Plain integers: looking up a member of an enumeration costs more than all the rest of a line (Python 3.11).
+_TRUNCATED, _UNREADABLE = int(StringFlag.TRUNCATED), int(StringFlag.UNREADABLE)
+_LIST, _BUFFER = int(StringFlag.LIST), int(StringFlag.BUFFER)
 _PAGE = 4096
 _FIRST = 256
 """Most paths end within this many bytes; one read is then enough."""
@@ -62,48 +65,48 @@ class GuestMemory:
         data, size = b"", _FIRST
         while True:
             if address >= self._user_limit:
-                return data, int(StringFlag.UNREADABLE)
+                return data, _UNREADABLE
             size = min(size, _PAGE - address % _PAGE, self._max_string + 1 - len(data))
             if self._read(cpu, address, self._buffer, size) < 0:
-                return data, int(StringFlag.UNREADABLE)
+                return data, _UNREADABLE
             part: bytes = self._ffi.string(self._buffer, size)
             data += part
             if len(part) < size:
                 return data, 0
             if len(data) > self._max_string:
-                return data[: self._max_string], int(StringFlag.TRUNCATED)
+                return data[: self._max_string], _TRUNCATED
             address, size = address + size, _PAGE
 
     def buffer(self, cpu: Any, address: int, length: int) -> tuple[bytes, int]:
         """The first bytes of a buffer, and ``StringFlag`` bits."""
         size = min(length, self._max_buffer, _PAGE)
-        flags = StringFlag.BUFFER | (StringFlag.TRUNCATED if length > size else 0)
+        flags = _BUFFER | (_TRUNCATED if length > size else 0)
         if size == 0:
             return b"", flags
         data = self.block(cpu, address, size) if address + size <= self._user_limit else None
-        return (b"", StringFlag.BUFFER | StringFlag.UNREADABLE) if data is None else (data, flags)
+        return (b"", _BUFFER | _UNREADABLE) if data is None else (data, flags)
 
     def vector(self, cpu: Any, address: int) -> tuple[bytes, int]:
         """A NULL-terminated vector of strings, each ended by NUL, and ``StringFlag`` bits for the whole."""
-        parts, flags, room = [], int(StringFlag.LIST), self._max_vector * 64
+        parts, flags, room = [], _LIST, self._max_vector * 64
         for _ in range(self._max_vector):
             pointer = self.word(cpu, address) if address < self._user_limit else None
             if not pointer:
                 if pointer is None:
-                    flags |= StringFlag.UNREADABLE
+                    flags |= _UNREADABLE
                 break
             text, text_flags = self.string(cpu, pointer)
-            if text_flags & StringFlag.UNREADABLE:
-                flags |= StringFlag.UNREADABLE
+            if text_flags & _UNREADABLE:
+                flags |= _UNREADABLE
                 break
             room -= len(text) + 1
             if room < 0:
-                flags |= StringFlag.TRUNCATED
+                flags |= _TRUNCATED
                 break
             parts.append(text)
             flags |= text_flags
             address += self._word_size
         else:
             if self.word(cpu, address) != 0:
-                flags |= StringFlag.TRUNCATED
+                flags |= _TRUNCATED
         return b"".join(part + b"\0" for part in parts), flags

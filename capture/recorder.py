@@ -28,6 +28,7 @@ from capture.version import TOOL
 
 MAX_STRING = 65536
 """Bytes of one string that are kept at the most, lists included; a reader relies on no such limit."""
+_PACK_EVENT = EVENT_ROW.pack_into
 _RESERVE_BYTES, _RESERVE_RECORDS = 8 * MAX_STRING, 16
 """Room that one more event may need: six strings, and the name and argv of a new task."""
 
@@ -46,6 +47,7 @@ class Recorder:
             could not read or would not keep.
         finished: The same for all segments before that one.
         capture: The capture's UUID.
+        began: CLOCK_MONOTONIC at which it began, ns: event times count from it.
     """
 
     def __init__(
@@ -90,9 +92,9 @@ class Recorder:
         directory.mkdir(parents=True, exist_ok=True)
         self._stem = f"{_host()}-{os.getpid()}-{self.capture.hex[:12]}"
         self._sealer = Sealer(directory, self._stem, self._room, meta or {})
-        self._began = time.monotonic_ns()
+        self.began = time.monotonic_ns()
         self._header = Header(
-            self.capture, 0, abi, word_size, big_endian, time.time_ns(), self._began, 0, TOOL, pid=os.getpid()
+            self.capture, 0, abi, word_size, big_endian, time.time_ns(), self.began, 0, TOOL, pid=os.getpid()
         )
         self._chunk: Chunk | None = None
         self._chunks, self._stored = 0, 0
@@ -103,11 +105,6 @@ class Recorder:
         self._first = self._events = self._bytes = self._at = self._limit = 0
         self._map, self._control = memoryview(self._scratch), memoryview(bytearray(8)).cast("Q")
         self._attach(self._sealer.spare())
-
-    @property
-    def now(self) -> int:
-        """Nanoseconds since the capture began, the clock of event times."""
-        return time.monotonic_ns() - self._began
 
     @property
     def segments(self) -> int:
@@ -147,7 +144,7 @@ class Recorder:
             entry: For a return: how many events ago the same call's entry was recorded, 0 if it was not.
         """
         n = self._events
-        EVENT_ROW.pack_into(
+        _PACK_EVENT(
             self._map,
             self._at,
             began,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 import traceback
+from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from capture.abi import Abi
 from capture.introspection import AddressSpaces, Introspection
@@ -50,9 +50,12 @@ class Syscalls2:
         self.trouble: str | None = None
         self._panda, self._abi, self._memory = panda, abi, memory
         self._introspection, self._string_args = introspection, string_args
-        self._args, self._ret = itemgetter(*abi.args), abi.ret
+        self._args: Callable[[memoryview], Args] = itemgetter(*abi.args)
+        self._ret = abi.ret
         self._buffers = buffers
         self._cpu: Any = None
+        self._words = memoryview(bytearray(8)).cast("Q")
+        """The CPU's registers, as they are at any moment."""
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
         self.tracer = Tracer(abi, recorder, self, procs, flags)
         panda.load_plugin("syscalls2", {"load-info": True})
@@ -63,27 +66,39 @@ class Syscalls2:
         """Who the current task is."""
         return (self._introspection or AddressSpaces()).identity(self._cpu, task)
 
+    def args(self) -> Args:
+        """The argument registers as they are now; the kernel has kept them over a call."""
+        return self._args(self._words)
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments; those that it fills only if it has succeeded."""
+        wanted = self._string_args.get(number)
+        if wanted is None:
+            return ()
         found, memory, cpu = [], self._memory, self._cpu
-        for position, kind in self._string_args.get(number, ()):
+        for position, kind in wanted:
             address = args[position]
-            if not address or (kind.startswith("out_") and (ret is None or ret >> 63)):
+            if not address:
                 continue
-            if kind == "strings":
+            if kind == "string":
+                found.append((position, *memory.string(cpu, address)))
+            elif kind == "strings":
                 found.append((position, *memory.vector(cpu, address)))
-            elif kind.endswith("string"):
+            elif kind == "in_buffer":
+                if self._buffers:
+                    found.append((position, *memory.buffer(cpu, address, args[position + 1])))
+            elif ret is None or ret >> 63:
+                continue  # it has come back with an error, or not at all: nothing was written
+            elif kind == "out_string":
                 found.append((position, *memory.string(cpu, address)))
             elif self._buffers:
-                length = args[position + 1] if kind == "in_buffer" else ret or 0
-                found.append((position, *memory.buffer(cpu, address, length)))
+                found.append((position, *memory.buffer(cpu, address, ret)))
         return tuple(found)
 
     def _start(self, cpu: Any) -> None:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
         registers = self._panda.ffi.cast(self._abi.registers, cpu.env_ptr).regs
-        self._registers = self._panda.ffi.buffer(registers)
-        self._unpack = struct.Struct(f"={len(registers)}Q").unpack
+        self._words = memoryview(self._panda.ffi.buffer(registers)).cast("Q")
         self._cpu = cpu
         if self._introspection and self._introspection.task(cpu) is None:
             self._introspection = None
@@ -108,8 +123,7 @@ class Syscalls2:
                 self._start(cpu)
             asid = context.asid
             task = self._task(cpu, asid)
-            args = cast(Args, self._args(self._unpack(self._registers)))
-            self.tracer.enter(task, asid, context.retaddr, context.no, args)
+            self.tracer.enter(task, asid, context.retaddr, context.no, self._args(self._words))
         except Exception as error:  # pandare would stop the guest
             self._failed(error)
 
@@ -122,9 +136,7 @@ class Syscalls2:
                 self._start(cpu)
             asid = context.asid
             task = self._task(cpu, asid)
-            registers = self._unpack(self._registers)
-            args = cast(Args, self._args(registers))
-            self.tracer.leave(task, asid, pc, context.no, args, registers[self._ret])
+            self.tracer.leave(task, asid, pc, context.no, self._words[self._ret])
         except Exception as error:  # as above
             self._failed(error)
 

@@ -9,6 +9,7 @@ the same instruction. Each task's pending call is therefore kept here, and prove
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import NamedTuple, Protocol
 
 from capture.abi import Abi
@@ -17,7 +18,10 @@ from capture.segment import UNKNOWN, EventFlag, StringFlag
 
 Args = tuple[int, int, int, int, int, int]
 
+# Plain integers: looking up a member of an enumeration costs more than all the rest of a line (Python 3.11).
 _RETURNED = int(EventFlag.RETURNED)
+_UNREADABLE, _BUFFER = int(StringFlag.UNREADABLE), int(StringFlag.BUFFER)
+_CUT = _UNREADABLE | int(StringFlag.TRUNCATED)
 _MAX_NESTED = 8
 """Calls of one task that a signal handler may have interrupted before the oldest is given up."""
 
@@ -57,6 +61,9 @@ class Guest(Protocol):
     def identity(self, task: int) -> Identity:
         """Read who the current task is."""
 
+    def args(self) -> Args:
+        """The argument registers as they are now."""
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
 
@@ -75,6 +82,7 @@ class Tracer:
             flags: ``EventFlag`` bits that every event of this capture carries.
         """
         self._abi, self._recorder, self._guest, self._procs, self._flags = abi, recorder, guest, procs, flags
+        self._began = recorder.began
         self._pending: dict[int, Pending] = {}
         self._interrupted: dict[int, list[Pending]] = {}
         self._children: dict[int, int] = {}
@@ -91,7 +99,7 @@ class Tracer:
 
     def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
         """A task has entered a call."""
-        now = self._recorder.now
+        now = monotonic_ns() - self._began
         if task in self._pending:
             self._prove(task, self._pending[task], asid, now)
         if self._seen.get(task) != asid:
@@ -109,24 +117,29 @@ class Tracer:
                 return
         self._pending[task] = Pending(pc, asid, now, number, args, entry, found)
 
-    def leave(self, task: int, asid: int, pc: int, number: int, args: Args, ret: int) -> None:
-        """A call has come back to a task. ``number`` and ``args`` serve if its entry was not seen."""
+    def leave(self, task: int, asid: int, pc: int, number: int, ret: int) -> None:
+        """A call has come back to a task. ``number`` serves if its entry was not seen."""
         call = self._pending.pop(task, None)
         if call is None or call.pc != pc:
             if call is not None:
                 self._pending[task] = call
-            call = self._resume(task, pc, number, args, ret)
+            call = self._resume(task, pc, number, ret)
             if call is None:
                 return
         number, abi = call.number, self._abi
         if self._seen.get(task) != asid:
             self._identify(task, asid)
-        now, found = self._recorder.now, call.found
-        if not found or any(flags & StringFlag.UNREADABLE for _, _, flags in found):
+        now, found, began = monotonic_ns() - self._began, call.found, call.began
+        if not found or any(flags & _UNREADABLE for _, _, flags in found):
             found = self._guest.strings(number, call.args, ret)
-        began = call.began
-        duration = now - began if began >= 0 else UNKNOWN
-        self._write(task, max(began, 0) or now, duration, call.args, ret, number, found, _RETURNED, call.entry)
+        if began < 0:
+            self._write(task, now, UNKNOWN, call.args, ret, number, found, _RETURNED, call.entry)
+        elif call.entry >= 0 or self._unwanted:
+            self._write(task, began, now - began, call.args, ret, number, found, _RETURNED, call.entry)
+        else:  # nearly every call
+            strings = self._intern(found) if found else 0
+            flags = _RETURNED | self._flags
+            self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
         if number in abi.renames and call.args[0] == abi.renames[number]:
             self._seen.pop(task, None)
         elif number in abi.waits and 0 < ret < 1 << 31:
@@ -154,18 +167,20 @@ class Tracer:
                 return -1
             recorder.counts["context"] += 1
             flags |= EventFlag.CONTEXT
-        strings = 0
-        if found:
-            for _, _, string_flags in found:
-                if string_flags & 3 and not string_flags & StringFlag.BUFFER:
-                    recorder.counts["unreadable" if string_flags & StringFlag.UNREADABLE else "truncated"] += 1
-            strings = recorder.strings(found)
+        strings = self._intern(found) if found else 0
         distance = recorder.next_event - entry if entry >= 0 and flags & _RETURNED else 0
         if distance >= 1 << 32:
             distance = 0
         return recorder.event(
             began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags | self._flags, distance
         )
+
+    def _intern(self, found: tuple[String, ...]) -> int:
+        """The id of an event's strings; counts those that are not whole."""
+        for _, _, flags in found:
+            if flags & _CUT and not flags & _BUFFER:
+                self._recorder.counts["unreadable" if flags & _UNREADABLE else "truncated"] += 1
+        return self._recorder.strings(found)
 
     def _prove(self, task: int, call: Pending, asid: int, now: int) -> None:
         """A task enters a call while another of its calls is pending: what has become of that one?"""
@@ -191,7 +206,7 @@ class Tracer:
         if call.entry < 0:
             self._write(task, call.began, UNKNOWN, call.args, 0, call.number, call.found, 0, 0)
 
-    def _resume(self, task: int, pc: int, number: int, args: Args, ret: int) -> Pending | None:
+    def _resume(self, task: int, pc: int, number: int, ret: int) -> Pending | None:
         """The call that comes back although it is not the task's latest.
 
         None for what is no return: the child's side of a fork, or code that merely follows a call that never returns.
@@ -212,7 +227,7 @@ class Tracer:
         if number in self._abi.resumes or number in self._abi.ends:
             return None  # syscalls2 takes a second visit to the instruction after rt_sigreturn for its return
         self._recorder.counts["unmatched"] += 1
-        return Pending(pc, 0, -1, number, args, -1, ())
+        return Pending(pc, 0, -1, number, self._guest.args(), -1, ())
 
     def _identify(self, task: int, asid: int) -> None:
         """Record who a task is, and whether the filter wants it."""

@@ -30,6 +30,9 @@ class Guest:
         self.asked.append(task)
         return Identity(task >> 32, task & 0xFFFFFFFF, 1, 15, 0, self.names.get(task, b"x"), b"", 0)
 
+    def args(self) -> Args:
+        return (3, 0, 0, 0, 0, 0)
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         return self.found.get(number, ())
 
@@ -68,7 +71,7 @@ def shown(rows: Rows) -> list[tuple[int, int, int, int, int]]:
 
 def test_a_call_and_its_return_are_one_event_with_a_duration(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, READ, NONE)
-    tracer.leave(PARENT, 1, 100, READ, NONE, 5)
+    tracer.leave(PARENT, 1, 100, READ, 5)
     assert shown(rows) == [(PARENT, READ, 5, EventFlag.RETURNED, 0)]
     assert rows.rows[0][5] != UNKNOWN
 
@@ -87,13 +90,13 @@ def test_an_execve_that_is_not_seen_to_return_has_succeeded_when_its_task_calls_
 
 def test_a_failed_execve_has_its_result(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, EXECVE, NONE)
-    tracer.leave(PARENT, 1, 100, EXECVE, NONE, 2**64 - 2)
+    tracer.leave(PARENT, 1, 100, EXECVE, 2**64 - 2)
     assert shown(rows)[1] == (PARENT, EXECVE, 2**64 - 2, EventFlag.RETURNED, 1)
 
 
 def test_vfork_whose_childs_return_comes_first_returns_the_child_to_the_parent(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, VFORK, NONE)
-    tracer.leave(CHILD, 1, 100, VFORK, NONE, 0)
+    tracer.leave(CHILD, 1, 100, VFORK, 0)
     tracer.enter(CHILD, 1, 300, EXIT, NONE)
     tracer.enter(PARENT, 1, 200, GETPID, NONE)
     assert shown(rows) == [
@@ -106,9 +109,9 @@ def test_vfork_whose_childs_return_comes_first_returns_the_child_to_the_parent(t
 def test_a_call_that_a_signal_handler_interrupts_keeps_its_own_arguments(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, READ, (3, 4, 5, 0, 0, 0))
     tracer.enter(PARENT, 1, 200, GETPID, NONE)
-    tracer.leave(PARENT, 1, 200, GETPID, NONE, 7)
+    tracer.leave(PARENT, 1, 200, GETPID, 7)
     tracer.enter(PARENT, 1, 300, SIGRETURN, NONE)
-    tracer.leave(PARENT, 1, 100, READ, NONE, 2**64 - 4)
+    tracer.leave(PARENT, 1, 100, READ, 2**64 - 4)
     assert shown(rows) == [
         (PARENT, GETPID, 7, EventFlag.RETURNED, 0),
         (PARENT, SIGRETURN, 0, 0, 0),
@@ -125,7 +128,7 @@ def test_what_is_still_waiting_at_the_end_is_recorded_as_entered(tracer: Tracer,
 
 
 def test_a_return_without_an_entry_is_kept_and_counted(tracer: Tracer, rows: Rows) -> None:
-    tracer.leave(PARENT, 1, 100, READ, (3, 0, 0, 0, 0, 0), 1)
+    tracer.leave(PARENT, 1, 100, READ, 1)
     assert shown(rows) == [(PARENT, READ, 1, EventFlag.RETURNED, 0)]
     assert rows.rows[0][5] == UNKNOWN and rows.counts["unmatched"] == 1
 
@@ -144,7 +147,7 @@ def test_strings_that_could_not_be_read_at_entry_are_read_again_at_return(
     guest.found[EXECVE] = ((0, b"", int(StringFlag.UNREADABLE)),)
     tracer.enter(PARENT, 1, 100, EXECVE, NONE)
     guest.found[EXECVE] = ((0, b"/bin/true", 0),)
-    tracer.leave(PARENT, 1, 100, EXECVE, NONE, 2**64 - 2)
+    tracer.leave(PARENT, 1, 100, EXECVE, 2**64 - 2)
     rows.close()
     assert rows.counts["strings"] >= 2 and rows.counts["unreadable"] == 1
 
@@ -154,7 +157,7 @@ def test_a_filtered_task_leaves_only_calls_that_carry_state(rows: Rows, guest: G
     tracer = Tracer(X86_64, rows, guest, frozenset({b"wanted"}), 0)
     for task, number in ((PARENT, GETPID), (PARENT, 257), (CHILD, GETPID)):
         tracer.enter(task, task, 100, number, NONE)
-        tracer.leave(task, task, 100, number, NONE, 3)
+        tracer.leave(task, task, 100, number, 3)
     assert shown(rows) == [
         (PARENT, 257, 3, EventFlag.RETURNED | EventFlag.CONTEXT, 0),
         (CHILD, GETPID, 3, EventFlag.RETURNED, 0),
@@ -166,7 +169,7 @@ def test_a_task_is_identified_again_when_it_renames_itself_or_its_number_is_anot
     tracer: Tracer, guest: Guest
 ) -> None:
     tracer.enter(PARENT, 1, 100, PRCTL, (15, 0, 0, 0, 0, 0))
-    tracer.leave(PARENT, 1, 100, PRCTL, NONE, 0)
+    tracer.leave(PARENT, 1, 100, PRCTL, 0)
     tracer.enter(PARENT, 1, 200, EXIT, NONE)
     tracer.enter(PARENT, 1, 300, GETPID, NONE)
     assert guest.asked == [PARENT, PARENT, PARENT]
