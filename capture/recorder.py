@@ -23,6 +23,7 @@ from capture.segment import (
     TASK_ROW,
     Header,
     StringFlag,
+    live_block_count,
 )
 from capture.version import TOOL
 
@@ -284,7 +285,7 @@ class Recorder:
         """Hand the chunk to the sealer. Gives a guess at its stored bytes, 12 an event."""
         control = chunk.committed()
         self._next_event = self._first + self._events
-        self._next_block += sum(control[name] > 0 for name in ("events", "strings", "sets", "tasks", "marks"))
+        self._next_block += live_block_count(control)
         for name in ("events", "strings", "string_bytes", "sets", "tasks", "marks"):
             self.counts[name] += control[name]
         for word, value in enumerate(self._totals()):

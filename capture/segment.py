@@ -25,6 +25,9 @@ BLOCK_MAGIC = b"\xb1SRB"
 MAX_RAW = 1 << 26
 """No block unpacks to more bytes than this; a larger claim is damage, not a request for memory."""
 
+BLOCK_EVENTS = 8192
+"""Events of a block at the most: what a damaged one costs. 32768 make a capture 9 % smaller, 2048 11 % larger."""
+
 SEGMENT_SUFFIX, LIVE_SUFFIX = ".seg", ".live"
 LIVE_FLAG = 1
 UNKNOWN = (1 << 64) - 1
@@ -413,18 +416,28 @@ def live_blocks(data: bytes | memoryview, control: dict[str, int]) -> Iterator[B
         return view[area.offset : area.offset + control[name] * area.size]
 
     strings = memoryview(b"".join((committed("strings"), committed("string_bytes"))))
-    parts = (
-        (BlockType.STRINGS, "strings", control["first_string"], strings),
-        (BlockType.SETS, "sets", control["first_set"], committed("sets")),
-        (BlockType.TASKS, "tasks", control["first_event"], committed("tasks")),
-        (BlockType.MARKS, "marks", control["first_event"], committed("marks")),
-        (BlockType.EVENTS, "events", control["first_event"], committed("events")),
-    )
+    pieces = [
+        (BlockType.STRINGS, "strings", control["first_string"], control["strings"], strings),
+        (BlockType.SETS, "sets", control["first_set"], control["sets"], committed("sets")),
+        (BlockType.TASKS, "tasks", control["first_event"], control["tasks"], committed("tasks")),
+        (BlockType.MARKS, "marks", control["first_event"], control["marks"], committed("marks")),
+    ]
+    events = committed("events")
+    for start in range(0, control["events"], BLOCK_EVENTS):
+        rows = events[start * EVENT_ROW.size : (start + BLOCK_EVENTS) * EVENT_ROW.size]
+        first = control["first_event"] + start
+        pieces.append((BlockType.EVENTS, "events", first, len(rows) // EVENT_ROW.size, rows))
     index = control["first_block"]
-    for kind, name, first, stored in parts:
-        if control[name]:
-            yield Block(kind, Encoding.RAW, index, control[name], first, len(stored), stored, areas[name].offset)
+    for kind, name, first, count, stored in pieces:
+        if count:
+            yield Block(kind, Encoding.RAW, index, count, first, len(stored), stored, areas[name].offset)
             index += 1
+
+
+def live_block_count(control: dict[str, int]) -> int:
+    """How many blocks `live_blocks` gives."""
+    others = sum(control[name] > 0 for name in ("strings", "sets", "tasks", "marks"))
+    return others + -(-control["events"] // BLOCK_EVENTS)
 
 
 def _parse_live(data: bytes, name: str, header: Header) -> Segment:

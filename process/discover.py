@@ -99,7 +99,7 @@ def discover(paths: Iterable[Path]) -> Found:
             if path in headers:
                 wanted.add(_key(headers[path]))
                 for beside in folders.setdefault(path.parent, _candidates(path.parent)):
-                    _take(beside, headers, None)
+                    _take_beside(beside, headers, path)
         elif path.exists():
             found.rejected.append(Rejected(f"{path}: neither a file nor a folder"))
         else:
@@ -154,6 +154,15 @@ def _take(path: Path, headers: dict[Path, Header], found: Found | None) -> None:
             return
         text = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         found.rejected.append(Rejected(text, not _is_stillborn(path)))
+
+
+def _take_beside(path: Path, headers: dict[Path, Header], given: Path) -> None:
+    """Take what completes a given file: of two files of a segment one is live, else they are copies."""
+    if path not in headers:
+        found: dict[Path, Header] = {}
+        _take(path, found, None)
+        if path in found and (found[path].live or headers[given].live):
+            headers[path] = found[path]
 
 
 def _is_stillborn(path: Path) -> bool:

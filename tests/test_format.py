@@ -9,6 +9,7 @@ import time
 import uuid
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from capture import segment as layout
 from capture.chunk import Room
 from capture.recorder import Recorder
 from capture.segment import BlockType, Encoding, EventFlag, Header, StringFlag, pack_block
+from conftest import command
 
 EXAMPLE_CALL = (
     1_000_000,
@@ -241,8 +243,8 @@ def test_a_capture_that_was_never_closed_is_whole_in_its_live_files(tmp_path: Pa
     os.waitpid(child, 0)
     seen: set[int] = set()
     for path in tmp_path.iterdir():
-        if path.suffix == ".spare":
-            continue
+        if path.suffix == ".spare" or path.stat().st_size == 0:
+            continue  # nothing yet; a segment file that was just being begun
         for block in layout.read_segment(path).blocks:
             if block.type == BlockType.EVENTS:
                 seen |= set(range(block.first, block.first + block.count))
@@ -258,6 +260,32 @@ def test_a_full_folder_costs_counted_events_and_never_an_exception(tmp_path: Pat
     assert recorder.counts["dropped"] > 0
     (path,) = [path for path in tmp_path.iterdir() if path.suffix == ".seg"]
     assert layout.read_segment(path).counters == recorder.counts
+
+
+def test_a_flipped_byte_costs_one_block_of_events_and_the_rest_decodes(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "sound", "x86_64", wait=True)
+    for i in range(20_000):
+        recorder.event(i, 0, 1, i * i, i, 0, 0, 0, 0, 0, 10)  # mprotect, for its three arguments
+    recorder.close()
+    (path,) = (tmp_path / "sound").iterdir()
+    events = [block for block in layout.read_segment(path).blocks if block.type == BlockType.EVENTS]
+    assert [block.count for block in events] == [8192, 8192, 20_000 - 2 * 8192]
+    data = bytearray(path.read_bytes())
+    data[events[1].offset + layout.BLOCK_HEADER_SIZE + 1000] ^= 1
+    (tmp_path / "flipped.seg").write_bytes(data)
+    done = command("process", tmp_path / "flipped.seg", "-o", tmp_path / "rows.parquet")
+    assert done.returncode == 3 and "flipped.seg" in done.stderr and f"offset {events[1].offset}" in done.stderr
+    kept = pl.scan_parquet(f"{tmp_path}/rows.parquet/*.parquet").sort("id").collect()
+    assert kept["arg1"].to_list() == [*range(8192), *range(2 * 8192, 20_000)]
+
+
+def test_a_file_that_is_given_is_the_file_that_is_decoded(tmp_path: Path) -> None:
+    """A better copy that lies beside it is not taken in its place."""
+    record_something(tmp_path, 10)
+    (path,) = tmp_path.iterdir()
+    (tmp_path / "cut.seg").write_bytes(path.read_bytes()[:-200])
+    done = command("process", tmp_path / "cut.seg", "-o", tmp_path / "rows.parquet")
+    assert done.returncode == 3 and "cut.seg" in done.stderr and path.name not in done.stderr
 
 
 def test_the_recorder_leaves_only_segments_behind(tmp_path: Path) -> None:
