@@ -19,7 +19,7 @@ from capture import segment as layout
 from capture.chunk import Room
 from capture.recorder import Recorder
 from capture.segment import BlockType, Encoding, EventFlag, Header, StringFlag, pack_block
-from conftest import command
+from conftest import RECORDED, command
 
 EXAMPLE_CALL = (
     1_000_000,
@@ -142,6 +142,13 @@ def test_the_reader_made_from_the_page_and_ours_agree_on_what_the_recorder_wrote
             assert found["ret"] == (-sequence) % 2**64
             sequence += 1
     assert sequence == 200
+
+
+def test_both_readers_agree_on_a_capture_of_a_real_guest() -> None:
+    paths = sorted(RECORDED.iterdir())
+    assert paths
+    for path in paths:
+        compare(path)
 
 
 def compare(path: Path) -> None:
