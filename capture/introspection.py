@@ -35,17 +35,13 @@ class Introspection:
         self._ids_bytes = panda.ffi.cast("char *", self._ids)
         self._current = 0
         """Address of the pointer to the current task; 0 until the per-cpu areas are set up."""
-        self._per_cpu, self._current_task = (
-            profile["task.per_cpu_offsets_addr"],
-            profile["task.current_task_addr"],
-        )
+        self._per_cpu = profile["task.per_cpu_offsets_addr"]
+        self._current_task = profile["task.current_task_addr"]
         self._pid, self._tgid = profile["task.pid_offset"], profile["task.tgid_offset"]
         self._parent, self._comm = profile["task.real_parent_offset"], profile["task.comm_offset"]
         self._start, self._mm = profile.values.get("task.start_boottime_offset"), profile["task.mm_offset"]
-        self._arg_start, self._arg_end = (
-            profile["mm.arg_start_offset"],
-            profile.values.get("mm.arg_end_offset"),
-        )
+        self._arg_start = profile["mm.arg_start_offset"]
+        self._arg_end = profile.values.get("mm.arg_end_offset")
         if self._tgid != self._pid + 4:
             raise ProfileError("profile: tgid does not follow pid in task_struct; not a kernel that sysreel knows")
 

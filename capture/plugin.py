@@ -50,10 +50,9 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         profile = self.get_arg("profile")
         if isinstance(profile, str | Path):
             profile = Profile.load(Path(profile))
-        max_string, max_vector = (
-            int(self.get_arg("max_string") or 4096),
-            int(self.get_arg("max_vector") or 1024),
-        )
+        procs = list(_names(self.get_arg("procs")))
+        max_string = int(self.get_arg("max_string") or 4096)
+        max_vector = int(self.get_arg("max_vector") or 1024)
         buffers = self.get_arg("buffers")
         max_buffer = 32 if buffers is None else int(buffers)
         memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, max_string, max_buffer, max_vector)
@@ -65,17 +64,13 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             segment_size=int(self.get_arg("segment_size") or 64 << 20),
             max_size=int(self.get_arg("max_size") or 0),
             room=self.get_arg("room") or Room(),
-            meta={
-                "backend": "syscalls2",
-                "procs": list(_names(self.get_arg("procs"))),
-                **(self.get_arg("meta") or {}),
-            },
+            meta={"backend": "syscalls2", "procs": procs, **(self.get_arg("meta") or {})},
             on_chunk=lambda: self.backend.tracer.forget(),
         )
         introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
-        procs = frozenset(name.encode() for name in _names(self.get_arg("procs")))
+        wanted = frozenset(name.encode() for name in procs)
         self.backend = Syscalls2(
-            panda, abi, self.recorder, memory, introspection, load_string_args(abi.name), procs, max_buffer > 0
+            panda, abi, self.recorder, memory, introspection, load_string_args(abi.name), wanted, max_buffer > 0
         )
         self._open = True
         atexit.register(self.close)

@@ -107,6 +107,8 @@ class Syscalls2:
 
     def _task(self, cpu: Any, asid: int) -> int:
         """The current task; the address space where tasks cannot be told apart."""
+        if self._cpu is None:
+            self._start(cpu)
         if self._introspection is None:
             return asid
         task = self._introspection.task(cpu)
@@ -119,8 +121,6 @@ class Syscalls2:
         if not self.enabled:
             return
         try:
-            if self._cpu is None:
-                self._start(cpu)
             asid = context.asid
             task = self._task(cpu, asid)
             self.tracer.enter(task, asid, context.retaddr, context.no, self._args(self._words))
@@ -132,8 +132,6 @@ class Syscalls2:
         if not self.enabled:
             return
         try:
-            if self._cpu is None:
-                self._start(cpu)
             asid = context.asid
             task = self._task(cpu, asid)
             self.tracer.leave(task, asid, pc, context.no, self._words[self._ret])
