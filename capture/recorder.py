@@ -265,7 +265,7 @@ class Recorder:
         if self._chunk is not None:
             self._detach(self._chunk)
             self._chunk = None
-        self._sealer.close(self._totals())
+        self._sealer.close(self._header.segment, self._totals())
 
     def _turn(self) -> None:
         """The chunk is full (or there was none): take a spare, in a new segment if this one is large enough."""

@@ -77,10 +77,17 @@ class Sealer:
         """Hand over a full chunk."""
         self._jobs.put(chunk)
 
-    def close(self, counters: list[int]) -> None:
-        """Seal what is queued, write the last END block, remove the spares. Waits until that is done."""
+    def close(self, segment: int, counters: list[int]) -> None:
+        """Seal what is queued, write the last END block, remove the spares. Waits until that is done.
+
+        Args:
+            segment: The newest segment's number.
+            counters: Its ledger. If it never had a chunk, the segment before it tells what was dropped.
+        """
         self._jobs.put(None)
         self._thread.join()
+        if self._header is not None and self._header.segment != segment:
+            counters = [own + newer for own, newer in zip(self._counters, counters, strict=True)]
         self._guard(self._finish, counters)
         while (spare := self.spare()) is not None:
             spare.discard()

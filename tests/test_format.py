@@ -268,6 +268,20 @@ def test_a_full_folder_costs_counted_events_and_never_an_exception(tmp_path: Pat
     assert layout.read_segment(path).counters == recorder.counts
 
 
+def test_a_segment_that_found_no_room_leaves_its_ledger_to_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path, "x86_64", segment_size=1, room=Room(64, 256, 1 << 20, 256, 64, 64))
+    monkeypatch.setattr(recorder._sealer, "spare", lambda wait=False: None)
+    for i in range(74):
+        recorder.event(i, 0, 1, i, 0, 0, 0, 0, 0, 0, 39)
+    monkeypatch.undo()
+    recorder.close()
+    (path,) = tmp_path.iterdir()
+    counters = layout.read_segment(path).counters
+    assert (counters["events"], counters["dropped"]) == (64, 10)
+
+
 def test_a_flipped_byte_costs_one_block_of_events_and_the_rest_decodes(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "sound", "x86_64", wait=True)
     for i in range(20_000):
