@@ -10,12 +10,13 @@ from typing import Any
 from pandare import PyPlugin
 
 from capture.abi import ABIS
+from capture.arguments import ArgumentReader
+from capture.calls import load as load_calls
 from capture.chunk import Room
 from capture.introspection import Introspection
 from capture.memory import GuestMemory
 from capture.profile import Profile
 from capture.recorder import Recorder
-from capture.string_args import load as load_string_args
 from capture.syscalls2 import Syscalls2
 
 
@@ -68,9 +69,10 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             on_chunk=lambda: self.backend.tracer.forget(),
         )
         introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
+        calls = load_calls(abi.name)
         wanted = frozenset(name.encode() for name in procs)
         self.backend = Syscalls2(
-            panda, abi, self.recorder, memory, introspection, load_string_args(abi.name), wanted, max_buffer > 0
+            panda, abi, calls, self.recorder, ArgumentReader(memory, calls, max_buffer > 0), introspection, wanted
         )
         self._open = True
         atexit.register(self.close)

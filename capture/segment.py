@@ -93,6 +93,23 @@ class EventFlag(IntEnum):
     """A filter would have dropped the event; it was kept because it changes process or fd state."""
     TASK_IS_ASID = 8
     """``task`` is an address-space id: the capture had no way to see the kernel's current task."""
+    ERROR = 16
+    """The ABI tells errors apart by a flag of its own, and it was set: ``ret`` is the errno (mips: register a3)."""
+    CHILD = 32
+    """No call of its own: the child's side of a fork, as it comes back; ``ret`` is the parent's task, if known."""
+
+
+ABI_NUMBERS = {
+    name: number
+    for number, name in enumerate(
+        (
+            "x86_64", "x32", "i386", "arm", "arm-oabi", "aarch64", "mips-o32", "mips-n32", "mips-n64", "powerpc",
+            "powerpc64", "riscv32", "riscv64", "s390", "s390x", "sparc", "sparc64", "loongarch64",
+        ),
+        1,
+    )
+}  # fmt: skip
+"""Names of ABIs as headers have them, and their numbers in an event's flags. The byte order is the header's."""
 
 
 class StringFlag(IntEnum):

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from capture.abi import Abi
+from capture.arguments import ArgumentReader
+from capture.calls import Calls
 from capture.introspection import AddressSpaces, Introspection
-from capture.memory import GuestMemory
 from capture.recorder import Recorder, String
 from capture.segment import EventFlag
-from capture.string_args import StringArgs
 from capture.tracer import Args, Identity, Tracer
 
 
@@ -31,33 +31,30 @@ class Syscalls2:
     """
 
     def __init__(
-        self, panda: Any, abi: Abi, recorder: Recorder, memory: GuestMemory, introspection: Introspection | None,
-        string_args: StringArgs, procs: frozenset[bytes], buffers: bool,
+        self, panda: Any, abi: Abi, calls: Calls, recorder: Recorder, arguments: ArgumentReader,
+        introspection: Introspection | None, procs: frozenset[bytes],
     ) -> None:  # fmt: skip
         """Load syscalls2 and register with it.
 
         Args:
             panda: A ``pandare.Panda`` that does not run yet.
             abi: Its guest's ABI.
+            calls: The syscalls of that.
             recorder: Where events go.
-            memory: The guest's memory.
+            arguments: Reads what arguments point to.
             introspection: How tasks are told apart and named; None if there is no profile.
-            string_args: Which arguments are strings.
             procs: Names of the processes to record; empty for all.
-            buffers: Whether the first bytes of what is read and written are recorded.
         """
         self.enabled, self.recorder = True, recorder
         self.trouble: str | None = None
-        self._panda, self._abi, self._memory = panda, abi, memory
-        self._introspection, self._string_args = introspection, string_args
+        self._panda, self._abi, self._arguments, self._introspection = panda, abi, arguments, introspection
         self._args: Callable[[memoryview], Args] = itemgetter(*abi.args)
         self._ret = abi.ret
-        self._buffers = buffers
         self._cpu: Any = None
         self._words = memoryview(bytearray(8)).cast("Q")
         """The CPU's registers, as they are at any moment."""
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
-        self.tracer = Tracer(abi, recorder, self, procs, flags)
+        self.tracer = Tracer(calls, recorder, self, procs, flags)
         panda.load_plugin("syscalls2", {"load-info": True})
         panda.ppp("syscalls2", "on_all_sys_enter2", name=f"sysreel_enter_{id(self)}")(self._entered)
         panda.ppp("syscalls2", "on_all_sys_return2", name=f"sysreel_return_{id(self)}")(self._returned)
@@ -71,29 +68,8 @@ class Syscalls2:
         return self._args(self._words)
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
-        """The strings of a call's arguments; those that it fills only if it has succeeded."""
-        wanted = self._string_args.get(number)
-        if wanted is None:
-            return ()
-        found, memory, cpu = [], self._memory, self._cpu
-        for position, kind in wanted:
-            address = args[position]
-            if not address:
-                continue
-            if kind == "string":
-                found.append((position, *memory.string(cpu, address)))
-            elif kind == "strings":
-                found.append((position, *memory.vector(cpu, address)))
-            elif kind == "in_buffer":
-                if self._buffers:
-                    found.append((position, *memory.buffer(cpu, address, args[position + 1])))
-            elif ret is None or ret >> 63:
-                continue  # it has come back with an error, or not at all: nothing was written
-            elif kind == "out_string":
-                found.append((position, *memory.string(cpu, address)))
-            elif self._buffers:
-                found.append((position, *memory.buffer(cpu, address, ret)))
-        return tuple(found)
+        """The strings of a call's arguments."""
+        return self._arguments.read(self._cpu, number, args, ret)
 
     def _start(self, cpu: Any) -> None:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""

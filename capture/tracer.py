@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import NamedTuple, Protocol
 
-from capture.abi import Abi
+from capture.calls import Calls
 from capture.recorder import Recorder, String
 from capture.segment import UNKNOWN, EventFlag, StringFlag
 
@@ -22,6 +22,7 @@ Args = tuple[int, int, int, int, int, int]
 _RETURNED = int(EventFlag.RETURNED)
 _UNREADABLE, _BUFFER = int(StringFlag.UNREADABLE), int(StringFlag.BUFFER)
 _CUT = _UNREADABLE | int(StringFlag.TRUNCATED)
+_PR_SET_NAME = 15  # include/uapi/linux/prctl.h
 _MAX_NESTED = 8
 """Calls of one task that a signal handler may have interrupted before the oldest is given up."""
 
@@ -71,17 +72,17 @@ class Guest(Protocol):
 class Tracer:
     """Turns entries and returns into events of a `Recorder`."""
 
-    def __init__(self, abi: Abi, recorder: Recorder, guest: Guest, procs: frozenset[bytes], flags: int) -> None:
+    def __init__(self, calls: Calls, recorder: Recorder, guest: Guest, procs: frozenset[bytes], flags: int) -> None:
         """Trace a guest.
 
         Args:
-            abi: The guest's ABI.
+            calls: Those of the guest's ABI.
             recorder: Where events go.
             guest: The emulator.
             procs: Names of the processes to record: argv[0], its last path component, or comm; empty for all.
             flags: ``EventFlag`` bits that every event of this capture carries.
         """
-        self._abi, self._recorder, self._guest, self._procs, self._flags = abi, recorder, guest, procs, flags
+        self._calls, self._recorder, self._guest, self._procs, self._flags = calls, recorder, guest, procs, flags
         self._began = recorder.began
         self._pending: dict[int, Pending] = {}
         self._interrupted: dict[int, list[Pending]] = {}
@@ -106,14 +107,14 @@ class Tracer:
             self._identify(task, asid)
         entry = -1
         found: tuple[String, ...] = ()
-        if number in self._abi.entry:
-            if number in self._abi.execs:
+        if number in self._calls.entry:
+            if number in self._calls.execs:
                 found = self._guest.strings(number, args, None)
             entry = self._write(task, now, UNKNOWN, args, 0, number, found, 0, 0)
-            if number in self._abi.ends:
+            if number in self._calls.ends:
                 self._ended(task)
                 return
-            if number in self._abi.resumes:
+            if number in self._calls.resumes:
                 return
         self._pending[task] = Pending(pc, asid, now, number, args, entry, found)
 
@@ -126,7 +127,7 @@ class Tracer:
             call = self._resume(task, pc, number, ret)
             if call is None:
                 return
-        number, abi = call.number, self._abi
+        number, calls = call.number, self._calls
         if self._seen.get(task) != asid:
             self._identify(task, asid)
         now, found, began = monotonic_ns() - self._began, call.found, call.began
@@ -140,9 +141,9 @@ class Tracer:
             strings = self._intern(found) if found else 0
             flags = _RETURNED | self._flags
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
-        if number in abi.renames and call.args[0] == abi.renames[number]:
+        if number in calls.renames and call.args[0] == _PR_SET_NAME:
             self._seen.pop(task, None)
-        elif number in abi.waits and 0 < ret < 1 << 31:
+        elif number in calls.waits and 0 < ret < 1 << 31:
             self._seen.pop(ret << 32 | ret, None)
 
     def finish(self) -> None:
@@ -162,7 +163,7 @@ class Tracer:
         """Record an event unless the filter drops it. ``entry`` is a sequence number, or 0 or -1 for none."""
         recorder = self._recorder
         if task in self._unwanted:
-            if number not in self._abi.context:
+            if number not in self._calls.context:
                 recorder.counts["filtered"] += 1
                 return -1
             recorder.counts["context"] += 1
@@ -185,11 +186,11 @@ class Tracer:
     def _prove(self, task: int, call: Pending, asid: int, now: int) -> None:
         """A task enters a call while another of its calls is pending: what has become of that one?"""
         del self._pending[task]
-        if call.number in self._abi.execs and asid != call.asid:
+        if call.number in self._calls.execs and asid != call.asid:
             self._infer(task, call, 0, now)
         elif task in self._children:
             self._infer(task, call, self._children.pop(task), now)
-        elif call.number not in self._abi.execs:
+        elif call.number not in self._calls.execs:
             nested = self._interrupted.setdefault(task, [])
             nested.append(call)
             if len(nested) > _MAX_NESTED:
@@ -219,12 +220,12 @@ class Tracer:
                     self._give_up(task, lost)
                 del nested[index:]
                 return call
-        if ret == 0 and number in self._abi.forks:
+        if ret == 0 and number in self._calls.forks:
             for parent, call in self._pending.items():
-                if call.pc == pc and call.number in self._abi.forks and parent != task:
+                if call.pc == pc and call.number in self._calls.forks and parent != task:
                     self._children[parent] = task & 0xFFFFFFFF
             return None
-        if number in self._abi.resumes or number in self._abi.ends:
+        if number in self._calls.resumes or number in self._calls.ends:
             return None  # syscalls2 takes a second visit to the instruction after rt_sigreturn for its return
         self._recorder.counts["unmatched"] += 1
         return Pending(pc, 0, -1, number, self._guest.args(), -1, ())

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the errno, prototype and string-argument tables from Debian's kernel packages.
+"""Makes the errno, prototype and capture tables from Debian's kernel packages.
 
 The packages are downloaded and unpacked in a cache folder, not installed. The
 parts are in `tables/`: the ABIs in `abis.py`, one row each; the rules by which
 syscalls get their names and arguments in `syscalls.py` and `kinds.py`; what the
-headers do not say in `supplement.tsv` and `argument_kinds.tsv`.
+headers do not say in `supplement.tsv`, `argument_kinds.tsv` and `roles.tsv`.
 """
 
 from __future__ import annotations
@@ -80,14 +80,16 @@ def _read_as(syscall: str, arg: Argument) -> str:
     return arg.kind if arg.kind in STRING_KINDS else ""
 
 
-def string_lines(calls: Iterable[Syscall]) -> list[str]:
-    """Returns the table of string arguments, all that capture knows of prototypes."""
-    lines = ["# columns: number name args"]
+def capture_lines(calls: Iterable[Syscall]) -> list[str]:
+    """Returns the table of what capture looks at: arguments to read, and roles."""
+    lines = ["# columns: number name roles args"]
+    roles = syscalls.roles()
     for call in calls:
         args = enumerate(call.args or ())
         kinds = [(position, _read_as(call.name, arg)) for position, arg in args]
-        if strings := [f"{position}:{kind}" for position, kind in kinds if kind]:
-            lines.append(f"{call.number}\t{call.name}\t{' '.join(strings)}")
+        read = [f"{position}:{kind}" for position, kind in kinds if kind]
+        if read or call.name in roles:
+            lines.append(f"{call.number}\t{call.name}\t{roles.get(call.name, '-')}\t{' '.join(read) or '-'}")
     return lines
 
 
@@ -100,7 +102,7 @@ def make(abi: Abi, uapi: Package, common: Package, out: Path) -> None:
     tables = (
         ("errno", "errno_tables", f"{abi.errno} {ERRNO_H}", errno_lines(abi, include, kernel)),
         ("prototypes", "process/tables", syscall_sources, prototype_lines(calls)),
-        ("string arguments", "capture/tables", syscall_sources, string_lines(calls)),
+        ("capture", "capture/tables", syscall_sources, capture_lines(calls)),
     )
     for table, folder, sources, lines in tables:
         header = (
@@ -125,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     rows = {abi.name: abi for abi in abis.ROWS}
     parser = argparse.ArgumentParser(
-        description="Makes the errno, prototype and string-argument tables from Debian's kernel packages.",
+        description="Makes the errno, prototype and capture tables from Debian's kernel packages.",
         epilog="example: scripts/make_tables.py --abi x86_64 && git diff --stat",
     )
     add = parser.add_argument

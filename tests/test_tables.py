@@ -17,7 +17,7 @@ import pytest
 
 import errno_tables
 import panda_syscalls
-from capture import string_args
+from capture import calls
 from errno_tables import tsv
 from process import prototypes
 from tables import headers, kinds
@@ -235,7 +235,7 @@ def test_capture_reads_the_strings_that_the_prototypes_have() -> None:
     }
     read = {
         number: tuple((i, kind) for i, kind in args if not kind.endswith("_buffer"))
-        for number, args in string_args.load("x86_64").items()
+        for number, args in calls.load("x86_64").args.items()
     }
     assert {number: args for number, args in read.items() if args} == {
         number: args for number, args in expected.items() if args
@@ -243,21 +243,21 @@ def test_capture_reads_the_strings_that_the_prototypes_have() -> None:
 
 
 def test_buffers_go_in_or_come_out_with_a_length_that_capture_knows() -> None:
-    directions = {SYSCALLS[n].name: dict(args) for n, args in string_args.load("x86_64").items()}
+    directions = {SYSCALLS[n].name: dict(args) for n, args in calls.load("x86_64").args.items()}
     assert directions["sys_write"] == {1: "in_buffer"} and directions["sys_read"] == {1: "out_buffer"}
     assert directions["sys_setsockopt"] == {3: "in_buffer"} and "sys_getsockopt" not in directions
-    for number, args in string_args.load("x86_64").items():
+    for number, args in calls.load("x86_64").args.items():
         for position, kind in args:
             if kind == "in_buffer":
                 assert SYSCALLS[number].args[position + 1].name in ("count", "len", "optlen", "msg_len")
 
 
 def test_the_capture_table_loads_without_the_process_stage() -> None:
-    code = "import sys, capture.string_args as s; s.load('x86_64'); sys.exit('process' in sys.modules)"
+    code = "import sys, capture.calls as s; s.load('x86_64'); sys.exit('process' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("load", [errno_tables.load, prototypes.load, string_args.load])
+@pytest.mark.parametrize("load", [errno_tables.load, prototypes.load, calls.load])
 @pytest.mark.parametrize("abi", ["z80", "../x86_64", ""])
 def test_an_abi_without_table_is_refused(load: Callable[[str], object], abi: str) -> None:
     with pytest.raises(tsv.TableError, match=r"^no table for ABI .* have .*x86_64$"):
@@ -308,8 +308,8 @@ def test_a_malformed_prototype_is_named(row: str, problem: str) -> None:
 
 @pytest.mark.parametrize("args", ["0", "6:string", "0:fd", "0:string  1:string", "-1:string"])
 def test_a_malformed_string_argument_is_named(args: str) -> None:
-    message = damaged(string_args.parse, "capture/tables", f"1\tsys_a\t{args}")
-    assert message.startswith("t.tsv:8: ") and "is not a string argument" in message
+    message = damaged(calls.parse, "capture/tables", f"1\tsys_a\t-\t{args}")
+    assert message.startswith("t.tsv:8: ") and "is not an argument to read" in message
 
 
 def test_rows_out_of_order_and_other_versions_are_refused() -> None:

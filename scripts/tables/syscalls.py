@@ -102,6 +102,11 @@ def _supplement(abi: str) -> dict[str, Row]:
     return {row["syscall"]: row for row in sorted(rows, key=lambda row: row["abi"] == abi)}
 
 
+def roles() -> dict[str, str]:
+    """Returns what capture must do about some syscalls, by name: the words of `roles.tsv`."""
+    return {row["syscall"]: row["roles"] for row in _hand_table("roles.tsv")}
+
+
 def _hand_table(name: str) -> list[dict[str, str]]:
     """Reads a table kept by hand: tab-separated, `#` comments, then a line of column names."""
     with (Path(__file__).parent / name).open(encoding="ascii") as file:

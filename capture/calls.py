@@ -1,0 +1,98 @@
+"""What capture must know of an ABI's syscalls: which arguments to read, and which calls need more than one look.
+
+The data are made by `scripts/make_tables.py` out of the prototypes in `process/`, which this stage does not import,
+and of the roles in `scripts/tables/roles.tsv`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from errno_tables import tsv
+
+COLUMNS = ("number", "name", "roles", "args")
+KINDS = frozenset({"string", "strings", "out_string", "in_buffer", "out_buffer"})
+ROLES = frozenset({"exec", "end", "resume", "fork", "wait", "rename", "entry", "state"})
+MAX_ARGS = 6
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The syscalls of one ABI, as far as capture looks at them.
+
+    Attributes:
+        args: Number to (position from 0, kind) of each argument whose bytes are kept; see `load`.
+        execs: Calls that replace the program.
+        ends: Those that end the task.
+        resumes: Those that return into code that a signal had interrupted.
+        forks: Those that return twice.
+        waits: Those whose positive return value is a pid that is now free.
+        renames: Those that may change a task's name.
+        entry: Those recorded at entry also: they may never return, or replace the memory that holds their strings.
+        context: Those that carry process or file-descriptor state, kept whatever the filter.
+    """
+
+    args: Mapping[int, tuple[tuple[int, str], ...]]
+    execs: frozenset[int]
+    ends: frozenset[int]
+    resumes: frozenset[int]
+    forks: frozenset[int]
+    waits: frozenset[int]
+    renames: frozenset[int]
+    entry: frozenset[int]
+    context: frozenset[int]
+
+
+@cache
+def load(abi: str) -> Calls:
+    """Returns an ABI's table, read once per process.
+
+    The kinds of arguments: `string`, read at entry up to NUL; `strings`, at entry, a NULL-terminated array of
+    pointers to such; `out_string`, read after a successful return; `in_buffer`, as long as the next argument says;
+    `out_buffer`, as long as the return value says.
+
+    Raises:
+        tsv.TableError: There is no such table, or it is malformed.
+    """
+    return parse(tsv.text("capture", "tables", abi), f"capture/tables/{abi}.tsv")
+
+
+def parse(text: str, where: str) -> Calls:
+    """Interprets a table's text; `where` names it in messages.
+
+    Raises:
+        tsv.TableError: The table is malformed.
+    """
+    table = tsv.parse(text, where, COLUMNS)
+    args: dict[int, tuple[tuple[int, str], ...]] = {}
+    having: dict[str, set[int]] = {role: set() for role in ROLES}
+    for line, number, (_name, roles, cell) in table.numbered():
+        for role in roles.split(" ") if roles != "-" else ():
+            if role not in ROLES:
+                table.fail(line, f"unknown role {role!r}")
+            having[role].add(number)
+        found = tuple(_argument(table, line, arg) for arg in (cell.split(" ") if cell != "-" else ()))
+        if found:
+            args[number] = found
+    roles_of = {role: frozenset(numbers) for role, numbers in having.items()}
+    twice = roles_of["exec"] | roles_of["end"] | roles_of["resume"]
+    return Calls(
+        args=args,
+        execs=roles_of["exec"],
+        ends=roles_of["end"],
+        resumes=roles_of["resume"],
+        forks=roles_of["fork"],
+        waits=roles_of["wait"],
+        renames=roles_of["rename"],
+        entry=twice | roles_of["entry"],
+        context=frozenset[int]().union(*(numbers for role, numbers in roles_of.items() if role != "entry")),
+    )
+
+
+def _argument(table: tsv.Table, line: int, text: str) -> tuple[int, str]:
+    position, _, kind = text.partition(":")
+    if kind not in KINDS or position not in map(str, range(MAX_ARGS)):
+        table.fail(line, f"{text!r} is not an argument to read (position:kind)")
+    return int(position), kind
