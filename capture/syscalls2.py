@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from capture.abi import Abi
 from capture.arguments import ArgumentReader
 from capture.calls import Calls
+from capture.files import FileRecords
 from capture.introspection import AddressSpaces, Introspection
 from capture.recorder import Recorder, String
 from capture.segment import EventFlag
@@ -51,6 +52,7 @@ class Syscalls2:
         self._args: Callable[[memoryview], Args] = itemgetter(*abi.args)
         self._ret = abi.ret
         self._cpu: Any = None
+        self._files: FileRecords | None = None
         self._words = memoryview(bytearray(8)).cast("Q")
         """The CPU's registers, as they are at any moment."""
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
@@ -67,9 +69,46 @@ class Syscalls2:
         """The argument registers as they are now; the kernel has kept them over a call."""
         return self._args(self._words)
 
+    def wide(self, number: int, args: Args) -> Args:
+        """The arguments of a call whose arguments lie in memory."""
+        return self._arguments.wide(self._cpu, number, args)
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments."""
         return self._arguments.read(self._cpu, number, args, ret)
+
+    def rights(self, message: int) -> list[int]:
+        """The descriptors that a message has brought."""
+        return self._arguments.rights(self._cpu, message) if self._files else []
+
+    def parent(self) -> int:
+        """The task that made the current one; 0 if it is not known."""
+        return self._introspection.parent(self._cpu) if self._introspection else 0
+
+    def opened(self, task: int, again: bool) -> None:
+        """Record the table and the folder of the current task."""
+        if self._files and self._introspection:
+            self._files.identified(self._cpu, self._introspection.current, task, again)
+
+    def made(self, fds: Iterable[int]) -> None:
+        """Record descriptors of the current task."""
+        if self._files and self._introspection:
+            self._files.made(self._cpu, self._introspection.current, fds)
+
+    def moved(self, task: int) -> None:
+        """Record the folder of the current task and of those who share it."""
+        if self._files and self._introspection:
+            self._files.moved(self._cpu, self._introspection.current, task)
+
+    def gone(self, pid: int) -> None:
+        """The table of a process is another's from now on, or has changed."""
+        if self._files:
+            self._files.gone(pid)
+
+    def forget(self) -> None:
+        """No table is on record: a chunk has begun."""
+        if self._files:
+            self._files.forget()
 
     def _start(self, cpu: Any) -> None:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
@@ -80,6 +119,8 @@ class Syscalls2:
             self._introspection = None
             self.tracer.tasks_are_asids()
             self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
+        elif self._introspection and self._introspection.descriptors:
+            self._files = FileRecords(self._introspection.descriptors, self.recorder)
 
     def _task(self, cpu: Any, asid: int) -> int:
         """The current task; the address space where tasks cannot be told apart."""

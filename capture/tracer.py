@@ -8,11 +8,12 @@ the same instruction. Each task's pending call is therefore kept here, and prove
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Iterable
 from time import monotonic_ns
 from typing import NamedTuple, Protocol
 
-from capture.calls import Calls
+from capture.calls import Calls, load_socketcall
 from capture.recorder import Recorder, String
 from capture.segment import UNKNOWN, EventFlag, StringFlag
 
@@ -23,6 +24,10 @@ _RETURNED = int(EventFlag.RETURNED)
 _UNREADABLE, _BUFFER = int(StringFlag.UNREADABLE), int(StringFlag.BUFFER)
 _CUT = _UNREADABLE | int(StringFlag.TRUNCATED)
 _PR_SET_NAME = 15  # include/uapi/linux/prctl.h
+_F_DUPFD = (0, 1030)  # and F_DUPFD_CLOEXEC, include/uapi/linux/fcntl.h
+_LOW = 0xFFFFFFFF
+_TWO = struct.Struct("<2I")
+"""What pipe fills; descriptors are looked up only in guests with a profile, which are little-endian."""
 _MAX_NESTED = 8
 """Calls of one task that a signal handler may have interrupted before the oldest is given up."""
 
@@ -54,6 +59,8 @@ class Identity(NamedTuple):
     comm: bytes
     argv: bytes
     argv_flags: int
+    table: int = 0
+    """Its table of descriptors."""
 
 
 class Guest(Protocol):
@@ -65,8 +72,32 @@ class Guest(Protocol):
     def args(self) -> Args:
         """The argument registers as they are now."""
 
+    def wide(self, number: int, args: Args) -> Args:
+        """The arguments of a call of ``Calls.wide``, which lie in memory."""
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
+
+    def rights(self, message: int) -> list[int]:
+        """The descriptors that a message has brought."""
+
+    def parent(self) -> int:
+        """The task that made the current one; 0 if it is not known."""
+
+    def opened(self, task: int, again: bool) -> None:
+        """Record the table and the folder of the current task; ``again``: although its table is on record."""
+
+    def made(self, fds: Iterable[int]) -> None:
+        """Record descriptors of the current task."""
+
+    def moved(self, task: int) -> None:
+        """Record the folder of the current task and of those who share it."""
+
+    def gone(self, pid: int) -> None:
+        """The table of a process is another's from now on, or has changed."""
+
+    def forget(self) -> None:
+        """No table is on record: a chunk has begun."""
 
 
 class Tracer:
@@ -91,8 +122,11 @@ class Tracer:
         self._seen: dict[int, int] = {}
         """Task to the address space in which its identity was recorded."""
         self._unwanted: set[int] = set()
-        self.forget: Callable[[], None] = self._seen.clear
-        """Record every task's identity anew when it is next seen: a chunk has begun."""
+
+    def forget(self) -> None:
+        """Record every task's identity and table anew when it is next seen: a chunk has begun."""
+        self._seen.clear()
+        self._guest.forget()
 
     def tasks_are_asids(self) -> None:
         """From now on a task is an address-space id."""
@@ -105,6 +139,8 @@ class Tracer:
             self._prove(task, self._pending[task], asid, now)
         if self._seen.get(task) != asid:
             self._identify(task, asid)
+        if number in self._calls.wide:
+            args = self._guest.wide(number, args)
         entry = -1
         found: tuple[String, ...] = ()
         if number in self._calls.entry:
@@ -124,7 +160,7 @@ class Tracer:
         if call is None or call.pc != pc:
             if call is not None:
                 self._pending[task] = call
-            call = self._resume(task, pc, number, ret)
+            call = self._resume(task, asid, pc, number, ret)
             if call is None:
                 return
         number, calls = call.number, self._calls
@@ -141,10 +177,39 @@ class Tracer:
             strings = self._intern(found) if found else 0
             flags = _RETURNED | self._flags
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
-        if number in calls.renames and call.args[0] == _PR_SET_NAME:
+        if number in calls.after:
+            self._after(task, number, call.args, ret, found)
+
+    def _after(self, task: int, number: int, args: Args, ret: int, found: tuple[String, ...]) -> None:
+        """A call has been recorded that may have changed who a task is or what it has open."""
+        calls, guest = self._calls, self._guest
+        if ret >> 31:
+            return  # it has failed
+        role = calls.files.get(number, "")
+        if number in calls.renames and args[0] == _PR_SET_NAME:
             self._seen.pop(task, None)
-        elif number in calls.waits and 0 < ret < 1 << 31:
+        elif number in calls.waits and ret:
             self._seen.pop(ret << 32 | ret, None)
+            guest.gone(ret)
+        elif number in calls.forks:
+            self._children.pop(task, None)
+        if role == "socketcall":
+            sub = load_socketcall().get(args[0] & _LOW)
+            role = sub.role if sub else ""
+            args = (args[0] >> 32, args[1] >> 32, args[2] >> 32, *args[3:])
+        if role == "fd" or (role == "dupfd" and args[1] & _LOW in _F_DUPFD):
+            guest.made((ret,))
+        elif role == "fds":
+            for _, data, _ in found:
+                if len(data) == _TWO.size:
+                    guest.made(_TWO.unpack(data))
+        elif role == "rights":
+            guest.made(guest.rights(args[1]))
+        elif role == "cwd":
+            guest.moved(task)
+        elif role == "table":
+            self._seen.pop(task, None)
+            guest.gone(task >> 32)
 
     def finish(self) -> None:
         """Record what has not come back: calls that are still waiting, or whose return was never seen."""
@@ -188,7 +253,7 @@ class Tracer:
         del self._pending[task]
         if call.number in self._calls.execs and asid != call.asid:
             self._infer(task, call, 0, now)
-        elif task in self._children:
+        elif task in self._children and call.number in self._calls.forks:
             self._infer(task, call, self._children.pop(task), now)
         elif call.number not in self._calls.execs:
             nested = self._interrupted.setdefault(task, [])
@@ -207,7 +272,7 @@ class Tracer:
         if call.entry < 0:
             self._write(task, call.began, UNKNOWN, call.args, 0, call.number, call.found, 0, 0)
 
-    def _resume(self, task: int, pc: int, number: int, ret: int) -> Pending | None:
+    def _resume(self, task: int, asid: int, pc: int, number: int, ret: int) -> Pending | None:
         """The call that comes back although it is not the task's latest.
 
         None for what is no return: the child's side of a fork, or code that merely follows a call that never returns.
@@ -221,19 +286,44 @@ class Tracer:
                 del nested[index:]
                 return call
         if ret == 0 and number in self._calls.forks:
-            for parent, call in self._pending.items():
-                if call.pc == pc and call.number in self._calls.forks and parent != task:
-                    self._children[parent] = task & 0xFFFFFFFF
+            self._born(task, asid, pc, number)
             return None
         if number in self._calls.resumes or number in self._calls.ends:
             return None  # syscalls2 takes a second visit to the instruction after rt_sigreturn for its return
         self._recorder.counts["unmatched"] += 1
         return Pending(pc, 0, -1, number, self._guest.args(), -1, ())
 
+    def _born(self, task: int, asid: int, pc: int, number: int) -> None:
+        """A fork comes back to the child, in its parent's address space: record whose child it is.
+
+        A thread's maker is of its own process; another's is the task that the kernel calls its parent. Where that
+        leaves two, waiting at one instruction, nobody is taken for it.
+        """
+        told, is_thread = self._guest.parent(), task >> 32 != task & _LOW
+        found = [
+            parent
+            for parent, call in self._pending.items()
+            if call.pc == pc
+            and call.asid == asid
+            and call.number in self._calls.forks
+            and parent != task
+            and (parent >> 32 == task >> 32 if is_thread else told in (0, parent))
+        ]
+        parent = found[0] if len(found) == 1 else 0
+        args = self._pending[parent].args if parent else self._guest.args()
+        number = self._pending[parent].number if parent else number
+        if parent:
+            self._children[parent] = task & _LOW
+        if self._seen.get(task) != asid:
+            self._identify(task, asid)
+        now = monotonic_ns() - self._began
+        self._write(task, now, UNKNOWN, args, parent, number, (), int(EventFlag.CHILD), -1)
+
     def _identify(self, task: int, asid: int) -> None:
         """Record who a task is, and whether the filter wants it."""
         who = self._guest.identity(task)
         self._recorder.identity(task, asid, *who)
+        self._guest.opened(task, again=task in self._seen)
         self._seen[task] = asid
         if self._procs:
             first = who.argv.split(b"\0", 1)[0]
@@ -248,3 +338,4 @@ class Tracer:
             self._give_up(task, call)
         self._seen.pop(task, None)
         self._unwanted.discard(task)
+        self._guest.gone(task >> 32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ class Guest:
         self.names: dict[int, bytes] = {}
         self.found: dict[int, tuple[String, ...]] = {}
         self.asked: list[int] = []
+        self.told: list[tuple[object, ...]] = []
+        self.forker = 0
 
     def identity(self, task: int) -> Identity:
         self.asked.append(task)
@@ -33,8 +36,32 @@ class Guest:
     def args(self) -> Args:
         return (3, 0, 0, 0, 0, 0)
 
+    def wide(self, number: int, args: Args) -> Args:
+        return args
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         return self.found.get(number, ())
+
+    def rights(self, message: int) -> list[int]:
+        return [message]
+
+    def parent(self) -> int:
+        return self.forker
+
+    def opened(self, task: int, again: bool) -> None:
+        self.told.append(("opened", task, again))
+
+    def made(self, fds: Iterable[int]) -> None:
+        self.told.append(("made", *fds))
+
+    def moved(self, task: int) -> None:
+        self.told.append(("moved", task))
+
+    def gone(self, pid: int) -> None:
+        self.told.append(("gone", pid))
+
+    def forget(self) -> None:
+        self.told.append(("forget",))
 
 
 class Rows(Recorder):
@@ -101,8 +128,9 @@ def test_vfork_whose_childs_return_comes_first_returns_the_child_to_the_parent(t
     tracer.enter(PARENT, 1, 200, GETPID, NONE)
     assert shown(rows) == [
         (PARENT, VFORK, 0, 0, 0),
+        (CHILD, VFORK, PARENT, EventFlag.CHILD, 0),
         (CHILD, EXIT, 0, 0, 0),
-        (PARENT, VFORK, 8, EventFlag.RETURNED | EventFlag.INFERRED, 2),
+        (PARENT, VFORK, 8, EventFlag.RETURNED | EventFlag.INFERRED, 3),
     ]
 
 
