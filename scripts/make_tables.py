@@ -108,6 +108,14 @@ def indirect_tables(known: Prototypes) -> Iterator[tuple[str, str, list[str]]]:
         f"{row.number}\t{row.abi}\t{row.call.name}\t{row.feeds}\t{prototype(row.call)}"
         for row in indirect.read("ipc", known, roles)
     ]
+    yield (
+        "process/tables",
+        "words",
+        [
+            "# columns: name prototype",
+            *(f"{call.name}\t{prototype(call)}" for call in indirect.words(known, decided)),
+        ],
+    )
     yield "process/tables", "ipc", ["# columns: number abi name args prototype", *lines]
 
 

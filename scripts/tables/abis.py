@@ -40,8 +40,9 @@ class Abi:
     errno: str = "asm/errno.h"
 
 
-X86 = {"package": "linux-libc-dev", "include": ("usr/include/x86_64-linux-gnu", "usr/include")}
+X86 = "linux-libc-dev", ("usr/include/x86_64-linux-gnu", "usr/include")
 X86_64_TABLE = "arch/x86/entry/syscalls/syscall_64.tbl"
+I386_TABLE = "arch/x86/entry/syscalls/syscall_32.tbl"
 UTIME = frozenset({"__ARCH_WANT_SYS_UTIME"})
 BACKWARDS = frozenset({"CONFIG_CLONE_BACKWARDS"})
 # Calls that only 32-bit ABIs have. OLD_SIGSUSPEND3 has two arguments before the mask.
@@ -69,16 +70,9 @@ SPARC, SPARC_TABLE = _cross("sparc64", "sparc64-linux-gnu"), "arch/sparc/kernel/
 BACKWARDS2 = frozenset({"CONFIG_CLONE_BACKWARDS2"})  # s390: the prototype is in supplement.tsv
 
 ROWS = (
-    Abi("x86_64", **X86, bits=64, config=UTIME, unistd="asm/unistd_64.h", table=X86_64_TABLE),
-    Abi("x32", **X86, bits=64, config=UTIME, table=X86_64_TABLE, defines={"__x86_64__": "1", "__ILP32__": "1"}),
-    Abi(
-        "i386",
-        **X86,
-        bits=32,
-        config=OLD | SUSPEND3 | BACKWARDS,
-        table="arch/x86/entry/syscalls/syscall_32.tbl",
-        defines={"__i386__": "1"},
-    ),
+    Abi("x86_64", *X86, 64, UTIME, unistd="asm/unistd_64.h", table=X86_64_TABLE),
+    Abi("x32", *X86, 64, UTIME, table=X86_64_TABLE, defines={"__x86_64__": "1", "__ILP32__": "1"}),
+    Abi("i386", *X86, 32, OLD | SUSPEND3 | BACKWARDS, table=I386_TABLE, defines={"__i386__": "1"}),
     Abi("arm", *ARM, 32, OLD | SUSPEND3 | BACKWARDS, table=ARM_TABLE, defines={"__ARM_EABI__": "1"}),
     # Its numbers are part of the instruction, with a base that the kernel takes away.
     Abi("arm-oabi", *ARM, 32, OLD | SUSPEND3 | BACKWARDS, table=ARM_TABLE, base=0x900000),

@@ -1,4 +1,4 @@
-"""The part of the C preprocessor that the kernel's UAPI headers need: conditions, includes and macros without arguments.
+"""The part of the C preprocessor that the kernel's UAPI headers need: conditions, includes, macros without arguments.
 
 It knows the few forms that these headers use and stops at any other, so that a change in them is seen rather than
 skipped. A test holds its results against those of a real compiler.

@@ -94,10 +94,19 @@ class Prototypes:
         default = {"kind": kind, "returns": "long", "args": "header" if exists else "-", "source": self._table}
         row = self._supplement.get(name, default)
         source, found = _parameters(name, row, self._declared, exists and row["kind"] != "unimplemented")
-        args = None
-        if found is not None:
-            args = tuple(kinds.classify(name, parameter, self._decided) for parameter in found)
+        args = None if found is None else self._classified(name, found)
         return Syscall(number, name, row["kind"] if exists else kind, row["returns"], source, args)
+
+    def with_arguments(self, name: str, args: str, source: str) -> Syscall:
+        """Returns a syscall with other arguments than it takes in registers.
+
+        Raises:
+            HeaderError: An argument is undecided.
+        """
+        return Syscall(-1, name, "call", "long", source, self._classified(name, _read_arguments(args) or ()))
+
+    def _classified(self, name: str, parameters: tuple[Parameter, ...]) -> tuple[Argument, ...]:
+        return tuple(kinds.classify(name, parameter, self._decided) for parameter in parameters)
 
 
 def _parameters(name: str, row: Row, declared: Declared, exists: bool) -> tuple[str, tuple[Parameter, ...] | None]:
