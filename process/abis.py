@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from capture.segment import ABI_NUMBERS, Header, SegmentError
+from process.strings import escape
 
 
 class Pairs(Enum):
@@ -36,7 +37,7 @@ class Abi:
         pointer: Bytes of an address in user space: 4 or 8.
         pairs: How 64-bit arguments lie.
         error_flag: Whether errors have a flag of their own, and then no return value says that there was one.
-        words: Words of a call that a segment keeps.
+        words: Words of a call that a segment keeps: registers, and on mips-o32 two more of the stack.
         is_known: Whether anything is known of it; else its calls are kept raw.
     """
 
@@ -58,7 +59,7 @@ ABIS: Mapping[str, Abi] = {
         Abi("arm", 4, 4, Pairs.EVEN),
         Abi("arm-oabi", 4, 4, Pairs.NEXT),
         Abi("aarch64", 8, 8),
-        Abi("mips-o32", 4, 4, Pairs.EVEN, error_flag=True, words=12),
+        Abi("mips-o32", 4, 4, Pairs.EVEN, error_flag=True, words=8),
         Abi("mips-n32", 8, 4, error_flag=True),
         Abi("mips-n64", 8, 8, error_flag=True),
         Abi("powerpc", 4, 4, Pairs.EVEN, error_flag=True),
@@ -90,7 +91,7 @@ def own_abi(header: Header) -> Abi:
         raise SegmentError(f"its header claims registers of {header.word_size} bytes; only 4 and 8 can be decoded")
     abi = ABIS.get(header.abi)
     if abi is None:
-        return unknown(header.abi, header.word_size)
+        return unknown(escape(header.abi.encode()), header.word_size)
     if abi.word != header.word_size:
         raise SegmentError(
             f"its header claims registers of {header.word_size} bytes, and ABI {abi.name} has {abi.word}; not decoded"

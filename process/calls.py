@@ -23,7 +23,7 @@ from process import abis
 from process.abis import Abi
 from process.prototypes import Argument
 from process.read import ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
-from process.render import to_signed
+from process.render import to_signed, to_unsigned
 from process.schema import ARGS
 from process.targets import Place, Target, Way, numbers, reached, target
 
@@ -38,6 +38,8 @@ ABI has a flag for errors."""
 _DIRECT = -1
 """Stands for the number of no other call."""
 _EFAULT = 14  # on every ABI
+_OABI_BASE = 0x900000
+"""Of the old numbers of arm (__NR_OABI_SYSCALL_BASE, arch/arm/include/asm/unistd.h, Linux 6.1)."""
 
 
 class Call(NamedTuple):
@@ -142,8 +144,9 @@ class Events:
             return None
         low = self._word(place.word, call.rows)
         if place.high is not None:
-            return low & LOW | self._word(place.high, call.rows) << HIGH
-        return low & LOW if place.size == 4 else low
+            pair: Words = low & LOW | self._word(place.high, call.rows) << HIGH
+            return pair
+        return to_unsigned(low, place.size)
 
     def argument(self, call: Call, position: int) -> Values | None:
         """An argument of a call's events as numbers.
@@ -167,12 +170,15 @@ class Events:
         is_copy = own.word == 4
         for index, call in enumerate(self.calls):
             places = call.target.places
-            has[index] = position < len(places) and places[position].word is not None
-            if not has[index] or places[position]._replace(string=position) == plain:
-                continue
-            if not is_copy:
-                values, is_copy = values.copy(), True
-            values[call.rows] = self.argument(call, position)
+            found = None
+            if position < len(places) and places[position]._replace(string=position) != plain:
+                found = self.argument(call, position)
+            elif position < len(places):
+                has[index] = True
+            if found is not None:
+                if not is_copy:
+                    values, is_copy = values.copy(), True
+                values[call.rows], has[index] = found, True
         return values, has[self.call_of]
 
     def result(self, call: Call) -> tuple[Values, Bools]:
@@ -214,7 +220,8 @@ class Events:
 
     def _word(self, index: int, rows: Rows) -> Words:
         """A word of some events; for a call of 4-byte words its upper half may be another word."""
-        return self.words[ARG0 + index][rows] if index < ARGS else self.words[ARG0 + index - ARGS][rows] >> HIGH
+        word: Words = self.words[ARG0 + index % ARGS][rows]
+        return word if index < ARGS else word >> HIGH
 
 
 def _real(through: Target, words: Words, rows: Rows) -> Values:
@@ -238,11 +245,7 @@ def _real(through: Target, words: Words, rows: Rows) -> Values:
 def _is_unread(abi: Abi, words: Words, rows: Rows) -> Bools:
     """Which events have no array of arguments, because the kernel could not read it either."""
     ret = words[RET][rows] & LOW
-    fault = ret == (np.uint64(_EFAULT) if abi.error_flag else LOW + np.uint64(1 - _EFAULT))
+    fault = ret == np.uint64(_EFAULT if abi.error_flag else (1 << 32) - _EFAULT)
     nothing = np.bitwise_or.reduce(words[ARG0 : ARG0 + ARGS, rows] >> HIGH, axis=0) == 0
     is_unread: Bools = fault & nothing
     return is_unread
-
-
-_OABI_BASE = 0x900000
-"""Of the old numbers of arm (__NR_OABI_SYSCALL_BASE, arch/arm/include/asm/unistd.h, Linux 6.1)."""
