@@ -27,7 +27,7 @@ _SILENT = frozenset({"sys_rt_sigreturn", "sys_sigreturn", "sys_reboot"})
 _X32_BIT = 1 << 30
 """In the numbers of x32, in its table, too (__X32_SYSCALL_BIT, arch/x86/include/uapi/asm/unistd.h, Linux 6.1)."""
 _OABI_BASE = 0x900000
-"""Of the numbers of arm-oabi, which its table does not have (arch/arm/include/asm/unistd.h, Linux 6.1)."""
+"""In the numbers of arm-oabi, but not in its table (arch/arm/include/asm/unistd.h, Linux 6.1)."""
 
 
 class Way(Enum):
@@ -139,7 +139,8 @@ def numbers(through: Target) -> frozenset[int]:
     if through.way is Way.IPC:
         return frozenset(load_ipc(through.abi.name))
     if through.way is Way.SYSCALL:
-        return frozenset(prototypes.load(through.abi.name).by_number) - {through.number}
+        known = frozenset(prototypes.load(through.abi.name).by_number) - {through.number}
+        return known | {number | _OABI_BASE for number in known} if through.abi is ABIS["arm-oabi"] else known
     return frozenset({0})
 
 
