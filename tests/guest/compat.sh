@@ -5,8 +5,12 @@ PATH=/bin
 busybox mount -t proc proc /proc
 busybox mount -t devtmpfs devtmpfs /dev
 busybox mount -t tmpfs tmpfs /tmp
-busybox stty raw -echo < /dev/ttyS1 # raw: a line ends with \n alone
+port=/dev/console
+if [ -e /dev/ttyS1 ]; then
+    port=/dev/ttyS1
+    busybox stty raw -echo < $port # raw: a line ends with \n alone
+fi
 cd /tmp || exit
-/compat > /dev/ttyS1
+/compat > $port
 echo "compat: exit status $?"
 busybox poweroff -f
