@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import machines
 from lab.store import ROOT, LabError
 
 SOURCES = ROOT / "tests" / "guest"
@@ -12,11 +13,15 @@ SOURCES = ROOT / "tests" / "guest"
 
 @dataclass(frozen=True)
 class Workload:
-    """One guest's job: `NAME.sh` is its /init; each of `programs`, in C, becomes a static one in /."""
+    """One guest's job: `NAME.sh` is its /init; each of `programs`, in C, becomes a static one in /.
+
+    Those of `compat` do too, compiled for the 32-bit programs that the machine's 64-bit kernel runs.
+    """
 
     name: str
     summary: str
     programs: tuple[Path, ...] = ()
+    compat: tuple[Path, ...] = ()
 
     @property
     def init(self) -> Path:
@@ -29,6 +34,7 @@ TABLE = {
     for row in (
         Workload("demo", "a varied shell workload that ends by itself"),
         Workload("calls", "known system calls, then the truth about them on port 2", (SOURCES / "calls.c",)),
+        Workload("compat", "known calls of a 32-bit program", compat=(SOURCES / "compat.c",)),
         Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",)),
         Workload("busy", "works until it is killed, with a counter on port 2"),
     )
@@ -36,8 +42,9 @@ TABLE = {
 
 
 def for_machine(arch: str) -> list[Workload]:
-    """Those that can run on `arch`: the programs in C make x86_64's system calls."""
-    return [row for row in TABLE.values() if arch == "x86_64" or not row.programs]
+    """Those that can run on `arch`: the programs in C make x86_64's system calls, or need 32-bit programs to run."""
+    both = machines.machine(arch).compat is not None
+    return [row for row in TABLE.values() if (arch == "x86_64" or not row.programs) and (both or not row.compat)]
 
 
 def workload(name: str) -> Workload:
