@@ -26,8 +26,10 @@ _SILENT = frozenset({"sys_rt_sigreturn", "sys_sigreturn", "sys_reboot"})
 """Calls that come back only when they fail."""
 _X32_BIT = 1 << 30
 """Marks the numbers of x32 (__X32_SYSCALL_BIT, arch/x86/include/uapi/asm/unistd.h, Linux 6.1)."""
-_PACKED = {"sys_old_mmap": "sys_mmap", "sys_old_select": "sys_select"}
-"""Calls whose one argument points to the arguments of another (mm/mmap.c, fs/select.c, Linux 6.1)."""
+_PACKED = {"sys_old_mmap": "sys_mmap", "sys_old_select": "sys_select", "sys_s390_mmap2": "sys_mmap_pgoff"}
+"""Calls whose one argument points to the arguments of another (mm/mmap.c, fs/select.c, arch/s390/kernel/compat_linux.c,
+Linux 6.1)."""
+_IPC = frozenset({"sys_ipc", "sys_s390_ipc", "sys_sparc_ipc"})
 
 
 class Way(Enum):
@@ -187,7 +189,7 @@ def _of(abi: Abi, number: int, prototype: Prototype, big_endian: bool, first: in
 
 
 def _way(abi: Abi, name: str) -> Way | None:
-    if name == "sys_ipc":
+    if name in _IPC:
         return Way.IPC
     if abi.word == 4 and name == "sys_socketcall":
         return Way.SOCKETCALL
