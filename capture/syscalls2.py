@@ -57,6 +57,7 @@ class Syscalls2:
         self._space_mask = abi.space.mask
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
         self.tracer = Tracer(calls, recorder, self, procs, flags)
+        self.tracer.spaces_move = abi.space.moves and not introspection
         panda.load_plugin("syscalls2", {"load-info": True})
         panda.ppp("syscalls2", "on_all_sys_enter2", name=f"sysreel_enter_{id(self)}")(self._entered)
         self._returns = Returns(panda, self._returned)
@@ -64,6 +65,10 @@ class Syscalls2:
     def identity(self, task: int) -> Identity:
         """Who the current task is."""
         return (self._introspection or AddressSpaces()).identity(self._cpu, task)
+
+    def args(self) -> Args:
+        """The argument registers as they are now."""
+        return self._args(self._words)
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments."""
@@ -76,6 +81,7 @@ class Syscalls2:
         if self._introspection and self._introspection.task(cpu) is None:
             self._introspection = None
             self.tracer.tasks_are_asids()
+            self.tracer.spaces_move = self._abi.space.moves
             self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
 
     def _task(self, cpu: Any, asid: int) -> int:
