@@ -33,7 +33,7 @@ class ArgumentReader:
             memory: The guest's memory.
             calls: The guest's syscalls.
             buffers: Whether the first bytes of what is read and written are recorded.
-            word_size: Bytes of a pointer in the program; 0: the memory's.
+            word_size: Bytes of a register and of a pointer; 0: the memory's.
         """
         self._memory, self._calls, self._wanted, self._buffers = memory, calls, calls.args, buffers
         self._word_size = word_size or memory.word_size
@@ -46,7 +46,7 @@ class ArgumentReader:
             cpu: PANDA's CPU.
             number: Of the syscall.
             args: Its argument registers; of a `wide` call, as `wide` gives them.
-            ret: What it returned; None at its entry, and if it has failed in another way than by a negative errno.
+            ret: What it returned; all ones if the ABI's error flag was set; None at its entry.
         """
         wanted: Sequence[tuple[int, str]] | None = self._wanted.get(number)
         if wanted is None:

@@ -1,9 +1,9 @@
 """From two moments to one event: pairs the entry and the return of a call, and knows when a task is new.
 
-The order of things, as syscalls2 (PANDA 0.1.1.5) shows them: every call's entry, and the return of those whose
-return address is reached again in the same address space. A successful execve is never seen to return, of the two
-returns of vfork only the first is (the child's), and a thread's return may be taken for another's when both wait at
-the same instruction. Each task's pending call is therefore kept here, and proven over by its next entry.
+The order of things, as the back end shows them: every call's entry, and each time that a task is at an instruction
+which follows a call. Whether that is a return is known here, where each task's pending call is kept: a task without
+one at that instruction merely passes by, or is the child of a fork. A successful execve is never seen to return; it is
+proven by its task's next entry.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from time import monotonic_ns
 from typing import NamedTuple, Protocol
 
+from capture.births import Births
 from capture.calls import Calls, load_socketcall
 from capture.recorder import Recorder, String
 from capture.segment import UNKNOWN, EventFlag, StringFlag
@@ -39,7 +40,7 @@ class Pending(NamedTuple):
     """Return address: which of a task's calls comes back."""
     asid: int
     began: int
-    """On the recorder's clock; -1 if the entry was not seen."""
+    """On the recorder's clock."""
     number: int
     args: Args
     entry: int
@@ -70,7 +71,7 @@ class Guest(Protocol):
         """Read who the current task is."""
 
     def args(self) -> Args:
-        """The argument registers as they are now."""
+        """The argument registers as they are now; the kernel keeps the first three over a call."""
 
     def wide(self, number: int, args: Args) -> Args:
         """The arguments of a call of ``Calls.wide``, which lie in memory."""
@@ -117,11 +118,12 @@ class Tracer:
         self._began = recorder.began
         self._pending: dict[int, Pending] = {}
         self._interrupted: dict[int, list[Pending]] = {}
-        self._children: dict[int, int] = {}
-        """Parent task to the tid of the child whose return of vfork came first."""
         self._seen: dict[int, int] = {}
         """Task to the address space in which its identity was recorded."""
         self._unwanted: set[int] = set()
+        self._births = Births(calls.forks)
+        self.spaces_move = False
+        """Tasks are address spaces, and a task's may get another number while it is in a call."""
 
     def forget(self) -> None:
         """Record every task's identity and table anew when it is next seen: a chunk has begun."""
@@ -154,45 +156,57 @@ class Tracer:
                 return
         self._pending[task] = Pending(pc, asid, now, number, args, entry, found)
 
-    def leave(self, task: int, asid: int, pc: int, number: int, ret: int) -> None:
-        """A call has come back to a task. ``number`` serves if its entry was not seen."""
+    def leave(self, task: int, asid: int, pc: int, ret: int, error: int = 0) -> None:
+        """A task is at an instruction that follows a call.
+
+        Args:
+            task: The task.
+            asid: Its address space.
+            pc: The instruction.
+            ret: The return register.
+            error: ``EventFlag.ERROR`` if the ABI has a flag for errors and it is set.
+        """
         call = self._pending.pop(task, None)
         if call is None or call.pc != pc:
-            if call is not None:
-                self._pending[task] = call
-            call = self._resume(task, asid, pc, number, ret)
+            latest, call = call, self._resume(task, pc)
+            if latest is not None:
+                self._still_waits(task, latest, call)
+            if call is None and self.spaces_move:
+                call = self._moved(pc, ret)
             if call is None:
+                if ret == 0 and latest is None:
+                    self._born(task, asid, pc)
                 return
         number, calls = call.number, self._calls
+        if ret == 0 and not error and self._is_anothers(call, asid):
+            self._pending[task] = call
+            return
         if self._seen.get(task) != asid:
             self._identify(task, asid)
         now, found, began = monotonic_ns() - self._began, call.found, call.began
         if not found or any(flags & _UNREADABLE for _, _, flags in found):
-            found = self._guest.strings(number, call.args, ret)
-        if began < 0:
-            self._write(task, now, UNKNOWN, call.args, ret, number, found, _RETURNED, call.entry)
-        elif call.entry >= 0 or self._unwanted:
-            self._write(task, began, now - began, call.args, ret, number, found, _RETURNED, call.entry)
+            found = self._guest.strings(number, call.args, UNKNOWN if error else ret)
+        if call.entry >= 0 or self._unwanted:
+            self._write(task, began, now - began, call.args, ret, number, found, _RETURNED | error, call.entry)
         else:  # nearly every call
             strings = self._intern(found) if found else 0
-            flags = _RETURNED | self._flags
+            flags = _RETURNED | self._flags | error
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
-        if number in calls.after:
-            self._after(task, number, call.args, ret, found)
+        if number in calls.after and not error and ret >> 31 == 0:
+            self._after(task, call, ret, found)
 
-    def _after(self, task: int, number: int, args: Args, ret: int, found: tuple[String, ...]) -> None:
-        """A call has been recorded that may have changed who a task is or what it has open."""
-        calls, guest = self._calls, self._guest
-        if ret >> 31:
-            return  # it has failed
+    def _after(self, task: int, call: Pending, ret: int, found: tuple[String, ...]) -> None:
+        """A call has succeeded that may have changed who a task is or what it has open."""
+        calls, guest, number, args = self._calls, self._guest, call.number, call.args
         role = calls.files.get(number, "")
         if number in calls.renames and args[0] == _PR_SET_NAME:
             self._seen.pop(task, None)
         elif number in calls.waits and ret:
             self._seen.pop(ret << 32 | ret, None)
+            self._births.ended(ret << 32 | ret)
             guest.gone(ret)
         elif number in calls.forks:
-            self._children.pop(task, None)
+            self._births.returned(task, call, ret)
         if role == "socketcall":
             sub = load_socketcall().get(args[0] & _LOW)
             role = sub.role if sub else ""
@@ -251,10 +265,8 @@ class Tracer:
     def _prove(self, task: int, call: Pending, asid: int, now: int) -> None:
         """A task enters a call while another of its calls is pending: what has become of that one?"""
         del self._pending[task]
-        if call.number in self._calls.execs and asid != call.asid:
+        if call.number in self._calls.execs and (asid != call.asid or self._flags & EventFlag.TASK_IS_ASID):
             self._infer(task, call, 0, now)
-        elif task in self._children and call.number in self._calls.forks:
-            self._infer(task, call, self._children.pop(task), now)
         elif call.number not in self._calls.execs:
             nested = self._interrupted.setdefault(task, [])
             nested.append(call)
@@ -272,11 +284,27 @@ class Tracer:
         if call.entry < 0:
             self._write(task, call.began, UNKNOWN, call.args, 0, call.number, call.found, 0, 0)
 
-    def _resume(self, task: int, asid: int, pc: int, number: int, ret: int) -> Pending | None:
-        """The call that comes back although it is not the task's latest.
+    def _is_anothers(self, call: Pending, asid: int) -> bool:
+        """Whether what looks like a call's return of 0 is none: a fork's child, or the program that was executed.
 
-        None for what is no return: the child's side of a fork, or code that merely follows a call that never returns.
+        Where tasks are address spaces, a child may share its parent's. A new program may pass the same address.
         """
+        calls = self._calls
+        return call.number in calls.forks or (call.number in calls.execs and asid != call.asid)
+
+    def _still_waits(self, task: int, latest: Pending, returned: Pending | None) -> None:
+        """Keep a call that is not the one that came back, unless that proves what has become of it.
+
+        Where tasks are address spaces, vfork's return proves that the child, which had its parent's, has executed.
+        """
+        calls = self._calls
+        if returned is not None and returned.number in calls.forks and latest.number in calls.execs:
+            self._infer(task, latest, 0, monotonic_ns() - self._began)
+        else:
+            self._pending[task] = latest
+
+    def _resume(self, task: int, pc: int) -> Pending | None:
+        """The call that comes back although it is not the task's latest, or None."""
         nested = self._interrupted.get(task, [])
         for index in range(len(nested) - 1, -1, -1):
             if nested[index].pc == pc:
@@ -285,39 +313,26 @@ class Tracer:
                     self._give_up(task, lost)
                 del nested[index:]
                 return call
-        if ret == 0 and number in self._calls.forks:
-            self._born(task, asid, pc, number)
-            return None
-        if number in self._calls.resumes or number in self._calls.ends:
-            return None  # syscalls2 takes a second visit to the instruction after rt_sigreturn for its return
-        self._recorder.counts["unmatched"] += 1
-        return Pending(pc, 0, -1, number, self._guest.args(), -1, ())
+        return None
 
-    def _born(self, task: int, asid: int, pc: int, number: int) -> None:
-        """A fork comes back to the child, in its parent's address space: record whose child it is.
+    def _moved(self, pc: int, ret: int) -> Pending | None:
+        """The latest call made at ``pc`` with the arguments that the CPU still holds, by whomsoever, or None."""
+        args, calls = self._guest.args()[:3], self._calls
+        for task, call in reversed(self._pending.items()):
+            if call.pc == pc and call.args[:3] == args and (ret or call.number not in calls.forks):
+                del self._pending[task]
+                return call
+        return None
 
-        A thread's maker is of its own process; another's is the task that the kernel calls its parent. Where that
-        leaves two, waiting at one instruction, nobody is taken for it.
-        """
-        told, is_thread = self._guest.parent(), task >> 32 != task & _LOW
-        found = [
-            parent
-            for parent, call in self._pending.items()
-            if call.pc == pc
-            and call.asid == asid
-            and call.number in self._calls.forks
-            and parent != task
-            and (parent >> 32 == task >> 32 if is_thread else told in (0, parent))
-        ]
-        parent = found[0] if len(found) == 1 else 0
-        args = self._pending[parent].args if parent else self._guest.args()
-        number = self._pending[parent].number if parent else number
-        if parent:
-            self._children[parent] = task & _LOW
+    def _born(self, task: int, asid: int, pc: int) -> None:
+        """A task without a call comes by with a result of 0: record it if it is a fork's child."""
+        birth = self._births.birth(task, self._guest.parent(), pc, self._pending)
+        if birth is None:
+            return
         if self._seen.get(task) != asid:
             self._identify(task, asid)
         now = monotonic_ns() - self._began
-        self._write(task, now, UNKNOWN, args, parent, number, (), int(EventFlag.CHILD), -1)
+        self._write(task, now, UNKNOWN, birth.args, birth.parent, birth.number, (), int(EventFlag.CHILD), -1)
 
     def _identify(self, task: int, asid: int) -> None:
         """Record who a task is, and whether the filter wants it."""
@@ -325,6 +340,7 @@ class Tracer:
         self._recorder.identity(task, asid, *who)
         self._guest.opened(task, again=task in self._seen)
         self._seen[task] = asid
+        self._births.seen(task)
         if self._procs:
             first = who.argv.split(b"\0", 1)[0]
             if self._procs.isdisjoint((first, first.rsplit(b"/", 1)[-1], who.comm)):
@@ -334,8 +350,11 @@ class Tracer:
 
     def _ended(self, task: int) -> None:
         """A task has entered its last call: its number may be another's from now on."""
+        if self._flags & EventFlag.TASK_IS_ASID:
+            return  # its address space may have other threads
         for call in self._interrupted.pop(task, []):
             self._give_up(task, call)
         self._seen.pop(task, None)
         self._unwanted.discard(task)
+        self._births.ended(task)
         self._guest.gone(task >> 32)
