@@ -25,6 +25,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 Arch = Enum("Arch", {name: name for name in sorted(ABIS)}, type=str)  # type: ignore[misc]  # made from the ABI table
 
 
+PROFILED = ("x86_64", "aarch64")
+"""Where a profile can be made from the kernel image."""
 DEFAULT_ARCH = Arch("x86_64")
 
 EXAMPLES = """\b
@@ -132,7 +134,7 @@ def main(
     machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), context.obj or ())
     options = {
         "outdir": outdir,
-        "profile": _profile(profile, kernel) if profile or arch is DEFAULT_ARCH else None,
+        "profile": _profile(profile, kernel) if profile or arch.value in PROFILED else None,
         "procs": procs or [],
         "segment_size": size(segment_size, "--segment-size"),
         "max_size": size(max_size, "--max-size"),

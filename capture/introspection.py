@@ -10,11 +10,12 @@ from typing import Any
 
 from capture.descriptors import Descriptors
 from capture.memory import GuestMemory
+from capture.placement import place
 from capture.profile import Profile, ProfileError
 from capture.segment import StringFlag, TaskFlag
 from capture.tracer import Identity
 
-_ARGV_PART = _PAGE = 4096
+_ARGV_PART = 4096
 _MASK = (1 << 64) - 1
 
 
@@ -31,7 +32,7 @@ class Introspection:
             max_argv: Bytes of an argument vector that are kept.
         """
         self._panda, self._memory, self._profile, self._max_argv = panda, memory, profile, max_argv
-        self._read = panda.libpanda.panda_virtual_memory_read_external
+        self._read = memory.read
         self._pointer, self._ids = panda.ffi.new("uint64_t *"), panda.ffi.new("uint64_t *")
         self._pointer_bytes = panda.ffi.cast("char *", self._pointer)
         self._ids_bytes = panda.ffi.cast("char *", self._ids)
@@ -78,24 +79,21 @@ class Introspection:
 
     def _locate(self, cpu: Any) -> int:
         """The address of the pointer to the current task, 0 if it is not there yet; opens the tables as well."""
-        values, displacement = self._profile.values, self._displacement(cpu)
-        per_cpu, current = values.get("task.per_cpu_offsets_addr"), values.get("task.current_task_addr")
-        if per_cpu is None or current is None:
+        values = self._profile.values
+        memory, displacement = place(self._panda, cpu, self._memory, self._profile)
+        base: int | None
+        if "task.entry_task_addr" in values:
+            registers = self._panda.ffi.cast("CPUARMState *", cpu.env_ptr).cp15
+            base, current = registers.tpidr_el[1], values["task.entry_task_addr"] + displacement
+        else:
+            per_cpu, current = values.get("task.per_cpu_offsets_addr"), values.get("task.current_task_addr")
+            base = None if per_cpu is None else memory.word(cpu, per_cpu + displacement & _MASK)
+        if not base or current is None:
             return 0
-        base = self._memory.word(cpu, per_cpu + displacement & _MASK)
-        if not base:
-            return 0
+        self._memory, self._read = memory, memory.read
         if Descriptors.fits(self._profile):
-            self._descriptors = Descriptors(self._memory, self._profile, displacement)
-        return base + current & _MASK
-
-    def _displacement(self, cpu: Any) -> int:
-        """How far the kernel runs above its link address (KASLR): by where the CPU enters it, and where it should."""
-        linked = self._profile.symbols.get("entry_SYSCALL_64")
-        if linked is None:
-            return 0
-        distance: int = self._panda.ffi.cast("CPUX86State *", cpu.env_ptr).lstar - linked
-        return 0 if distance % _PAGE else distance
+            self._descriptors = Descriptors(memory, self._profile, displacement)
+        return int(base + current) & _MASK
 
     def identity(self, cpu: Any, task: int) -> Identity:
         """Who the current task is. What cannot be read is left out, and the flags say so."""

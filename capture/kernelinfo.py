@@ -59,7 +59,8 @@ class Profile:
         values: `version.a` to `.c`, offsets and sizes in bytes (`task.pid_offset`, `mm.size`), guest virtual
             addresses before KASLR (`task.init_addr`). On x86_64 `task.current_task_addr` is the offset of
             the current task pointer from the per-CPU base (the kernel's GS base; the sum is modulo 2**64).
-            aarch64 has none: there the current task is SP_EL0 while in the kernel. Keys of what this kernel
+            aarch64 has none: there the current task is SP_EL0 while in the kernel, and while a program runs it is
+            where `task.entry_task_addr` plus TPIDR_EL1 points. Keys of what this kernel
             does not have are absent.
         symbols: guest virtual addresses, before KASLR, of the kernel functions a capture may hook. A running
             kernel's displacement is IA32_LSTAR - symbols["entry_SYSCALL_64"] on x86_64, and

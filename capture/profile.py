@@ -6,6 +6,7 @@ Nothing is guessed: offsets are the kernel's own BTF, addresses its own kallsyms
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,14 @@ _CLONES: Final = ("", ".isra.0", ".constprop.0", ".part.0")  # gcc's changed cop
 _BANNER: Final = re.compile(
     rb"Linux version ((\d+)\.(\d+)\.?(\d*)[\w.+~-]{0,64}) \([ -~]{1,400}\) (#\d[ -~]{1,100})\n\0"
 )
+
+
+# arm64's kernel_entry for exceptions from user mode (ldr_this_cpu tsk, __entry_task, x20 in
+# arch/arm64/kernel/entry.S, Linux 4.15 to 6.12): adrp x28; add x28, x28; then these.
+_ENTRY_TASK: Final = struct.pack("<3I", 0xD538D094, 0xF8746B9C, 0xD518411C)
+"""mrs x20, tpidr_el1; ldr x28, [x28, x20]; msr sp_el0, x28"""
+_ADRP_X28: Final = 0x9000001C
+_ADD_X28: Final = 0x9100039C
 
 
 def make_profile(path: str | Path, arch: str | None = None) -> Profile:
@@ -130,6 +139,29 @@ def _addresses(image: KernelImage, btf: Btf, kallsyms: Kallsyms) -> Iterator[tup
                 f"{image.path}: kallsyms has no current_task (CONFIG_KALLSYMS_ALL is off); "
                 "names will be inferred without a profile, or give --profile"
             )
+    else:
+        entry_task = symbols.get("__entry_task", _entry_task(image, kallsyms.base))
+        if entry_task is not None:
+            yield "task.entry_task_addr", entry_task
+
+
+def _entry_task(image: KernelImage, base: int) -> int | None:
+    """Address of arm64's per-CPU variable __entry_task, from the instructions that load it.
+
+    Debian's arm64 kernel has no CONFIG_KALLSYMS_ALL. None unless all places that load it agree.
+    """
+    found: set[int | None] = set()
+    at = image.data.find(_ENTRY_TASK)
+    while at >= 8:
+        adrp, add = struct.unpack_from("<2I", image.data, at - 8)
+        place = image.address(at - 8, base)
+        if adrp & 0x9F00001F != _ADRP_X28 or add & 0xFFC003FF != _ADD_X28 or place is None:
+            return None
+        pages = (adrp >> 5 & 0x7FFFF) << 2 | adrp >> 29 & 3
+        pages -= (pages & 1 << 20) << 1
+        found.add((place & -4096) + (pages << 12) + (add >> 10 & 0xFFF))
+        at = image.data.find(_ENTRY_TASK, at + 4)
+    return found.pop() if len(found) == 1 else None
 
 
 def _function(kallsyms: Kallsyms, name: str) -> int | None:
