@@ -81,10 +81,10 @@ class Introspection:
         """The address of the pointer to the current task, 0 if it is not there yet; opens the tables as well."""
         values = self._profile.values
         memory, displacement = place(self._panda, cpu, self._memory, self._profile)
-        base: int | None
         if "task.entry_task_addr" in values:
             registers = self._panda.ffi.cast("CPUARMState *", cpu.env_ptr).cp15
-            base, current = registers.tpidr_el[1], values["task.entry_task_addr"] + displacement
+            base: int | None = registers.tpidr_el[1]
+            current: int | None = values["task.entry_task_addr"] + displacement
         else:
             per_cpu, current = values.get("task.per_cpu_offsets_addr"), values.get("task.current_task_addr")
             base = None if per_cpu is None else memory.word(cpu, per_cpu + displacement & _MASK)
