@@ -169,7 +169,9 @@ def test_offsets_beyond_four_gigabytes_and_negative_successes_are_there(run: Run
     """The account itself holds what this test is for: a program that failed to make these calls would prove little."""
     by_name: dict[str, list[Line]] = {}
     for line in run.truth:
-        by_name.setdefault(str(line["name"]).removeprefix("arm_").removesuffix("64").removesuffix("64_"), []).append(line)
+        by_name.setdefault(str(line["name"]).removeprefix("arm_").removesuffix("64").removesuffix("64_"), []).append(
+            line
+        )
     for name in (
         "pread", "pwrite", "ftruncate", "truncate", "fadvise", "fallocate", "sync_file_range", "readahead",
         "fanotify_mark", "lookup_dcookie",
