@@ -114,6 +114,8 @@ def compare(run: Run, row: dict[str, Any], line: Line) -> None:
         assert row["name"] in names(line["name"]), told
     values = [row[f"arg{i}"] for i in range(6) if row[f"arg{i}"] is not None]
     wanted = [int(word, 16) for word in line["args"]]
+    if line["name"] is None:  # a call that does not exist has as many arguments as one likes
+        wanted = wanted[: len(values)]
     assert [number(run, value) for value in values[: len(wanted)]] == [number(run, value) for value in wanted], told
     assert line["name"] is None or len(values) == len(wanted), told
     assert row["errno"] == line["errno"], told

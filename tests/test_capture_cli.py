@@ -53,7 +53,7 @@ def test_importing_capture_needs_neither_pandare_nor_polars_nor_numpy() -> None:
 
 def test_a_machine_has_what_it_needs_by_default_and_what_the_user_gives_instead() -> None:
     def options(arch: str, *extra: str) -> list[str]:
-        return Machine(arch, Path("k"), None, "", extra=extra).arguments()[6:]
+        return Machine(arch, Path("k"), None, "", extra=extra).arguments()[7:]
 
     assert options("x86_64") == options("i386") == []
     assert options("arm") == ["-M", "virt"] and console("arm") == "ttyAMA0"
