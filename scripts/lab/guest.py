@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import cpio, debian, machines, store, workloads
+from lab import cpio, debian, machines, store, tools, workloads
 from lab.machines import Machine
 from lab.store import LabError
 from lab.workloads import Workload
@@ -25,7 +25,7 @@ COMPILER: tuple[debian.Wanted, ...] = (("gcc",), ("libc6-dev",))
 # No stack protector: the C library's lies behind a thread pointer, which raw threads do without.
 FLAGS = ("-static", "-O1", "-Wall", "-Wextra", "-fno-stack-protector", "-s", "-Wl,--build-id=none")
 # The initramfs depends on these too: the archive's writer and its layout.
-BUILDERS = (Path(cpio.__file__), Path(__file__), Path(workloads.__file__))
+BUILDERS = (Path(cpio.__file__), Path(__file__), Path(tools.__file__), Path(workloads.__file__))
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,23 @@ def is_ready(row: Machine, job: Workload) -> bool:
     kernel, busybox, initrd = folder(row.arch) / "vmlinuz", folder(row.arch) / "busybox", _initrd(row, job)
     if not (kernel.exists() and busybox.exists() and initrd.exists()):
         return False
+    if not all((folder(row.arch) / tool.name).exists() for tool in job.tools):
+        return False
     made = initrd.stat().st_mtime_ns
     return all(source.stat().st_mtime_ns < made for source in (busybox, job.init, *job.programs, *BUILDERS))
 
 
 def prepare(row: Machine, jobs: Sequence[Workload]) -> None:
     """Make the kernel and the initramfs of each of `jobs`; what is ready stays as it is."""
+    for job in jobs:
+        if job not in workloads.for_machine(row.arch):
+            names = " and ".join(other.name for other in workloads.for_machine(row.arch))
+            raise LabError(f"{job.name} is written for {' and '.join(job.arches)}; {row.arch} guests can run {names}")
     with store.locked("guest"):
         _fetch_kernel(row)
         _fetch_busybox(row)
+        for tool in {tool for job in jobs for tool in job.tools}:
+            tools.fetch(tool, row.debian, folder(row.arch) / tool.name)
         for job in jobs:
             if not is_ready(row, job):
                 store.put(_initrd(row, job), cpio.compressed(_members(row, job)))
@@ -144,18 +152,18 @@ def _members(row: Machine, job: Workload) -> list[cpio.Entry]:
         cpio.symlink("bin/sh", "busybox"),
         cpio.file("init", job.init.read_bytes(), 0o755),
         *(cpio.file(source.stem, _compiled(row, source), 0o755) for source in job.programs),
+        *(entry for tool in job.tools for entry in tools.members(folder(row.arch) / tool.name)),
     ]
 
 
 def _compiled(row: Machine, source: Path) -> bytes:
     """`source` as a static program."""
-    if row.arch != "x86_64":
-        names = " and ".join(job.name for job in workloads.for_machine(row.arch))
-        raise LabError(f"{source.name} is written for x86_64 alone; {row.arch} guests can run {names}")
-    debian.install(COMPILER)
-    compiler = shutil.which("gcc")
+    native = row.arch == "x86_64"
+    wanted = COMPILER if native else ((f"gcc-{row.triplet}",), (f"libc6-dev-{row.debian}-cross",))
+    debian.install(wanted)
+    compiler = shutil.which("gcc" if native else f"{row.triplet}-gcc")
     if compiler is None:
-        raise LabError("no gcc here and apt has none; install gcc and libc6-dev")
+        raise LabError(f"no compiler for {row.arch} here and apt has none; install {' and '.join(n[0] for n in wanted)}")
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, source.stem)
         command = [compiler, *FLAGS, "-o", str(out), str(source)]

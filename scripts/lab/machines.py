@@ -1,7 +1,7 @@
 """What the lab knows about each guest architecture, as rows of one table.
 
 The demo workload was seen to run to its end on each of them under PANDA 0.1.1.5 with syscalls2 and
-Debian 12's 6.1 kernels. The workloads in C make x86_64's system calls, and run there alone.
+Debian 12's 6.1 kernels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class Machine:
     Attributes:
         arch: PANDA's name of it, as in `libpanda-ARCH.so` and `Panda(arch=...)`.
         debian: Debian's name of it.
+        triplet: GNU's name of it, which begins the name of its compiler.
         kernel_package: Regular expression over Debian's package names; the newest that matches is taken.
         os_version: What `Panda(os_version=...)` takes, so that syscalls2 picks the system call table.
         console: The first serial port, as the guest names it; a guest's second one brings files out.
@@ -28,6 +29,7 @@ class Machine:
 
     arch: str
     debian: str
+    triplet: str
     kernel_package: str
     os_version: str
     console: str
@@ -42,6 +44,7 @@ TABLE = {
         Machine(
             arch="x86_64",
             debian="amd64",
+            triplet="x86_64-linux-gnu",
             kernel_package=r"linux-image-6\.1\.0-[0-9]+-cloud-amd64-unsigned",
             os_version="linux-64-generic",
             console="ttyS0",
@@ -50,6 +53,7 @@ TABLE = {
         Machine(
             arch="i386",
             debian="i386",
+            triplet="i686-linux-gnu",
             kernel_package=r"linux-image-6\.1\.0-[0-9]+-686-unsigned",
             os_version="linux-32-generic",
             console="ttyS0",
@@ -58,6 +62,7 @@ TABLE = {
         Machine(
             arch="arm",
             debian="armhf",
+            triplet="arm-linux-gnueabihf",
             kernel_package=r"linux-image-6\.1\.0-[0-9]+-armmp",
             os_version="linux-32-generic",
             console="ttyAMA0",
@@ -67,6 +72,7 @@ TABLE = {
         Machine(
             arch="aarch64",
             debian="arm64",
+            triplet="aarch64-linux-gnu",
             kernel_package=r"linux-image-6\.1\.0-[0-9]+-cloud-arm64-unsigned",
             os_version="linux-64-generic",
             console="ttyAMA0",
@@ -76,6 +82,7 @@ TABLE = {
         Machine(
             arch="mipsel",
             debian="mipsel",
+            triplet="mipsel-linux-gnu",
             kernel_package=r"linux-image-6\.1\.0-[0-9]+-4kc-malta",
             os_version="linux-32-generic",
             console="ttyS0",
