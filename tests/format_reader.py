@@ -18,6 +18,15 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "FORMAT.md"
 _ROW = re.compile(r"^\| (\d+) \| (\d+) \| (\S+) \| (\w+) \|", re.MULTILINE)
 _WORD = re.compile(r"^\| (\d+) \| (\w+) \|", re.MULTILINE)
 
+_RECORDS = {
+    3: ("SETS", "Set"),
+    4: ("TASKS", "Identity"),
+    5: ("MARKS", "Mark"),
+    6: ("EVENTS", "Event"),
+    7: ("FILES", "File"),
+}
+"""Blocks of records of one size: their names, and the sections that describe the records."""
+
 Fields = list[tuple[int, int, str, str]]
 
 
@@ -80,7 +89,9 @@ def crc32c(data: bytes) -> int:
 
 def read(data: bytes) -> Iterator[tuple[str, Any]]:
     """A sealed segment's records in file order: ("header", dict), then (block type's name, record) pairs."""
-    tables = {name: fields(name) for name in ("File header", "Block header", "Event", "Set", "Identity", "Mark")}
+    tables = {
+        name: fields(name) for name in ("File header", "Block header", *(title for _, title in _RECORDS.values()))
+    }
     header = record(tables["File header"], data)
     if header["magic"] != b"\x89SREEL\r\n" or header["crc"] != crc32c(data[:124]) or header["major"] != 1:
         raise NotAsDocumented("file header")
@@ -129,13 +140,8 @@ def _records(block: dict[str, Any], data: bytes, tables: dict[str, Fields]) -> I
             found = record(entry, data[i * size_of(entry) :])
             yield "STRINGS", {"id": first + i, "bytes": blob[at : found["end"]], "flags": found["flags"]}
             at = found["end"]
-    elif kind in (3, 4, 5, 6):
-        name, title = {
-            3: ("SETS", "Set"),
-            4: ("TASKS", "Identity"),
-            5: ("MARKS", "Mark"),
-            6: ("EVENTS", "Event"),
-        }[kind]
+    elif kind in _RECORDS:
+        name, title = _RECORDS[kind]
         table = tables[title]
         if size_of(table) * block["count"] != len(data):
             raise NotAsDocumented(f"block {block['index']}: {len(data)} bytes are not {block['count']} records")
@@ -145,4 +151,6 @@ def _records(block: dict[str, Any], data: bytes, tables: dict[str, Fields]) -> I
     elif kind == 15:
         names = [name for _, name in _WORD.findall(sections()["Totals"])]
         words = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data), 8)]
-        yield "END", dict(zip(names, words, strict=True))
+        if len(words) > len(names):
+            raise NotAsDocumented(f"{len(words)} totals")
+        yield "END", dict.fromkeys(names, 0) | dict(zip(names, words, strict=False))
