@@ -53,6 +53,10 @@ class Syscalls2:
         self._cpu: Any = None
         self._words = memoryview(bytearray(8)).cast("Q")
         """The CPU's registers, as they are at any moment."""
+        self._running: set[tuple[int, int]] = set()
+        """Return address and address space of each call whose return syscalls2 will report."""
+        self._watched: set[int] = set()
+        """Return addresses at which it has more than one thread wait, and so forgets one."""
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
         self.tracer = Tracer(calls, recorder, self, procs, flags)
         panda.load_plugin("syscalls2", {"load-info": True})
@@ -100,6 +104,11 @@ class Syscalls2:
             asid = context.asid
             task = self._task(cpu, asid)
             self.tracer.enter(task, asid, context.retaddr, context.no, self._args(self._words))
+            place = context.retaddr, asid
+            if place not in self._running:
+                self._running.add(place)
+            elif place[0] not in self._watched:
+                self._watch(place[0])
         except Exception as error:  # pandare would stop the guest
             self._failed(error)
 
@@ -111,8 +120,24 @@ class Syscalls2:
             asid = context.asid
             task = self._task(cpu, asid)
             self.tracer.leave(task, asid, pc, context.no, self._words[self._ret])
+            self._running.discard((pc, asid))
         except Exception as error:  # as above
             self._failed(error)
+
+    def _watch(self, address: int) -> None:
+        """Two threads wait at one place: syscalls2 will report the first return alone, so look at each from now on."""
+        self._watched.add(address)
+
+        @self._panda.hook(address)  # type: ignore[untyped-decorator]
+        def arrived(cpu: Any, block: Any, hook: Any) -> None:
+            try:
+                asid = self._panda.current_asid(cpu)
+                if self.enabled and (address, asid) not in self._running:
+                    task = self._task(cpu, asid)
+                    if self.tracer.waits(task, address):
+                        self.tracer.leave(task, asid, address, 0, self._words[self._ret])
+            except Exception as error:  # as above
+                self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         """Count a call that could not be recorded; the first error is kept for the summary."""
