@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from strace_log import Call, End, descriptor, number, string, strings
+from strace_log import LAST, Call, End, number, string, strings
 
 Row = dict[str, Any]
 
@@ -30,18 +30,22 @@ ERRNOS = {"EWOULDBLOCK": "EAGAIN", "ENOTSUPP": "EOPNOTSUPP", "EDEADLOCK": "EDEAD
 # Its arguments are shown by name, in an order that is no ABI's.
 BY_NAME = frozenset({"clone", "clone3"})
 
-# What a task does with the register of a call that ptrace stops at: what strace sees there is not what the task gets.
 EXCEPTIONS = {
     "restart": "a signal cut it short: strace stops the task before the kernel has decided between EINTR and a restart",
     "sigreturn": "rt_sigreturn comes back into other code: strace takes that code's register for the result",
     "killed": "the task was killed in it, or gave its place to a thread's execve: nothing came back",
     "last": "exit and exit_group do not come back",
+    "absent": "an exec's strings lay in pages that the kernel had yet to bring in; ptrace reads like the kernel",
+    "kept": "strings that the capture does not record, see NOT_RECORDED",
 }
+"""Where a row may differ from what strace shows, and why."""
 
-# Strings that strace shows and a row does not, by call and argument.
-NOT_SHOWN = {
-    ("arch_prctl", 1): "a number",
+NOT_RECORDED = {
+    ("prctl", 1): "PR_GET_NAME: the kernel's own name of the task, which its identity has",
+    ("sendto", 1): "data; write and send through other calls have theirs",
+    ("recvfrom", 1): "likewise",
 }
+"""Strings of strace that no row has, by call and argument."""
 
 _STRING = re.compile(r'\w+=0x[0-9a-f]+\("((?:[^"\\]|\\.)*)"(\.\.\.)?\)', re.DOTALL)
 _LIST = re.compile(r"\w+=0x[0-9a-f]+\(\[(.*)\]\)", re.DOTALL)
@@ -123,7 +127,7 @@ def _differences(call: Call, row: Row, found: Findings) -> Iterator[str]:
         found.exceptions["killed" if call.ended else "last"] += 1
         if came_back:
             yield "came back"
-        if not call.ended and call.name not in ("exit", "exit_group"):
+        if not call.ended and call.name not in LAST:
             yield "did not come back"
     elif not came_back:
         yield "did not come back"
@@ -143,16 +147,21 @@ def _argument(call: Call, row: Row, position: int, text: str, found: Findings) -
     wanted, listed, plain = string(text), strings(text), number(text)
     if wanted is not None:
         match = _STRING.fullmatch(shown or "")
-        if match is None:
-            if (call.name, position) not in NOT_SHOWN:
-                yield f"argument {position} is no string"
+        if _is_absent(call, shown):
+            found.exceptions["absent"] += 1
+        elif match is None and (call.name, position) in NOT_RECORDED:
+            found.exceptions["kept"] += 1
+        elif match is None:
+            yield f"argument {position} is no string"
         elif unescape(match[1]) != wanted:
             yield f"argument {position}: another string"
         else:
             found.figures["strings"] += 1
     elif listed is not None and text != "[]":
         match = _LIST.fullmatch(shown or "")
-        if match is None or [unescape(item) for item in re.findall(r"'((?:[^'\\]|\\.)*)'", match[1])] != listed:
+        if _is_absent(call, shown):
+            found.exceptions["absent"] += 1
+        elif match is None or [unescape(item) for item in re.findall(r"'((?:[^'\\]|\\.)*)'", match[1])] != listed:
             yield f"argument {position}: another list"
         else:
             found.figures["lists"] += 1
@@ -161,6 +170,10 @@ def _argument(call: Call, row: Row, position: int, text: str, found: Findings) -
             yield f"argument {position}: another number"
         else:
             found.figures["numbers"] += 1
+
+
+def _is_absent(call: Call, shown: str | None) -> bool:
+    return call.name in ("execve", "execveat") and (shown or "").endswith("([unreadable])")
 
 
 def unescape(text: str) -> bytes:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 UNFINISHED = " <unfinished ...>"
 NOT_RETURNED = "?"
+LAST = frozenset({"exit", "exit_group"})
+"""Calls that do not come back by their nature."""
 
 _LINE = re.compile(r"(\d+) +(.*)", re.DOTALL)
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)", re.DOTALL)
@@ -128,8 +130,11 @@ def parse(text: str) -> dict[int, list[Call | End]]:
         if body.startswith("--- "):
             continue
         if body.startswith("+++ "):
-            history.append(End(number, tid, body[4:].removesuffix(" +++")))
-            _superseded(history[-1], pending)
+            end = End(number, tid, body[4:].removesuffix(" +++"))
+            if history and isinstance(history[-1], Call) and history[-1].name not in LAST:
+                history[-1].ended = history[-1].result == NOT_RETURNED
+            history.append(end)
+            _superseded(end, pending)
             continue
         resumed = _RESUMED.fullmatch(body)
         if resumed is not None:
@@ -177,7 +182,8 @@ def _finish(call: Call, body: str) -> None:
 
 def _split(text: str, call: Call) -> tuple[list[str], str]:
     """Arguments and result out of `ARGS) = RESULT`."""
-    parts, part, depth = [], "", 0
+    parts: list[str] = []
+    part, depth = "", 0
     for match in _TOKEN.finditer(text):
         token = match[0]
         if token == ")" and depth == 0:

@@ -163,7 +163,9 @@ def _compiled(row: Machine, source: Path) -> bytes:
     debian.install(wanted)
     compiler = shutil.which("gcc" if native else f"{row.triplet}-gcc")
     if compiler is None:
-        raise LabError(f"no compiler for {row.arch} here and apt has none; install {' and '.join(n[0] for n in wanted)}")
+        raise LabError(
+            f"no compiler for {row.arch} here and apt has none; install {' and '.join(n[0] for n in wanted)}"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, source.stem)
         command = [compiler, *FLAGS, "-o", str(out), str(source)]
