@@ -73,6 +73,9 @@ class Encoding(IntEnum):
     ZSTD = 1
     COLUMNS = 2
     """Rows cut into 8-byte columns, one after the other, then Zstandard."""
+    PLANES = 3
+    """Rows cut into bytes: the first of every row, then the second of every row ...; then Zstandard. The rows of an
+    EVENTS block are brought into another order before: see docs/FORMAT.md."""
 
 
 _KNOWN_TYPES = frozenset(BlockType)
@@ -266,14 +269,14 @@ class Block:
     """Of the block's header in its file, for messages."""
 
     def payload(self) -> bytes | memoryview:
-        """The payload as ``encoding`` left it after decompression: rows, or columns for ``COLUMNS``.
+        """The payload as ``encoding`` left it after decompression: rows, or as ``Encoding`` says.
 
         Raises:
             SegmentError: The payload does not unpack to exactly what the header says.
         """
         if self.encoding == Encoding.RAW:
             data: bytes | memoryview = self.stored
-        elif self.encoding in (Encoding.ZSTD, Encoding.COLUMNS):
+        elif self.encoding in (Encoding.ZSTD, Encoding.COLUMNS, Encoding.PLANES):
             data = _decompress(self.stored, self.raw_length, self.offset)
         else:
             raise SegmentError(f"block at offset {self.offset}: unknown encoding {self.encoding}; upgrade sysreel")

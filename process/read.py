@@ -124,8 +124,23 @@ def words(block: Block) -> Words:
     flat: Words = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
     if block.encoding == Encoding.COLUMNS:
         return flat.reshape(width, block.count)
+    if block.encoding == Encoding.PLANES:
+        return _of_planes(block, payload, width)
     rows: Words = flat.reshape(block.count, width).T
     return rows
+
+
+def _of_planes(block: Block, payload: bytes | memoryview, width: int) -> Words:
+    """Words out of byte planes. Of events, all but the number are sorted by it, and times are differences."""
+    planes = np.frombuffer(payload, np.uint8).reshape(width, 8, block.count)
+    found: Words = planes.transpose(0, 2, 1).copy().view("<u8")[..., 0].astype(np.uint64, copy=False)
+    if block.type == BlockType.EVENTS:
+        numbers = found[NR_STRINGS] & LOW
+        order = np.argsort(numbers, kind="stable")
+        found[:, order] = found.copy()
+        found[NR_STRINGS] = found[NR_STRINGS] & ~LOW | numbers
+        np.cumsum(found[TIME], out=found[TIME])
+    return found
 
 
 def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:

@@ -42,8 +42,8 @@ def errno_lines(abi: Abi, include: list[Path], kernel: Path) -> list[str]:
     Raises:
         HeaderError: A code has no text.
     """
-    found = [(code, "uapi") for code in headers.errnos(headers.find(abi.errno, include), include)]
-    found += [(code, "kernel") for code in headers.errnos(kernel / ERRNO_H, [])]
+    found = [(code, "uapi") for code in headers.errnos(headers.find(abi.errno, include), include, abi.defines)]
+    found += [(code, "kernel") for code in headers.errnos(kernel / ERRNO_H, [], {})]
     lines = ["# columns: number name text kind"]
     for (number, name, comment), kind in sorted(found):
         text = comment or KERNEL_TEXTS.get(name)
@@ -83,10 +83,12 @@ def _read(call: Syscall, decided: Mapping[tuple[str, str], str]) -> str:
     return " ".join(f"{position}:{kind}" for position, kind in kinds if kind)
 
 
-def capture_lines(calls: Iterable[Syscall]) -> list[str]:
+def capture_lines(calls: Iterable[Syscall], bits: int) -> list[str]:
     """Returns the table of what capture looks at: arguments to read, and roles."""
     lines = ["# columns: number name roles args"]
     roles, decided = syscalls.roles(), syscalls.reads()
+    if bits == 64:  # an event has no room for more words
+        decided = {key: "-" if read.startswith("words:") else read for key, read in decided.items()}
     for call in calls:
         read = _read(call, decided)
         if read or call.name in roles:
@@ -106,6 +108,14 @@ def indirect_tables(known: Prototypes) -> Iterator[tuple[str, str, list[str]]]:
         f"{row.number}\t{row.abi}\t{row.call.name}\t{row.feeds}\t{prototype(row.call)}"
         for row in indirect.read("ipc", known, roles)
     ]
+    yield (
+        "process/tables",
+        "words",
+        [
+            "# columns: name prototype",
+            *(f"{call.name}\t{prototype(call)}" for call in indirect.words(known, decided)),
+        ],
+    )
     yield "process/tables", "ipc", ["# columns: number abi name args prototype", *lines]
 
 
@@ -118,7 +128,7 @@ def make(abi: Abi, uapi: Package, common: Package, out: Path) -> None:
     tables = (
         ("errno", "errno_tables", f"{abi.errno} {ERRNO_H}", errno_lines(abi, include, kernel)),
         ("prototypes", "process/tables", syscall_sources, prototype_lines(calls)),
-        ("capture", "capture/tables", syscall_sources, capture_lines(calls)),
+        ("capture", "capture/tables", syscall_sources, capture_lines(calls, abi.bits)),
     )
     for table, folder, sources, lines in tables:
         write(out / folder / f"{abi.name}.tsv", table, abi.name, f"{uapi} {common}", sources, lines)

@@ -124,8 +124,26 @@ def _unpack(block: dict[str, Any], stored: bytes) -> bytes:
         raise NotAsDocumented(f"block {block['index']}: unpacks to {len(data)} bytes")
     if block["encoding"] == 1:
         return data
-    count, words = block["count"], [data[i : i + 8] for i in range(0, len(data), 8)]
-    return b"".join(b"".join(words[row::count]) for row in range(count))
+    count = block["count"]
+    if block["encoding"] == 2:
+        words = [data[i : i + 8] for i in range(0, len(data), 8)]
+        return b"".join(b"".join(words[row::count]) for row in range(count))
+    rows = [bytearray(data[row::count]) for row in range(count)]
+    return b"".join(_in_order(rows) if block["type"] == 6 else rows)
+
+
+def _in_order(stored: list[bytearray]) -> list[bytearray]:
+    """EVENTS of encoding 3 in the order of their sequence numbers."""
+    numbers = [bytes(row[80:84]) for row in stored]
+    rows = [bytearray() for _ in stored]
+    of_number = sorted(range(len(stored)), key=lambda at: (int.from_bytes(numbers[at], "little"), at))
+    for row, at in zip(stored, of_number, strict=True):
+        rows[at] = row
+    time = 0
+    for row, number in zip(rows, numbers, strict=True):
+        time = (time + int.from_bytes(row[:8], "little")) % 2**64
+        row[:8], row[80:84] = time.to_bytes(8, "little"), number
+    return rows
 
 
 def _records(block: dict[str, Any], data: bytes, tables: dict[str, Fields]) -> Iterator[tuple[str, Any]]:

@@ -46,7 +46,8 @@ def library() -> Path | None:
 def syscalls(path: Path) -> Iterator[PandaSyscall]:
     """Yields the named syscalls of the list."""
     dso = ctypes.CDLL(str(path))
-    highest = ctypes.c_uint32.in_dll(dso, "__syscall_meta").value
+    # The list ends at the generic calls; arm's highest number, the first word here, is beyond them and not in it.
+    highest = (ctypes.c_uint32 * 2).in_dll(dso, "__syscall_meta")[1]
     infos = (_Info * (highest + 1)).in_dll(dso, "__syscall_info_a")
     for info in infos:
         if info.name:

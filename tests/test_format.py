@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,10 +18,11 @@ import format_reader
 from capture import segment as layout
 from capture.chunk import Room
 from capture.recorder import OpenFile, Recorder
+from capture.sealer import event_planes
 from capture.segment import BlockType, Encoding, EventFlag, Header, StringFlag, pack_block
 from conftest import RECORDED, command
 from process.discover import discover
-from process.read import load
+from process.read import load, words
 from segments import Builder
 
 EXAMPLE_CALL = (
@@ -171,10 +173,7 @@ def compare(path: Path) -> None:
         }.get(BlockType(block.type))  # fmt: skip
         if table is None:
             continue
-        data = bytes(block.payload())
-        if block.encoding == Encoding.COLUMNS:
-            words = [data[i : i + 8] for i in range(0, len(data), 8)]
-            data = b"".join(b"".join(words[row :: block.count]) for row in range(block.count))
+        data = words(block).T.tobytes()
         mine = [table.unpack_from(data, i * table.size) for i in range(block.count)]
         known = [
             found for kind, found in theirs
@@ -183,6 +182,30 @@ def compare(path: Path) -> None:
         assert len(mine) == len(known)
         for own, other in zip(mine, known, strict=True):
             assert list(own) == _flat(other)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            *(st.integers(0, 2**64 - 1) | st.integers(0, 300) for _ in range(10)),
+            *(st.integers(0, 2**32 - 1) | st.integers(0, 3) for _ in range(4)),
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_events_come_back_from_planes_in_their_order(rows: list[tuple[int, ...]]) -> None:
+    data = b"".join(layout.EVENT_ROW.pack(*row) for row in rows)
+    stored = event_planes(data)
+    assert len(stored) == len(data)
+    block = layout.Block(BlockType.EVENTS, Encoding.PLANES, 0, len(rows), 0, len(data), _zstd(stored), 0)
+    assert words(block).T.tobytes() == data
+    head = {"index": 0, "type": 6, "encoding": 3, "count": len(rows), "raw_length": len(data)}
+    assert format_reader._unpack(head, bytes(block.stored)) == data
+
+
+def _zstd(data: bytes) -> memoryview:
+    return memoryview(zstandard.compress(data))
 
 
 def _flat(found: dict[str, object]) -> list[object]:

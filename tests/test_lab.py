@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import boot, cpio, debian, guest, machines, panda, standins, store, workloads
+from lab import boot, compilers, cpio, debian, guest, machines, panda, standins, store, workloads
 from lab.store import ROOT, LabError
 
 NOBODY = 65534
@@ -207,7 +207,7 @@ class TestGuest:
         broken = tmp_path / "broken.c"
         broken.write_text("int main(void) { return missing; }\n")
         monkeypatch.setitem(workloads.TABLE, "demo", workloads.Workload("demo", "", (broken,)))
-        if debian.missing(guest.COMPILER):
+        if debian.missing(compilers.TABLE["x86_64"].packages):
             pytest.skip("no compiler here")
         assert guest.main(["--workload", "demo"]) == 1
         (line,) = capsys.readouterr().err.splitlines()

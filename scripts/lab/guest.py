@@ -6,8 +6,6 @@ They are `guest/ARCH/vmlinuz` and `guest/ARCH/WORKLOAD.cpio.gz` in the cache; bu
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,17 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import cpio, debian, machines, store, tools, workloads
+from lab import compilers, cpio, debian, machines, store, tools, workloads
 from lab.machines import Machine
 from lab.store import LabError
 from lab.workloads import Workload
 
 EXAMPLE = "example: scripts/lab-guest --workload demo --workload calls"
-COMPILER: tuple[debian.Wanted, ...] = (("gcc",), ("libc6-dev",))
-# No stack protector: the C library's lies behind a thread pointer, which raw threads do without.
-FLAGS = ("-static", "-O1", "-Wall", "-Wextra", "-fno-stack-protector", "-s", "-Wl,--build-id=none")
 # The initramfs depends on these too: the archive's writer and its layout.
-BUILDERS = (Path(cpio.__file__), Path(__file__), Path(tools.__file__), Path(workloads.__file__))
+BUILDERS = tuple(
+    Path(str(file)) for file in (cpio.__file__, compilers.__file__, tools.__file__, workloads.__file__, __file__)
+)
+BARE = workloads.SOURCES / "bare_mips.c"
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,22 @@ def guest(arch: str, name: str, append: str = "") -> Guest:
     )
 
 
+def bare(arch: str) -> Path:
+    """The program that runs on `arch` in place of a kernel, made ready if it is not.
+
+    Raises:
+        LabError: there is none for `arch`, or no compiler.
+    """
+    if arch not in machines.BARE:
+        raise LabError(f"no program runs without a kernel on {arch}; one does on {', '.join(machines.BARE)}")
+    target = folder(arch) / "bare"
+    with store.locked("guest"):
+        sources = (BARE, Path(compilers.__file__))
+        if not target.exists() or any(path.stat().st_mtime_ns >= target.stat().st_mtime_ns for path in sources):
+            store.put(target, compilers.compiled(BARE, f"{arch}-bare"))
+    return target
+
+
 def is_ready(row: Machine, job: Workload) -> bool:
     """Whether the kernel is there, and the initramfs is newer than all it was made from."""
     kernel, busybox, initrd = folder(row.arch) / "vmlinuz", folder(row.arch) / "busybox", _initrd(row, job)
@@ -89,13 +103,14 @@ def is_ready(row: Machine, job: Workload) -> bool:
     if not all((folder(row.arch) / tool.name).exists() for tool in job.tools):
         return False
     made = initrd.stat().st_mtime_ns
-    return all(source.stat().st_mtime_ns < made for source in (busybox, job.init, *job.programs, *BUILDERS))
+    sources = (busybox, job.init, *job.programs, *job.compat, *BUILDERS)
+    return all(source.stat().st_mtime_ns < made for source in sources)
 
 
 def prepare(row: Machine, jobs: Sequence[Workload]) -> None:
     """Make the kernel and the initramfs of each of `jobs`; what is ready stays as it is."""
     for job in jobs:
-        if job not in workloads.for_machine(row.arch):
+        if job.arches and row.arch not in job.arches:
             names = " and ".join(other.name for other in workloads.for_machine(row.arch))
             raise LabError(f"{job.name} is written for {' and '.join(job.arches)}; {row.arch} guests can run {names}")
     with store.locked("guest"):
@@ -153,27 +168,20 @@ def _members(row: Machine, job: Workload) -> list[cpio.Entry]:
         cpio.file("init", job.init.read_bytes(), 0o755),
         *(cpio.file(source.stem, _compiled(row, source), 0o755) for source in job.programs),
         *(entry for tool in job.tools for entry in tools.members(folder(row.arch) / tool.name)),
+        *(cpio.file(source.stem, _compat(row, source), 0o755) for source in job.compat),
     ]
 
 
 def _compiled(row: Machine, source: Path) -> bytes:
     """`source` as a static program."""
-    native = row.arch == "x86_64"
-    wanted = COMPILER if native else ((f"gcc-{row.triplet}",), (f"libc6-dev-{row.debian}-cross",))
-    debian.install(wanted)
-    compiler = shutil.which("gcc" if native else f"{row.triplet}-gcc")
-    if compiler is None:
-        raise LabError(
-            f"no compiler for {row.arch} here and apt has none; install {' and '.join(n[0] for n in wanted)}"
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch, source.stem)
-        command = [compiler, *FLAGS, "-o", str(out), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            reason = next(line for line in done.stderr.splitlines() if "error" in line)
-            raise LabError(f"cannot compile {source.name}: {reason}")
-        return out.read_bytes()
+    return compilers.compiled(source, row.arch)
+
+
+def _compat(row: Machine, source: Path) -> bytes:
+    """`source` as a static 32-bit program for a 64-bit kernel."""
+    if row.compat is None:
+        raise LabError(f"{source.name} is for 64-bit kernels that run 32-bit programs; {row.arch}'s does not")
+    return compilers.compiled(source, row.compat)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import machines
 from lab.store import ROOT, LabError
 from lab.tools import STRACE, Tool
 
 SOURCES = ROOT / "tests" / "guest"
-WHO = SOURCES / "who.c"
+CALLS, BENCH, WHO = (SOURCES / f"{name}.c" for name in ("calls", "bench", "who"))
 X86_64 = ("x86_64",)
 TRACED = ("x86_64", "aarch64")
 
@@ -22,6 +23,7 @@ class Workload:
         name: Of the workload.
         summary: What it does.
         programs: Sources in C; each becomes a static program in /.
+        compat: Likewise, compiled for the 32-bit programs that the machine's 64-bit kernel runs.
         arches: The architectures that it can run on; empty for all.
         tools: Debian's programs that it needs in /bin.
         script: Name of the script that becomes /init, if not the workload's.
@@ -30,6 +32,7 @@ class Workload:
     name: str
     summary: str
     programs: tuple[Path, ...] = ()
+    compat: tuple[Path, ...] = ()
     arches: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
     script: str = ""
@@ -44,18 +47,23 @@ TABLE = {
     row.name: row
     for row in (
         Workload("demo", "a varied shell workload that ends by itself"),
-        Workload("calls", "known system calls, then the truth about them on port 2", (SOURCES / "calls.c",), X86_64),
-        Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), X86_64),
+        Workload("calls", "known system calls, then the truth about them on port 2", (CALLS,), arches=X86_64),
+        Workload("compat", "known calls of a 32-bit program", compat=(SOURCES / "compat.c",)),
+        Workload("bench", "cost per call by the guest's clock; takes count=N", (BENCH,), arches=X86_64),
         Workload("busy", "works until it is killed, with a counter on port 2"),
-        Workload("who", "many processes and files under strace; its log on port 2", (WHO,), TRACED, (STRACE,)),
+        Workload(
+            "who", "many processes and files under strace; its log on port 2", (WHO,), arches=TRACED, tools=(STRACE,)
+        ),
         Workload("names", "the same without strace: what each process calls itself", (WHO,), script="who"),
     )
 }
 
 
 def for_machine(arch: str) -> list[Workload]:
-    """Those that can run on `arch`."""
-    return [row for row in TABLE.values() if not row.arches or arch in row.arches]
+    """Those that can run on `arch`: some make one machine's system calls, some need 32-bit programs to run."""
+    both = machines.machine(arch).compat is not None
+    rows = TABLE.values()
+    return [row for row in rows if (not row.arches or arch in row.arches) and (both or not row.compat)]
 
 
 def workload(name: str) -> Workload:
