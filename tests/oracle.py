@@ -7,14 +7,18 @@ import gzip
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from conftest import command, decode
 from lab import panda
 from lab.guest import guest
+from strace_compare import unescape
 
-_SAID = re.compile(rb"who pid=(\d+) tid=(\d+) ppid=(\d+) comm=([0-9a-f]*) argv=([0-9a-f]*)\n")
+_SAID = re.compile(
+    rb"who pid=(\d+) tid=(\d+) ppid=(\d+) comm=([0-9a-f]*) argv=([0-9a-f]*) cwd=([0-9a-f]*) ticket=(\d+) fds=(\S*)\n"
+)
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,27 @@ class Oracle:
 
 @dataclass(frozen=True)
 class Said:
-    """What a task said of itself: /proc's comm and argv."""
+    """What a task said of itself: /proc's names.
+
+    Attributes:
+        pid: Its process.
+        tid: Its number.
+        ppid: Its process's parent.
+        comm: The kernel's name of it.
+        argv: Of its process.
+        cwd: Its folder; empty if too long for the line.
+        ticket: Third argument of the calls for whose first argument ``fds`` holds.
+        fds: Its descriptors, and the file behind each; likewise.
+    """
 
     pid: int
     tid: int
     ppid: int
     comm: bytes
     argv: tuple[bytes, ...]
+    cwd: bytes
+    ticket: int
+    fds: dict[int, bytes]
 
 
 def consult(folder: Path, arch: str, workload: str, *options: str) -> Oracle:
@@ -79,5 +97,21 @@ def said(line: bytes) -> Said | None:
     match = _SAID.fullmatch(line)
     if match is None:
         return None
-    comm, argv = bytes.fromhex(match[4].decode()), bytes.fromhex(match[5].decode())
-    return Said(int(match[1]), int(match[2]), int(match[3]), comm, tuple(argv.split(b"\0")[:-1]))
+    comm, argv, cwd = (bytes.fromhex(match[group].decode()) for group in (4, 5, 6))
+    pairs = (pair.split(":") for pair in match[8].decode().split(",") if pair)
+    fds = {int(fd): bytes.fromhex(name) for fd, name in pairs}
+    words = tuple(argv.split(b"\0")[:-1])
+    return Said(int(match[1]), int(match[2]), int(match[3]), comm, words, cwd, int(match[7]), fds)
+
+
+def statements(oracle: Oracle) -> list[tuple[Said, dict[str, Any]]]:
+    """What each task said, and the row of the call with which it did, in the order of the rows."""
+    shown = pl.col("arg1_repr").str.contains(r'\("who pid=')
+    found = []
+    for row in oracle.rows.filter((pl.col("name") == "sys_write") & shown).to_dicts():
+        line = unescape(row["arg1_repr"].partition('("')[2].removesuffix('")'))
+        me = said(line)
+        assert me is not None and line in oracle.names, line
+        found.append((me, row))
+    assert len(found) == len(oracle.names.splitlines())
+    return found

@@ -7,20 +7,24 @@ themselves. A file that has lost its name is marked by strace and not by a row.
 
 from __future__ import annotations
 
+import fcntl
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import polars as pl
+
+from oracle import Said
 from strace_compare import UNKNOWN, Row, unescape
-from strace_log import Call, Descriptor, descriptor, number, string
+from strace_log import Call, Descriptor, descriptor, string
 
 _SHOWN = re.compile(r"\w+=-?0x[0-9a-f]+\((.*)\)", re.DOTALL)
 _SOCKET = re.compile(rb"(?:TCP|UDP|UNIX|NETLINK)[\w-]*:\[(\d+).*", re.DOTALL)
-_MEMFD = b"/memfd:"
+_MEMFD, _DELETED = b"/memfd:", b" (deleted)"
 _MOST_LINKS = 40
-# Links that the guest's /init makes before strace runs.
-LINKS = {b"/dev/fd": b"/proc/self/fd"}
+LINKS = {b"/dev/fd": b"/proc/self/fd", b"/tmp/shell/around": b"../shell", b"/tmp/shell/paths/to-b": b"a/b"}
+"""Links of the workload that /init makes before strace runs, or that last: enough where there is no log."""
 
 
 @dataclass
@@ -121,25 +125,26 @@ class Guest:
 def compare_names(pairs: Iterable[tuple[Call, Row]]) -> Names:
     """Hold the names of all descriptors among arguments against each other. ``pairs`` in the order of the log."""
     found, guest, last = Names(), Guest(), 0
-    cwds: dict[int, bytes] = {}
     for call, row in sorted(pairs, key=lambda pair: pair[0].line):
         assert call.line > last
         last = call.line
         for position, text in enumerate(call.args):
-            match = _SHOWN.fullmatch(row.get(f"arg{position}_repr") or "")
-            shown = None if match is None or match[1] == UNKNOWN else unescape(match[1])
-            named = descriptor(text)
+            shown, named = shown_name(row, position), descriptor(text)
             if named is not None:
                 _one(call, row, named, shown, guest, found)
-                if named.fd is None:
-                    cwds[row["tid"]] = named.name
-            elif match is not None and number(text) is not None and re.fullmatch(r"-?\d+", text):
+            elif "(" in (row.get(f"arg{position}_repr") or "") and re.fullmatch(r"-?\d+", text):
                 if shown is None:
                     found.closed += 1
                 else:
                     found.wrong.append(_told("a name for what is closed", call, row, b"", shown))
         guest.watch(call, row)
     return found
+
+
+def shown_name(row: Row, position: int) -> bytes | None:
+    """The name that a row gives to the descriptor in an argument; None if it says that it does not know it."""
+    match = _SHOWN.fullmatch(row.get(f"arg{position}_repr") or "")
+    return None if match is None or match[1] == UNKNOWN else unescape(match[1])
 
 
 def _one(call: Call, row: Row, named: Descriptor, shown: bytes | None, guest: Guest, found: Names) -> None:
@@ -152,7 +157,7 @@ def _one(call: Call, row: Row, named: Descriptor, shown: bytes | None, guest: Gu
     elif not is_file:
         verdict = "equal" if shown in canonical(named) else "wrong"
     else:
-        bare = shown.removesuffix(b" (deleted)") if named.deleted else shown
+        bare = shown.removesuffix(_DELETED) if named.deleted else shown
         if bare == named.name:
             verdict = "equal"
         elif guest.resolve(bare, row) == named.name:
@@ -176,12 +181,27 @@ def canonical(named: Descriptor) -> tuple[bytes, ...]:
     if name.startswith(b"pid:"):
         return (b"anon_inode:[pidfd]",)
     if name.startswith(_MEMFD):
-        return (name, name + b" (deleted)")
+        return (name, name + _DELETED)
     return (name,)
 
 
 def _told(what: str, call: Call, row: Row, wanted: bytes, shown: bytes) -> str:
     return f"{what}: {shown!r}, strace {wanted!r} ({row.get('fd_source')})\n  strace {call}\n  row    {row}"
+
+
+def compare_statements(said: Iterable[tuple[Said, Row]], rows: pl.DataFrame) -> Names:
+    """Hold the names that tasks gave their own descriptors against those of the calls that carry their tickets."""
+    found, guest = Names(), Guest()
+    asked = rows.filter(pl.col("name").is_in(["sys_fcntl", "sys_fcntl64"]) & (pl.col("arg1") == fcntl.F_GETFD))
+    calls = {(row["arg2"], row["arg0"]): row for row in asked.to_dicts()}
+    for me, _ in said:
+        for fd, name in me.fds.items():
+            row = {**calls[me.ticket, fd], "pid": me.pid, "tid": me.tid}
+            if name:
+                named = Descriptor(fd, name.removesuffix(_DELETED), name.endswith(_DELETED))
+                call = Call(0, me.tid, "fcntl", (str(fd), "F_GETFD", str(me.ticket)))
+                _one(call, row, named, shown_name(row, 0), guest, found)
+    return found
 
 
 def listing(counts: Mapping[str, int]) -> str:

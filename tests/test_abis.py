@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from capture.segment import ABI_NUMBERS, EventFlag
-from decoding import Row, frame_of, losses, rows_of
-from process.abis import ABIS
-from segments import NOT_RETURNED, Builder
+from capture.segment import EventFlag
+from decoding import Row, rows_of
+from segments import Builder
 
 RETURNED, ERROR = int(EventFlag.RETURNED), int(EventFlag.ERROR)
 WORD_SIZES = {"i386": 4, "arm": 4, "arm-oabi": 4, "mips-o32": 4, "powerpc": 4, "riscv32": 4, "s390": 4, "sparc": 4}

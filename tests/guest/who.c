@@ -6,9 +6,11 @@
  *
  * Each task states who it is, at several moments, by one write to the end of /tmp/names:
  *
- *   who pid=80 tid=80 ppid=71 comm=77686f argv=2f77686f007468726561647300
+ *   who pid=80 tid=80 ppid=71 comm=77686f argv=2f77686f007468726561647300 cwd=2f746d70 ticket=20480 fds=0:2f,1:2f,
  *
- * comm and argv are what /proc has, in hexadecimal. So a trace that keeps what is written holds the truth itself.
+ * All names are what /proc has, in hexadecimal. So a trace that keeps what is written holds the truth itself. After it
+ * comes an fcntl(FD, F_GETFD, TICKET) for each of the descriptors: the ticket, which the kernel ignores, says that at
+ * this call they have the names that the line gives.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -65,30 +67,63 @@ static int ok(long result, const char *what, int line)
     return result;
 }
 
-static size_t hex(char *to, const char *path)
+static size_t hex(char *to, const char *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        sprintf(to + 2 * i, "%02x", (unsigned char)data[i]);
+    return 2 * size;
+}
+
+static size_t hex_of_file(char *to, const char *path)
 {
     char data[400];
     int fd = OK(open(path, O_RDONLY | O_CLOEXEC)), n = OK(read(fd, data, sizeof data));
 
     close(fd);
-    for (int i = 0; i < n; i++)
-        sprintf(to + 2 * i, "%02x", (unsigned char)data[i]);
-    return 2 * n;
+    return hex(to, data, n);
+}
+
+/* What /proc calls the file behind a descriptor, or nothing where that is too long for the line. */
+static size_t hex_of_link(char *to, const char *path)
+{
+    char data[400];
+    int n = OK(readlink(path, data, sizeof data));
+
+    return n < (int)sizeof data ? hex(to, data, n) : 0;
 }
 
 /* State who this task is. */
 static void say(void)
 {
-    char line[1000];
-    int fd, n = sprintf(line, "who pid=%d tid=%d ppid=%d comm=", getpid(), (int)syscall(SYS_gettid), getppid());
+    static int statements;
+    char line[8000], path[40];
+    struct pollfd fds[256];
+    int ticket = getpid() << 8 | __atomic_fetch_add(&statements, 1, __ATOMIC_SEQ_CST), fd, n, many = 0;
 
-    n += hex(line + n, "/proc/thread-self/comm") - 2; /* without its newline */
+    n = sprintf(line, "who pid=%d tid=%d ppid=%d comm=", getpid(), (int)syscall(SYS_gettid), getppid());
+    n += hex_of_file(line + n, "/proc/thread-self/comm") - 2; /* without its newline */
     n += sprintf(line + n, " argv=");
-    n += hex(line + n, "/proc/self/cmdline");
+    n += hex_of_file(line + n, "/proc/self/cmdline");
+    n += sprintf(line + n, " cwd=");
+    n += hex_of_link(line + n, "/proc/thread-self/cwd");
+    n += sprintf(line + n, " ticket=%d fds=", ticket);
+    for (fd = 0; fd < 256; fd++)
+        fds[fd] = (struct pollfd){.fd = fd};
+    OK(poll(fds, 256, 0)); /* shows which are open */
+    for (fd = 0; fd < 256; fd++)
+        if (!(fds[fd].revents & POLLNVAL) && n < 3000) {
+            fds[many++].fd = fd;
+            sprintf(path, "/proc/thread-self/fd/%d", fd);
+            n += sprintf(line + n, "%d:", fd);
+            n += hex_of_link(line + n, path);
+            n += sprintf(line + n, ",");
+        }
     n += sprintf(line + n, "\n");
     fd = OK(open("/tmp/names", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600));
     NEED(write(fd, line, n) == n);
     close(fd);
+    for (int i = 0; i < many; i++)
+        OK(fcntl(fds[i].fd, F_GETFD, ticket));
 }
 
 static int make(const char *path, const char *text)
@@ -270,6 +305,7 @@ static void inherits(void)
     for (size_t i = 0; i < sizeof closed_fds / sizeof *closed_fds; i++)
         FAILS(lseek(closed_fds[i], 0, SEEK_SET), EBADF);
     OK(open("/etc/passwd", O_RDONLY));
+    say();
 }
 
 /* ---- sockets ---- */
@@ -307,6 +343,7 @@ static void tcp(void)
     NEED(read(fd, text, sizeof text) == 8);
     FAILS(read(fd, text, sizeof text), EAGAIN);
     OK(write(fd, "back", 4));
+    say();
     OK(shutdown(fd, SHUT_RDWR));
     reap(pid, 0);
     close(fd);
@@ -395,6 +432,7 @@ static void paths(void)
     close(OK(open("b/file", O_RDONLY)));
     OK(chdir("../to-b")); /* a symbolic link: the kernel's name for where we are is another */
     OK(lseek(OK(open("file", O_RDONLY)), 0, SEEK_CUR));
+    say();
     OK(chdir(".."));
     close(make("beside-b", "in a, not beside to-b"));
     OK(fstatat(folder, "beside-b", &(struct stat){0}, 0));
@@ -519,6 +557,7 @@ static void anonymous(void)
     NEED(ftruncate(mem, 4096) == 0 && pwrite(mem, memory, 64, 0) == 64);
     NEED(mmap(NULL, 4096, PROT_READ, MAP_SHARED, mem, 0) != MAP_FAILED);
     close(OK(open("/dev/null", O_RDWR)));
+    say();
     NEED(read(OK(open("/dev/zero", O_RDONLY)), memory, 8) == 8);
     for (int fd = epoll; fd <= pidfd; fd++)
         close(fd);
@@ -535,7 +574,7 @@ static int opens_here(void *none)
     OK(chdir("/etc")); /* its own: no CLONE_FS */
     OK(unshare(CLONE_FILES));
     OK(dup2(OK(open("passwd", O_RDONLY)), shared_fd)); /* in its own table from now on */
-    OK(lseek(shared_fd, 0, SEEK_CUR));
+    say();
     return 0;
 }
 
@@ -554,7 +593,7 @@ static void *alone(void *none)
     OK(unshare(CLONE_FILES));
     OK(close(fd));
     NEED(dup2(OK(open("/etc/group", O_RDONLY)), fd) == fd);
-    OK(lseek(fd, 0, SEEK_CUR));
+    say();
     return none;
 }
 
@@ -570,6 +609,7 @@ static void tables(void)
     pid = OK(clone(moves_both, stack(), CLONE_FS | SIGCHLD, NULL));
     reap(pid, 0);
     OK(fsync(make("in-both", "the child moved us")));
+    say();
     NEED(pthread_create(&thread, NULL, alone, NULL) == 0);
     pthread_join(thread, NULL);
     OK(lseek(shared_fd, 0, SEEK_SET)); /* still "shared" */
@@ -667,7 +707,7 @@ static void reuse(void)
 
 static void failures(void)
 {
-    struct rlimit few = {16, 16}, before;
+    struct rlimit few, before;
     char byte, *volatile nowhere = (char *)8, name[300];
     int fd = make("a-file", "x"), ends[2], fds[20], n = 0;
 
@@ -713,6 +753,7 @@ static void failures(void)
     signal(SIGPIPE, SIG_IGN);
     FAILS(write(ends[1], "x", 1), EPIPE);
     OK(getrlimit(RLIMIT_NOFILE, &before));
+    few = (struct rlimit){16, before.rlim_max};
     OK(setrlimit(RLIMIT_NOFILE, &few));
     while (n < 20 && (fds[n] = open("/dev/null", O_RDONLY)) >= 0)
         n++;
@@ -722,6 +763,7 @@ static void failures(void)
     FAILS(fcntl(0, F_DUPFD, 3), EMFILE);
     while (n > 0)
         close(fds[--n]);
+    OK(setrlimit(RLIMIT_NOFILE, &before));
     say();
 }
 
