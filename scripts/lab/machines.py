@@ -1,6 +1,6 @@
 """What the lab knows about each guest architecture, as rows of one table.
 
-The demo workload was seen to run to its end on each of them under PANDA 0.1.1.5 with syscalls2 and
+The workloads demo and calls were seen to run to their end on each of them under PANDA 0.1.1.5 with syscalls2 and
 Debian 12's 6.1 kernels.
 """
 

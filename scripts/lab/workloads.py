@@ -10,7 +10,7 @@ from lab.store import ROOT, LabError
 from lab.tools import STRACE, Tool
 
 SOURCES = ROOT / "tests" / "guest"
-CALLS, BENCH, WHO = (SOURCES / f"{name}.c" for name in ("calls", "bench", "who"))
+WHO = SOURCES / "who.c"
 X86_64 = ("x86_64",)
 TRACED = ("x86_64", "aarch64")
 
@@ -47,9 +47,9 @@ TABLE = {
     row.name: row
     for row in (
         Workload("demo", "a varied shell workload that ends by itself"),
-        Workload("calls", "known system calls, then the truth about them on port 2", (CALLS,), arches=X86_64),
+        Workload("calls", "known system calls, then the truth about them", (SOURCES / "calls.c",)),
         Workload("compat", "known calls of a 32-bit program", compat=(SOURCES / "compat.c",)),
-        Workload("bench", "cost per call by the guest's clock; takes count=N", (BENCH,), arches=X86_64),
+        Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), arches=X86_64),
         Workload("busy", "works until it is killed, with a counter on port 2"),
         Workload(
             "who", "many processes and files under strace; its log on port 2", (WHO,), arches=TRACED, tools=(STRACE,)
@@ -60,7 +60,7 @@ TABLE = {
 
 
 def for_machine(arch: str) -> list[Workload]:
-    """Those that can run on `arch`: some make one machine's system calls, some need 32-bit programs to run."""
+    """Those that can run on `arch`."""
     both = machines.machine(arch).compat is not None
     rows = TABLE.values()
     return [row for row in rows if (not row.arches or arch in row.arches) and (both or not row.compat)]
