@@ -33,7 +33,7 @@ BY_NAME = frozenset({"clone", "clone3"})
 EXCEPTIONS = {
     "restart": "a signal cut it short: strace stops the task before the kernel has decided between EINTR and a restart",
     "sigreturn": "rt_sigreturn comes back into other code: strace takes that code's register for the result",
-    "killed": "the task was killed in it, or gave its place to a thread's execve: nothing came back",
+    "killed": "the task was killed before it was back in its program, or gave its place to a thread's execve",
     "last": "exit and exit_group do not come back",
     "absent": "an exec's strings lay in pages that the kernel had yet to bring in; ptrace reads like the kernel",
     "kept": "strings that the capture does not record, see NOT_RECORDED",
@@ -129,6 +129,8 @@ def _differences(call: Call, row: Row, found: Findings) -> Iterator[str]:
             yield "came back"
         if not call.ended and call.name not in LAST:
             yield "did not come back"
+    elif not came_back and call.ended:
+        found.exceptions["killed"] += 1
     elif not came_back:
         yield "did not come back"
     elif call.errno:

@@ -64,7 +64,7 @@ class Call:
         name: strace's name of the call.
         args: Its arguments as strace shows them.
         result: What stands behind the equals sign; `?` where nothing came back.
-        ended: Whether the task ended, or became another, in this call.
+        ended: Whether the task ended, or became another, in this call or on its way back.
     """
 
     line: int
@@ -132,7 +132,7 @@ def parse(text: str) -> dict[int, list[Call | End]]:
         if body.startswith("+++ "):
             end = End(number, tid, body[4:].removesuffix(" +++"))
             if history and isinstance(history[-1], Call) and history[-1].name not in LAST:
-                history[-1].ended = history[-1].result == NOT_RETURNED
+                history[-1].ended = history[-1].result == NOT_RETURNED or end.text.startswith("killed")
             history.append(end)
             _superseded(end, pending)
             continue

@@ -31,6 +31,7 @@ work() {
     echo through a fifo > fifo
     wait
     /bin/sleep 30 &
+    /bin/usleep 300000
     /bin/kill $!
     wait
     /bin/mv five six && /bin/rm six copy
