@@ -417,7 +417,7 @@ static void paths(void)
 
     OK(mkdir("a", 0700));
     OK(mkdirat(AT_FDCWD, "a/b", 0700));
-    OK(symlink("a/b", "to-b"));
+    OK(symlinkat("a/b", AT_FDCWD, "to-b"));
     folder = OK(open("a", O_RDONLY | O_DIRECTORY));
     close(make("a/b/../b/./file", "reached by a relative path"));
     OK(chdir("a/b"));
@@ -470,7 +470,7 @@ static void changed_names(void)
     int fd = make("before", "renamed while open"), gone = make("gone", "deleted while open"), folder, temporary;
     pid_t pid;
 
-    OK(rename("before", "after"));
+    OK(renameat(AT_FDCWD, "before", AT_FDCWD, "after"));
     OK(fsync(fd));
     OK(unlink("gone"));
     OK(fsync(gone));
@@ -481,7 +481,7 @@ static void changed_names(void)
         OK(fsync(temporary));
     OK(mkdir("house", 0700));
     OK(chdir("house"));
-    OK(rename("../house", "../home"));
+    OK(renameat(AT_FDCWD, "../house", AT_FDCWD, "../home"));
     OK(fsync(make("chair", "in a folder that was renamed around us")));
     if ((pid = OK(fork())) == 0) {
         OK(close(OK(open("chair", O_RDONLY))));
