@@ -18,11 +18,13 @@ class Space:
         path: Fields from the CPU state to it, outermost first.
         index: Which element, if that is an array.
         mask: The bits that tell address spaces apart.
+        moves: Whether the kernel may give an address space another number at any time.
     """
 
     path: tuple[str, ...]
     index: int
     mask: int
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,8 @@ def _mips(name: str, panda_arch: str, word_size: int, big_endian: bool) -> Abi:
         number=2,
         args=(4, 5, 6, 7) if o32 else (4, 5, 6, 7, 8, 9),
         ret=2,
-        # Eight bits that the kernel gives out anew when they are used up: one task may come to have another's.
-        space=Space(("CP0_EntryHi",), 0, 0xFF),
+        # Eight bits that the kernel gives out anew, after a fork for one (arch/mips/mm: drop_mmu_context).
+        space=Space(("CP0_EntryHi",), 0, 0xFF, moves=True),
         error=7,
         stack=29 if o32 else None,
         long_calls=_O32_LONG if o32 else frozenset(),

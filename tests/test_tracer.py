@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,44 @@ class Guest:
         self.names: dict[int, bytes] = {}
         self.found: dict[int, tuple[String, ...]] = {}
         self.asked: list[int] = []
+        self.told: list[tuple[object, ...]] = []
+        self.forker = 0
         self.results: list[int | None] = []
 
     def identity(self, task: int) -> Identity:
         self.asked.append(task)
         return Identity(task >> 32, task & 0xFFFFFFFF, 1, 15, 0, self.names.get(task, b"x"), b"", 0)
 
+    def args(self) -> Args:
+        return (3, 4, 5, 0, 0, 0)
+
+    def wide(self, number: int, args: Args) -> Args:
+        return args
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         self.results.append(ret)
         return self.found.get(number, ())
+
+    def rights(self, message: int) -> list[int]:
+        return [message]
+
+    def parent(self) -> int:
+        return self.forker
+
+    def opened(self, task: int, again: bool) -> None:
+        self.told.append(("opened", task, again))
+
+    def made(self, fds: Iterable[int]) -> None:
+        self.told.append(("made", *fds))
+
+    def moved(self, task: int) -> None:
+        self.told.append(("moved", task))
+
+    def gone(self, pid: int) -> None:
+        self.told.append(("gone", pid))
+
+    def forget(self) -> None:
+        self.told.append(("forget",))
 
 
 class Rows(Recorder):
@@ -93,15 +123,19 @@ def test_a_failed_execve_has_its_result(tracer: Tracer, rows: Rows) -> None:
     assert shown(rows)[1] == (PARENT, EXECVE, 2**64 - 2, EventFlag.RETURNED, 1)
 
 
-def test_vfork_returns_to_the_parent_after_the_child_has_come_back_from_it(tracer: Tracer, rows: Rows) -> None:
+def test_vfork_returns_to_the_parent_after_the_child_has_come_back_from_it(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    guest.forker = PARENT
     tracer.enter(PARENT, 1, 100, VFORK, NONE)
     tracer.leave(CHILD, 1, 100, 0)
     tracer.enter(CHILD, 1, 300, EXIT, NONE)
     tracer.leave(PARENT, 1, 100, 8)
     assert shown(rows) == [
         (PARENT, VFORK, 0, 0, 0),
+        (CHILD, VFORK, PARENT, EventFlag.CHILD, 0),
         (CHILD, EXIT, 0, 0, 0),
-        (PARENT, VFORK, 8, EventFlag.RETURNED, 2),
+        (PARENT, VFORK, 8, EventFlag.RETURNED, 3),
     ]
 
 
@@ -125,6 +159,16 @@ def test_where_tasks_are_address_spaces_vforks_return_proves_its_childs_execve(r
     tracer.leave(1, 1, 100, 8)
     flags = EventFlag.RETURNED | EventFlag.TASK_IS_ASID
     assert shown(rows)[2:] == [(1, EXECVE, 0, flags | EventFlag.INFERRED, 1), (1, VFORK, 8, flags, 3)]
+
+
+def test_a_call_comes_back_to_its_task_under_another_number_where_address_spaces_move(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.spaces_move = True
+    tracer.enter(1, 1, 100, READ, (3, 4, 6, 0, 0, 0))
+    tracer.enter(2, 2, 100, CLONE, (3, 4, 5, 0, 0, 0))
+    tracer.leave(4, 4, 100, 0)
+    tracer.leave(3, 3, 100, 8)
+    assert [row[:3] for row in shown(rows)] == [(3, CLONE, 8)]
 
 
 def test_a_program_that_passes_the_address_of_the_execve_that_began_it_does_not_return_from_it(
