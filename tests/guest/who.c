@@ -154,33 +154,41 @@ static void *stack(void)
 /* ---- threads ---- */
 
 static int shared_fd;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* what one states must not change under it */
 
 static void *by_prctl(void *none)
 {
+    pthread_mutex_lock(&turn);
     say();
     OK(prctl(PR_SET_NAME, "by-prctl"));
     say();
     shared_fd = make("thread-a", "opened by one thread");
+    pthread_mutex_unlock(&turn);
     return none;
 }
 
 static void *by_proc(void *none)
 {
-    int fd = OK(open("/proc/thread-self/comm", O_WRONLY));
+    int fd;
 
+    pthread_mutex_lock(&turn);
+    fd = OK(open("/proc/thread-self/comm", O_WRONLY));
     OK(write(fd, "by-proc", 7));
     close(fd);
     say();
     OK(pwrite(shared_fd, "used by another", 15, 3));
     OK(close(shared_fd));
     FAILS(write(shared_fd, "x", 1), EBADF);
+    pthread_mutex_unlock(&turn);
     return none;
 }
 
 static void *in_a_while(void *none)
 {
     usleep(20000);
+    pthread_mutex_lock(&turn);
     say();
+    pthread_mutex_unlock(&turn);
     return none;
 }
 
