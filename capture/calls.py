@@ -79,6 +79,13 @@ def load(abi: str) -> Calls:
     return parse(tsv.text("capture", "tables", abi), f"capture/tables/{abi}.tsv")
 
 
+def joined(native: Calls, other: Calls, abi: int) -> Calls:
+    """Both tables in one; the numbers of the ``other`` ABI have its own number in their upper half."""
+    ours, theirs = vars(native), vars(other)
+    sets = {name: ours[name] | {abi << 32 | number for number in theirs[name]} for name in ours if name != "args"}
+    return Calls(args={**native.args, **{abi << 32 | number: args for number, args in other.args.items()}}, **sets)
+
+
 class SubCall(NamedTuple):
     """A call behind socketcall.
 

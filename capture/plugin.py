@@ -9,14 +9,16 @@ from typing import Any
 
 from pandare import PyPlugin
 
-from capture.abi import ABIS
+from capture.abi import ABIS, COMPAT
 from capture.arguments import ArgumentReader
+from capture.calls import joined
 from capture.calls import load as load_calls
 from capture.chunk import Room
 from capture.introspection import Introspection
 from capture.memory import GuestMemory
 from capture.profile import Profile
 from capture.recorder import Recorder
+from capture.segment import ABI_NUMBERS
 from capture.syscalls2 import Syscalls2
 
 
@@ -56,7 +58,8 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         max_vector = int(self.get_arg("max_vector") or 1024)
         buffers = self.get_arg("buffers")
         max_buffer = 32 if buffers is None else int(buffers)
-        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, max_string, max_buffer, max_vector)
+        sizes = (max_string, max_buffer, max_vector)
+        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, *sizes)
         self.recorder = Recorder(
             Path(outdir),
             abi.name,
@@ -69,10 +72,16 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             on_chunk=lambda: self.backend.tracer.forget(),
         )
         introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
-        calls = load_calls(abi.name)
+        calls, other, others = load_calls(abi.name), COMPAT.get(abi.name), None
+        if other:
+            calls = joined(calls, load_calls(other.name), ABI_NUMBERS[other.name])
+            others = GuestMemory(panda, 4, abi.big_endian, other.user_limit, *sizes)
         wanted = frozenset(name.encode() for name in procs)
         arguments = ArgumentReader(memory, calls, max_buffer > 0, abi.word_size)
-        self.backend = Syscalls2(panda, abi, calls, self.recorder, memory, arguments, introspection, wanted)
+        self.backend = Syscalls2(
+            panda, abi, calls, self.recorder, memory, arguments, introspection, wanted,
+            ArgumentReader(others, calls, max_buffer > 0, 4) if others else None,
+        )  # fmt: skip
         self._open = True
         atexit.register(self.close)
 

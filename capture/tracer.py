@@ -94,7 +94,7 @@ class Tracer:
         self._flags |= EventFlag.TASK_IS_ASID
 
     def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
-        """A task has entered a call."""
+        """A task has entered a call. ``number`` has its ABI's number in the upper half; 0 for the capture's own."""
         now = monotonic_ns() - self._began
         if task in self._pending:
             self._prove(task, self._pending[task], asid, now)
@@ -143,7 +143,7 @@ class Tracer:
             self._write(task, began, now - began, call.args, ret, number, found, _RETURNED | error, call.entry)
         else:  # nearly every call
             strings = self._intern(found) if found else 0
-            flags = _RETURNED | self._flags | error
+            flags = _RETURNED | self._flags | error | number >> 32 << 16
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
         if number in calls.renames and call.args[0] == _PR_SET_NAME:
             self._seen.pop(task, None)
@@ -176,9 +176,8 @@ class Tracer:
         distance = recorder.next_event - entry if entry >= 0 and flags & _RETURNED else 0
         if distance >= 1 << 32:
             distance = 0
-        return recorder.event(
-            began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags | self._flags, distance
-        )
+        flags |= self._flags | number >> 32 << 16
+        return recorder.event(began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags, distance)
 
     def _intern(self, found: tuple[String, ...]) -> int:
         """The id of an event's strings; counts those that are not whole."""
