@@ -125,9 +125,9 @@ class Tracer:
         """
         call = self._pending.pop(task, None)
         if call is None or call.pc != pc:
-            if call is not None:
-                self._pending[task] = call
-            call = self._resume(task, pc)
+            latest, call = call, self._resume(task, pc)
+            if latest is not None:
+                self._still_waits(task, latest, call)
             if call is None:
                 return
         number, calls = call.number, self._calls
@@ -189,7 +189,7 @@ class Tracer:
     def _prove(self, task: int, call: Pending, asid: int, now: int) -> None:
         """A task enters a call while another of its calls is pending: what has become of that one?"""
         del self._pending[task]
-        if call.number in self._calls.execs and asid != call.asid:
+        if call.number in self._calls.execs and (asid != call.asid or self._flags & EventFlag.TASK_IS_ASID):
             self._infer(task, call, 0, now)
         elif call.number not in self._calls.execs:
             nested = self._interrupted.setdefault(task, [])
@@ -215,6 +215,17 @@ class Tracer:
         """
         calls = self._calls
         return call.number in calls.forks or (call.number in calls.execs and asid != call.asid)
+
+    def _still_waits(self, task: int, latest: Pending, returned: Pending | None) -> None:
+        """Keep a call that is not the one that came back, unless that proves what has become of it.
+
+        Where tasks are address spaces, vfork's return proves that the child, which had its parent's, has executed.
+        """
+        calls = self._calls
+        if returned is not None and returned.number in calls.forks and latest.number in calls.execs:
+            self._infer(task, latest, 0, monotonic_ns() - self._began)
+        else:
+            self._pending[task] = latest
 
     def _resume(self, task: int, pc: int) -> Pending | None:
         """The call that comes back although it is not the task's latest, or None."""

@@ -38,8 +38,6 @@ ABI has a flag for errors."""
 _DIRECT = -1
 """Stands for the number of no other call."""
 _EFAULT = 14  # on every ABI
-_OABI_BASE = 0x900000
-"""Of the old numbers of arm (__NR_OABI_SYSCALL_BASE, arch/arm/include/asm/unistd.h, Linux 6.1)."""
 
 
 class Call(NamedTuple):
@@ -232,12 +230,10 @@ def _real(through: Target, words: Words, rows: Rows) -> Values:
         version, call = first >> 16, first & 0xFFFF
         newer = call | 1 << 16  # any version but 0 is like 1
         first = np.where((version > 0) & np.isin(newer, known), newer, call)
-    elif through.way is Way.PACKED:
+    elif through.way is Way.WORDS:
         first = np.zeros_like(first)
-    elif through.way is Way.SYSCALL and through.abi.name == "arm-oabi":
-        first &= ~_OABI_BASE
     real = np.where(np.isin(first, known), first, _DIRECT)
-    if through.way in (Way.SOCKETCALL, Way.PACKED):
+    if through.way in (Way.SOCKETCALL, Way.WORDS):
         real[_is_unread(through.abi, words, rows)] = _DIRECT
     return real
 

@@ -1,8 +1,8 @@
 """What a syscall number stands for: name, arguments, and in which words of an event each of them lies.
 
 Some calls are only ways to others: `socketcall` and `ipc` by a number of their own, `syscall` by the number of the
-real call, `old_mmap` and `old_select` by an array that holds the arguments. They are shown as the call that they
-lead to, as far as the segment has its arguments.
+real call. They are shown as the call that they lead to. `old_mmap` and `old_select` have an array for arguments, and
+are shown with those.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from errno_tables.tsv import TableError
 from process import prototypes
 from process.abis import ABIS, Abi, Pairs
-from process.indirect import load_ipc, load_socketcall
+from process.indirect import IPC_NAMES, load_ipc, load_socketcall, load_words
 from process.prototypes import WIDE_TYPES, Argument, Prototype
 from process.schema import ARGS
 
@@ -25,9 +25,9 @@ _UNKNOWN_ARGS = tuple(Argument("unsigned long", f"arg{k}", "value") for k in ran
 _SILENT = frozenset({"sys_rt_sigreturn", "sys_sigreturn", "sys_reboot"})
 """Calls that come back only when they fail."""
 _X32_BIT = 1 << 30
-"""Marks the numbers of x32 (__X32_SYSCALL_BIT, arch/x86/include/uapi/asm/unistd.h, Linux 6.1)."""
-_PACKED = {"sys_old_mmap": "sys_mmap", "sys_old_select": "sys_select"}
-"""Calls whose one argument points to the arguments of another (mm/mmap.c, fs/select.c, Linux 6.1)."""
+"""In the numbers of x32, in its table, too (__X32_SYSCALL_BIT, arch/x86/include/uapi/asm/unistd.h, Linux 6.1)."""
+_OABI_BASE = 0x900000
+"""In the numbers of arm-oabi, but not in its table (arch/arm/include/asm/unistd.h, Linux 6.1)."""
 
 
 class Way(Enum):
@@ -39,8 +39,8 @@ class Way(Enum):
     """Argument 0 says which; its arguments are others of `ipc`, or in memory that is not kept."""
     SYSCALL = 3
     """Argument 0 is its number; its arguments follow."""
-    PACKED = 4
-    """One call only; its arguments are an array of words, as those of `socketcall`."""
+    WORDS = 4
+    """To itself; its arguments are an array of words, kept as those of `socketcall`."""
 
 
 class Place(NamedTuple):
@@ -118,8 +118,9 @@ def reached(through: Target, real: int, big_endian: bool) -> Target:
     abi, number, way = through.abi, through.number, through.way
     if way is Way.SYSCALL and (prototype := _prototype(abi, real)) is not None:
         return _of(abi, number, prototype, big_endian, first=1)
-    if way is Way.PACKED and (prototype := _named(abi, _PACKED[through.name])) is not None:
-        return _of(abi, number, prototype, big_endian, first=ARGS)
+    if way is Way.WORDS:
+        args = load_words()[through.name]
+        return through._replace(args=args, places=lay_out(abi, args, big_endian, first=ARGS))
     if way is Way.SOCKETCALL:
         found = load_socketcall()[real]
         return Target(abi, number, found.name, found.args, lay_out(abi, found.args, big_endian, first=ARGS))
@@ -132,13 +133,14 @@ def reached(through: Target, real: int, big_endian: bool) -> Target:
 
 @lru_cache(1 << 8)
 def numbers(through: Target) -> frozenset[int]:
-    """The values of argument 0 for which a way leads anywhere; 0 alone if it leads to one call only."""
+    """The values of argument 0 for which a way leads anywhere; 0 alone if argument 0 has no such meaning."""
     if through.way is Way.SOCKETCALL:
         return frozenset(load_socketcall())
     if through.way is Way.IPC:
         return frozenset(load_ipc(through.abi.name))
     if through.way is Way.SYSCALL:
-        return frozenset(prototypes.load(through.abi.name).by_number) - {through.number}
+        known = frozenset(prototypes.load(through.abi.name).by_number) - {through.number}
+        return known | {number | _OABI_BASE for number in known} if through.abi is ABIS["arm-oabi"] else known
     return frozenset({0})
 
 
@@ -187,33 +189,22 @@ def _of(abi: Abi, number: int, prototype: Prototype, big_endian: bool, first: in
 
 
 def _way(abi: Abi, name: str) -> Way | None:
-    if name == "sys_ipc":
+    if name in IPC_NAMES:
         return Way.IPC
     if abi.word == 4 and name == "sys_socketcall":
         return Way.SOCKETCALL
-    if abi.word == 4 and name in _PACKED:
-        return Way.PACKED
+    if abi.word == 4 and name in load_words():
+        return Way.WORDS
     return Way.SYSCALL if name == "sys_syscall" else None
 
 
 def _prototype(abi: Abi, number: int) -> Prototype | None:
+    """The prototype of a number, None if no table has it."""
     if abi is ABIS["x32"]:
-        number &= ~_X32_BIT
-    return _table(abi.name).get(number) if abi.is_known else None
-
-
-def _named(abi: Abi, name: str) -> Prototype | None:
-    """The prototype of a call that the ABI may have no number for; then it is that of another ABI."""
-    for table in (abi.name, *ABIS):
-        for prototype in _table(table).values():
-            if prototype.name == name:
-                return prototype
-    return None
-
-
-def _table(abi: str) -> dict[int, Prototype]:
-    """An ABI's prototypes by number; none if it has no table."""
+        number |= _X32_BIT
+    elif abi is ABIS["arm-oabi"]:
+        number &= ~_OABI_BASE
     try:
-        return dict(prototypes.load(abi).by_number)
+        return prototypes.load(abi.name).by_number.get(number) if abi.is_known else None
     except TableError:
-        return {}
+        return None

@@ -116,6 +116,17 @@ def test_where_tasks_are_address_spaces_a_childs_return_is_not_its_parents(rows:
     assert [row[1:3] for row in shown(rows)] == [(GETPID, 7), (EXIT, 0), (CLONE, 8)]
 
 
+def test_where_tasks_are_address_spaces_vforks_return_proves_its_childs_execve(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.enter(1, 1, 100, VFORK, NONE)
+    tracer.leave(1, 1, 100, 0)
+    tracer.enter(1, 1, 200, EXECVE, NONE)
+    tracer.enter(2, 2, 300, GETPID, NONE)
+    tracer.leave(1, 1, 100, 8)
+    flags = EventFlag.RETURNED | EventFlag.TASK_IS_ASID
+    assert shown(rows)[2:] == [(1, EXECVE, 0, flags | EventFlag.INFERRED, 1), (1, VFORK, 8, flags, 3)]
+
+
 def test_a_program_that_passes_the_address_of_the_execve_that_began_it_does_not_return_from_it(
     tracer: Tracer, rows: Rows
 ) -> None:

@@ -41,6 +41,8 @@ TABLE = {
     "x86_64": Compiler("gcc", (("gcc",), ("libc6-dev",))),
     "i386": Compiler("i686-linux-gnu-gcc", (("gcc-i686-linux-gnu",), ("libc6-dev-i386-cross",))),
     "arm": Compiler("arm-linux-gnueabihf-gcc", (("gcc-arm-linux-gnueabihf",), ("libc6-dev-armhf-cross",))),
+    "aarch64": Compiler("aarch64-linux-gnu-gcc", (("gcc-aarch64-linux-gnu",), ("libc6-dev-arm64-cross",))),
+    "mipsel": Compiler("mipsel-linux-gnu-gcc", (("gcc-mipsel-linux-gnu",), ("libc6-dev-mipsel-cross",))),
     "mips-bare": Compiler("mips-linux-gnu-gcc", (("gcc-mips-linux-gnu",),), BARE_MIPS),
 }
 

@@ -99,7 +99,8 @@ def is_ready(row: Machine, job: Workload) -> bool:
     if not (kernel.exists() and busybox.exists() and initrd.exists()):
         return False
     made = initrd.stat().st_mtime_ns
-    sources = (busybox, job.init, *job.programs, *job.compat, *BUILDERS)
+    headers = workloads.SOURCES.glob("*.h") if job.programs else ()
+    sources = (busybox, job.init, *job.programs, *job.compat, *headers, *BUILDERS)
     return all(source.stat().st_mtime_ns < made for source in sources)
 
 
@@ -156,17 +157,9 @@ def _members(row: Machine, job: Workload) -> list[cpio.Entry]:
         cpio.file("bin/busybox", busybox, 0o755),
         cpio.symlink("bin/sh", "busybox"),
         cpio.file("init", job.init.read_bytes(), 0o755),
-        *(cpio.file(source.stem, _compiled(row, source), 0o755) for source in job.programs),
+        *(cpio.file(source.stem, compilers.compiled(source, row.arch), 0o755) for source in job.programs),
         *(cpio.file(source.stem, _compat(row, source), 0o755) for source in job.compat),
     ]
-
-
-def _compiled(row: Machine, source: Path) -> bytes:
-    """`source` as a static program."""
-    if row.arch != "x86_64":
-        names = " and ".join(job.name for job in workloads.for_machine(row.arch))
-        raise LabError(f"{source.name} is written for x86_64 alone; {row.arch} guests can run {names}")
-    return compilers.compiled(source, row.arch)
 
 
 def _compat(row: Machine, source: Path) -> bytes:

@@ -1,7 +1,7 @@
 """What the lab knows about each guest architecture, as rows of one table.
 
-The demo workload was seen to run to its end on each of them under PANDA 0.1.1.5 with syscalls2 and
-Debian 12's 6.1 kernels. The workloads in C make x86_64's system calls, and run there alone.
+The workloads demo and calls were seen to run to their end on each of them under PANDA 0.1.1.5 with syscalls2 and
+Debian 12's 6.1 kernels.
 """
 
 from __future__ import annotations
