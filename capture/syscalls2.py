@@ -72,8 +72,11 @@ class Syscalls2:
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments."""
-        reader = self._compat_arguments if number >> 32 and self._compat_arguments else self._arguments
-        return reader.read(self._cpu, number, args, ret)
+        return self._reader(number).read(self._cpu, number, args, ret)
+
+    def _reader(self, number: int) -> ArgumentReader:
+        """What reads the arguments of a call: those of 32-bit programs have pointers of 4 bytes."""
+        return self._compat_arguments if number >> 32 and self._compat_arguments else self._arguments
 
     def _start(self, cpu: Any) -> None:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
