@@ -18,11 +18,13 @@ class Space:
         path: Fields from the CPU state to it, outermost first.
         index: Which element, if that is an array.
         mask: The bits that tell address spaces apart.
+        moves: Whether the kernel may give an address space another number at any time.
     """
 
     path: tuple[str, ...]
     index: int
     mask: int
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Abi:
         stack: Index of the stack pointer if the arguments after those in ``args`` are on the user's stack, each as
             far from it as if all were there; None: ``args`` are all.
         long_calls: Calls of seven or eight words. Only there the stack's last two are arguments.
+        refill_handler: Field of the CPU state that says where mips' TLB refill handler is; None: there is no need.
         sixth_at: Index of the register that points to the sixth argument when the C library has entered by way of
             the vDSO's ``sysenter``; None: there is no such way.
     """
@@ -63,6 +66,7 @@ class Abi:
     error: int | None = None
     stack: int | None = None
     long_calls: frozenset[int] = field(default=frozenset())
+    refill_handler: str | None = None
     sixth_at: int | None = None
 
 
@@ -138,10 +142,11 @@ def _mips(name: str, panda_arch: str, word_size: int, big_endian: bool) -> Abi:
         number=2,
         args=(4, 5, 6, 7) if o32 else (4, 5, 6, 7, 8, 9),
         ret=2,
-        # Eight bits that the kernel gives out anew when they are used up: one task may come to have another's.
-        space=Space(("CP0_EntryHi",), 0, 0xFF),
+        # Eight bits that the kernel gives out anew, after a fork for one (arch/mips/mm: drop_mmu_context).
+        space=Space(("CP0_EntryHi",), 0, 0xFF, moves=True),
         error=7,
         stack=29 if o32 else None,
+        refill_handler="CP0_EBase" if o32 else None,
         long_calls=_O32_LONG if o32 else frozenset(),
     )
 

@@ -13,13 +13,14 @@ from capture.compat import compat_of
 from capture.introspection import AddressSpaces, Introspection
 from capture.memory import GuestMemory
 from capture.recorder import Recorder, String
-from capture.registers import arguments_of, space_of, words_of
+from capture.registers import Tables, arguments_of, space_of, tables_of, words_of
 from capture.returns import Returns
 from capture.segment import EventFlag
 from capture.tracer import Args, Identity, Tracer
 
 _ERROR = int(EventFlag.ERROR)
 _LOW = 0xFFFFFFFF
+_WORD = (1 << 64) - 1
 _INT_0X80 = 2  # bytes of the instruction
 
 
@@ -55,7 +56,8 @@ class Syscalls2:
         self._memory, self._cpu = memory, None
         self._args = arguments_of(abi, memory, lambda: self._cpu)
         self._number, self._ret, self._error, self._sixth_at = abi.number, abi.ret, abi.error, abi.sixth_at
-        self._words = self._space = memoryview(bytearray(8)).cast("Q")
+        self._words = memoryview(bytearray(8)).cast("Q")
+        self._space: memoryview | Tables = self._words
         """The CPU's registers, and the one that tells address spaces apart, as they are at any moment."""
         self._space_mask = abi.space.mask
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
@@ -69,6 +71,10 @@ class Syscalls2:
     def identity(self, task: int) -> Identity:
         """Who the current task is."""
         return (self._introspection or AddressSpaces()).identity(self._cpu, task)
+
+    def args(self) -> Args:
+        """The argument registers as they are now."""
+        return self._args(self._words)
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments."""
@@ -84,10 +90,15 @@ class Syscalls2:
         self._cpu = cpu
         if self._compat:
             self._compat.start(cpu)
+        tables = tables_of(self._panda, self._abi, self._memory, cpu)
+        if tables:
+            self._space, self._space_mask = tables, _WORD
+        moves = self._abi.space.moves and tables is None
         if self._introspection and self._introspection.task(cpu) is None:
             self._introspection = None
             self.tracer.tasks_are_asids()
             self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
+        self.tracer.spaces_move = moves and self._introspection is None
 
     def _task(self, cpu: Any, asid: int) -> int:
         """The current task; the address space where tasks cannot be told apart."""

@@ -62,6 +62,9 @@ class Guest(Protocol):
     def identity(self, task: int) -> Identity:
         """Read who the current task is."""
 
+    def args(self) -> Args:
+        """The argument registers as they are now; the kernel keeps the first three over a call."""
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
 
@@ -86,6 +89,8 @@ class Tracer:
         self._seen: dict[int, int] = {}
         """Task to the address space in which its identity was recorded."""
         self._unwanted: set[int] = set()
+        self.spaces_move = False
+        """Tasks are address spaces, and a task's may get another number while it is in a call."""
         self.forget: Callable[[], None] = self._seen.clear
         """Record every task's identity anew when it is next seen: a chunk has begun."""
 
@@ -128,6 +133,8 @@ class Tracer:
             latest, call = call, self._resume(task, pc)
             if latest is not None:
                 self._still_waits(task, latest, call)
+            if call is None and self.spaces_move:
+                call = self._moved(pc, ret)
             if call is None:
                 return
         number, calls = call.number, self._calls
@@ -236,6 +243,15 @@ class Tracer:
                 for lost in nested[index + 1 :]:
                     self._give_up(task, lost)
                 del nested[index:]
+                return call
+        return None
+
+    def _moved(self, pc: int, ret: int) -> Pending | None:
+        """The latest call made at ``pc`` with the arguments that the CPU still holds, by whomsoever, or None."""
+        args, calls = self._guest.args()[:3], self._calls
+        for task, call in reversed(self._pending.items()):
+            if call.pc == pc and call.args[:3] == args and (ret or call.number not in calls.forks):
+                del self._pending[task]
                 return call
         return None
 

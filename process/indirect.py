@@ -1,7 +1,7 @@
 """Calls whose arguments are not in registers, or not theirs.
 
-Socketcall and ipc are one syscall of some ABIs that stands for many. A few old calls take all arguments from an array of
-words in memory.
+Socketcall and ipc are one syscall of some ABIs that stands for many. A few old calls take all arguments from an array
+of words in memory.
 
 The data are made by `scripts/make_tables.py`; the sources are in `scripts/tables/indirect.tsv`.
 """

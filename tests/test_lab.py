@@ -192,7 +192,7 @@ class TestGuest:
 
     def test_options_boot_it_and_send_its_ports_to_files(self, downloaded: Path) -> None:
         job = guest.guest("x86_64", "demo", "count=5")
-        assert job.append == "console=ttyS0 nokaslr panic=-1 quiet count=5"
+        assert job.append == "console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests count=5"
         options = job.options(Path("console"), Path("second"))
         assert options[-4:] == ["-serial", "file:console", "-serial", "file:second"]
         assert options[options.index("-initrd") + 1] == str(downloaded / "demo.cpio.gz")

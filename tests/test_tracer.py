@@ -31,6 +31,9 @@ class Guest:
         self.asked.append(task)
         return Identity(task >> 32, task & 0xFFFFFFFF, 1, 15, 0, self.names.get(task, b"x"), b"", 0)
 
+    def args(self) -> Args:
+        return (3, 4, 5, 0, 0, 0)
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         self.results.append(ret)
         return self.found.get(number, ())
@@ -125,6 +128,16 @@ def test_where_tasks_are_address_spaces_vforks_return_proves_its_childs_execve(r
     tracer.leave(1, 1, 100, 8)
     flags = EventFlag.RETURNED | EventFlag.TASK_IS_ASID
     assert shown(rows)[2:] == [(1, EXECVE, 0, flags | EventFlag.INFERRED, 1), (1, VFORK, 8, flags, 3)]
+
+
+def test_a_call_comes_back_to_its_task_under_another_number_where_address_spaces_move(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.spaces_move = True
+    tracer.enter(1, 1, 100, READ, (3, 4, 6, 0, 0, 0))
+    tracer.enter(2, 2, 100, CLONE, (3, 4, 5, 0, 0, 0))
+    tracer.leave(4, 4, 100, 0)
+    tracer.leave(3, 3, 100, 8)
+    assert [row[:3] for row in shown(rows)] == [(3, CLONE, 8)]
 
 
 def test_a_program_that_passes_the_address_of_the_execve_that_began_it_does_not_return_from_it(

@@ -39,6 +39,11 @@ class Abi:
     base: int = 0
     errno: str = "asm/errno.h"
 
+    @property
+    def narrow(self) -> bool:
+        """Whether a register has 4 bytes; those of n32 have 8."""
+        return self.bits == 32 and self.name != "mips-n32"
+
 
 X86 = "linux-libc-dev", ("usr/include/x86_64-linux-gnu", "usr/include")
 X86_64_TABLE = "arch/x86/entry/syscalls/syscall_64.tbl"
