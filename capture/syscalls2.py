@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from capture.abi import Abi
 from capture.arguments import ArgumentReader
 from capture.calls import Calls
 from capture.compat import compat_of
+from capture.files import FileRecords
 from capture.introspection import AddressSpaces, Introspection
 from capture.memory import GuestMemory
 from capture.recorder import Recorder, String
@@ -54,6 +56,7 @@ class Syscalls2:
         self.trouble: str | None = None
         self._panda, self._abi, self._arguments, self._introspection = panda, abi, arguments, introspection
         self._memory, self._cpu = memory, None
+        self._files: FileRecords | None = None
         self._args = arguments_of(abi, memory, lambda: self._cpu)
         self._number, self._ret, self._error, self._sixth_at = abi.number, abi.ret, abi.error, abi.sixth_at
         self._words = memoryview(bytearray(8)).cast("Q")
@@ -76,6 +79,10 @@ class Syscalls2:
         """The argument registers as they are now."""
         return self._args(self._words)
 
+    def wide(self, number: int, args: Args) -> Args:
+        """The arguments of a call whose arguments lie in memory."""
+        return self._reader(number).wide(self._cpu, number, args)
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments."""
         return self._reader(number).read(self._cpu, number, args, ret)
@@ -83,6 +90,39 @@ class Syscalls2:
     def _reader(self, number: int) -> ArgumentReader:
         """What reads the arguments of a call: those of 32-bit programs have pointers of 4 bytes."""
         return self._compat_arguments if number >> 32 and self._compat_arguments else self._arguments
+
+    def rights(self, number: int, message: int) -> list[int]:
+        """The descriptors that a message has brought."""
+        return self._reader(number).rights(self._cpu, message) if self._files else []
+
+    def parent(self) -> int:
+        """The task that made the current one; 0 if it is not known."""
+        return self._introspection.parent(self._cpu) if self._introspection else 0
+
+    def opened(self, task: int, again: bool) -> None:
+        """Record the table and the folder of the current task."""
+        if self._files and self._introspection:
+            self._files.identified(self._cpu, self._introspection.current, task, again)
+
+    def made(self, fds: Iterable[int]) -> None:
+        """Record descriptors of the current task."""
+        if self._files and self._introspection:
+            self._files.made(self._cpu, self._introspection.current, fds)
+
+    def moved(self, task: int) -> None:
+        """Record the folder of the current task and of those who share it."""
+        if self._files and self._introspection:
+            self._files.moved(self._cpu, self._introspection.current, task)
+
+    def gone(self, pid: int) -> None:
+        """The table of a process is another's from now on, or has changed."""
+        if self._files:
+            self._files.gone(pid)
+
+    def forget(self) -> None:
+        """No table is on record: a chunk has begun."""
+        if self._files:
+            self._files.forget()
 
     def _start(self, cpu: Any) -> None:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
@@ -98,6 +138,8 @@ class Syscalls2:
             self._introspection = None
             self.tracer.tasks_are_asids()
             self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
+        elif self._introspection and self._introspection.descriptors:
+            self._files = FileRecords(self._introspection.descriptors, self.recorder)
         self.tracer.spaces_move = moves and self._introspection is None
 
     def _task(self, cpu: Any, asid: int) -> int:
