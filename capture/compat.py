@@ -74,7 +74,7 @@ class Compat(ABC):
 
     @abstractmethod
     def takes(self, cpu: Any, pc: int, back: int) -> bool:
-        """Whether what syscalls2 shows as a native call at ``pc`` is a 32-bit program's, and has been taken over."""
+        """Whether what syscalls2 shows as a native call at ``pc``, below 4 GiB, was a 32-bit program's."""
 
     @abstractmethod
     def _entry_points(self, cpu: Any) -> list[int]:
@@ -115,18 +115,21 @@ class _OnX86(Compat):
         self._registers: Callable[[Any], tuple[int, ...]] = itemgetter(*I386.args)
         self._sysenter = -1
         self._state: Any = None
-        self._code: Any = None
+        self._code = memoryview(b"\xff\xff\xff\xff").cast("I")
+        """Flags of the code segment."""
 
     def takes(self, cpu: Any, pc: int, back: int) -> bool:
         """The vDSO's `syscall`: the kernel returns behind the `int 0x80` that follows it (vdso32/system_call.S)."""
-        if back > _LOW or self._code is None or self._code.flags >> 21 & 1:  # L: a segment of 64-bit code
+        if self._code[0] >> 21 & 1:  # L: a segment of 64-bit code
             return False
         self._make(cpu, back + _INT_0X80, self._words[4])
         return True
 
     def _entry_points(self, cpu: Any) -> list[int]:
-        self._state = self._panda.ffi.cast(self._native.state, cpu.env_ptr)
-        self._words, self._code = words_of(self._panda, self._native, cpu), self._state.segs[1]
+        ffi = self._panda.ffi
+        self._state = ffi.cast(self._native.state, cpu.env_ptr)
+        flags = ffi.addressof(self._state.segs[1], "flags")
+        self._words, self._code = words_of(self._panda, self._native, cpu), memoryview(ffi.buffer(flags)).cast("I")
         gate = self._memory.block(cpu, self._state.idt.base + 0x80 * _GATE.size, _GATE.size)
         if gate is None:
             return []
