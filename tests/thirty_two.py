@@ -18,7 +18,7 @@ SUB_CALLS = {1: "sys_socket", 3: "sys_connect"}
 NAMES = {
     "_llseek": "sys_llseek", "fadvise64": "sys_fadvise64_64", "arm_fadvise64_64": "sys_fadvise64_64",
     "arm_sync_file_range": "sys_sync_file_range2", "getuid32": "sys_getuid", "mmap": "sys_old_mmap",
-    "fork": "sys_fork", "brk": "sys_brk",
+    "mmap2": "sys_mmap_pgoff",
 }  # fmt: skip
 """Names of functions, where the number's name is another."""
 
