@@ -9,11 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from errno_tables import tsv
 
 COLUMNS = ("number", "name", "roles", "args")
-KINDS = frozenset({"string", "strings", "out_string", "in_buffer", "out_buffer"})
+SOCKETCALL_COLUMNS = ("number", "name", "words", "args")
+KINDS = frozenset(
+    {
+        "string",
+        "strings",
+        "out_string",
+        "in_buffer",
+        "out_buffer",
+        "in_struct",
+        "out_struct",
+        "out_fds",
+        "task_name",
+        "socketcall",
+        *(f"words:{count}" for count in range(1, 9)),
+    }
+)
 ROLES = frozenset({"exec", "end", "resume", "fork", "wait", "rename", "entry", "state"})
 MAX_ARGS = 6
 
@@ -51,12 +67,45 @@ def load(abi: str) -> Calls:
 
     The kinds of arguments: `string`, read at entry up to NUL; `strings`, at entry, a NULL-terminated array of
     pointers to such; `out_string`, read after a successful return; `in_buffer`, as long as the next argument says;
-    `out_buffer`, as long as the return value says.
+    `out_buffer`, as long as the return value says; `in_struct`, as long as the next argument says, at most 256 bytes;
+    `out_struct`, after a successful return, as long as the int says that the next argument points to; `out_fds`, two
+    ints of 4 bytes after a successful return; `task_name`, a string if argument 0 is PR_SET_NAME (15); `socketcall`, an
+    array of words that are another call's arguments, see `load_socketcall`; `words:N`, an array of N words that are
+    this call's own arguments.
 
     Raises:
         tsv.TableError: There is no such table, or it is malformed.
     """
     return parse(tsv.text("capture", "tables", abi), f"capture/tables/{abi}.tsv")
+
+
+class SubCall(NamedTuple):
+    """A call behind socketcall.
+
+    Attributes:
+        words: Number of its arguments, which are the words of the array.
+        args: (position from 0, kind) of those whose bytes are kept, as in `Calls.args`.
+    """
+
+    words: int
+    args: tuple[tuple[int, str], ...]
+
+
+@cache
+def load_socketcall() -> Mapping[int, SubCall]:
+    """Returns the calls behind socketcall by its first argument; they are the same on every ABI.
+
+    Raises:
+        tsv.TableError: The table is malformed.
+    """
+    where = "capture/tables/socketcall.tsv"
+    table = tsv.parse(tsv.text("capture", "tables", "socketcall"), where, SOCKETCALL_COLUMNS)
+    found = {}
+    for line, number, (_name, words, cell) in table.numbered():
+        if words not in map(str, range(1, MAX_ARGS + 1)):
+            table.fail(line, f"{words!r} is not a number of words")
+        found[number] = SubCall(int(words), _arguments(table, line, cell))
+    return found
 
 
 def parse(text: str, where: str) -> Calls:
@@ -73,8 +122,7 @@ def parse(text: str, where: str) -> Calls:
             if role not in ROLES:
                 table.fail(line, f"unknown role {role!r}")
             having[role].add(number)
-        found = tuple(_argument(table, line, arg) for arg in (cell.split(" ") if cell != "-" else ()))
-        if found:
+        if found := _arguments(table, line, cell):
             args[number] = found
     roles_of = {role: frozenset(numbers) for role, numbers in having.items()}
     twice = roles_of["exec"] | roles_of["end"] | roles_of["resume"]
@@ -89,6 +137,10 @@ def parse(text: str, where: str) -> Calls:
         entry=twice | roles_of["entry"],
         context=frozenset[int]().union(*(numbers for role, numbers in roles_of.items() if role != "entry")),
     )
+
+
+def _arguments(table: tsv.Table, line: int, cell: str) -> tuple[tuple[int, str], ...]:
+    return tuple(_argument(table, line, arg) for arg in (cell.split(" ") if cell != "-" else ()))
 
 
 def _argument(table: tsv.Table, line: int, text: str) -> tuple[int, str]:

@@ -53,19 +53,36 @@ def read(abi: Abi, include: list[Path], kernel: Path) -> list[Syscall]:
         HeaderError: Something is missing, contradicts itself, or is undecided.
     """
     numbers = headers.syscall_numbers(headers.find(abi.unistd, include))
-    declared = headers.prototypes(kernel / SYSCALLS_H, abi.bits, abi.config)
-    supplement = _supplement(abi.name)
-    decided = {(row["syscall"], row["argument"]): row["kind"] for row in _hand_table("argument_kinds.tsv")}
-    syscalls = []
-    for syscall, number in sorted(numbers.items(), key=lambda item: item[1]):
+    known = Prototypes(abi, kernel)
+    return [known.call(syscall, number) for syscall, number in sorted(numbers.items(), key=lambda item: item[1])]
+
+
+class Prototypes:
+    """What is known of an ABI's syscalls by their `__NR_` names."""
+
+    def __init__(self, abi: Abi, kernel: Path) -> None:
+        """Reads the kernel's header and the hand-kept tables.
+
+        Raises:
+            HeaderError: The header or a table has an unknown form.
+        """
+        self._declared = headers.prototypes(kernel / SYSCALLS_H, abi.bits, abi.config)
+        self._supplement = _supplement(abi.name)
+        self._decided = {(row["syscall"], row["argument"]): row["kind"] for row in hand_table("argument_kinds.tsv")}
+
+    def call(self, syscall: str, number: int) -> Syscall:
+        """Returns one syscall.
+
+        Raises:
+            HeaderError: Something is missing, contradicts itself, or is undecided.
+        """
         default = {"name": f"sys_{syscall}", "kind": "call", "returns": "long", "args": "header"}
-        row = supplement.get(syscall, default)
-        source, found = _parameters(row, declared)
+        row = self._supplement.get(syscall, default)
+        source, found = _parameters(row, self._declared)
         args = None
         if found is not None:
-            args = tuple(kinds.classify(row["name"], parameter, decided) for parameter in found)
-        syscalls.append(Syscall(number, row["name"], row["kind"], row["returns"], source, args))
-    return syscalls
+            args = tuple(kinds.classify(row["name"], parameter, self._decided) for parameter in found)
+        return Syscall(number, row["name"], row["kind"], row["returns"], source, args)
 
 
 def _parameters(row: Row, declared: Declared) -> tuple[str, tuple[Parameter, ...] | None]:
@@ -98,16 +115,21 @@ def _read_arguments(text: str) -> tuple[Parameter, ...] | None:
 
 def _supplement(abi: str) -> dict[str, Row]:
     """Returns the supplement's rows for an ABI by `__NR_` name; its own go before `*`."""
-    rows = [row for row in _hand_table("supplement.tsv") if row["abi"] in ("*", abi)]
+    rows = [row for row in hand_table("supplement.tsv") if row["abi"] in ("*", abi)]
     return {row["syscall"]: row for row in sorted(rows, key=lambda row: row["abi"] == abi)}
 
 
 def roles() -> dict[str, str]:
     """Returns what capture must do about some syscalls, by name: the words of `roles.tsv`."""
-    return {row["syscall"]: row["roles"] for row in _hand_table("roles.tsv")}
+    return {row["syscall"]: row["roles"] for row in hand_table("roles.tsv")}
 
 
-def _hand_table(name: str) -> list[dict[str, str]]:
+def reads() -> dict[tuple[str, str], str]:
+    """Returns how capture reads some arguments, by syscall and argument: the words of `reads.tsv`."""
+    return {(row["syscall"], row["argument"]): row["read"] for row in hand_table("reads.tsv")}
+
+
+def hand_table(name: str) -> list[dict[str, str]]:
     """Reads a table kept by hand: tab-separated, `#` comments, then a line of column names."""
     with (Path(__file__).parent / name).open(encoding="ascii") as file:
         lines = [line for line in file if not line.startswith("#")]

@@ -1,0 +1,49 @@
+"""The calls behind socketcall and ipc, which are one syscall for many: `indirect.tsv` and their prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from tables import syscalls
+from tables.headers import HeaderError
+from tables.syscalls import Prototypes, Syscall
+
+
+class Indirect(NamedTuple):
+    """One real call.
+
+    Attributes:
+        number: First argument of the call that it is reached through.
+        abi: `*`, or the names of the only ABIs that it is for.
+        call: The real call; its number is the same as `number`.
+        feeds: What feeds its arguments, as in `indirect.tsv`.
+    """
+
+    number: int
+    abi: str
+    call: Syscall
+    feeds: str
+
+
+def read(table: str, known: Prototypes, roles: Mapping[str, str]) -> Iterator[Indirect]:
+    """Yields the rows of `socketcall` or `ipc` in order.
+
+    Args:
+        table: Which of the two.
+        known: Prototypes of an ABI that has all of these calls.
+        roles: Roles by name of the syscall.
+
+    Raises:
+        HeaderError: As many arguments are not fed as the real call has.
+    """
+    for row in syscalls.hand_table("indirect.tsv"):
+        if row["table"] != table:
+            continue
+        call = known.call(row["syscall"], int(row["number"]))
+        fed = int(row["args"]) if table == "socketcall" else len(row["args"].split())
+        if fed != len(call.args or ()):
+            raise HeaderError(f"indirect.tsv: {call.name} has {len(call.args or ())} arguments, {fed} are fed")
+        if table == "socketcall" and roles.get(call.name) not in (None, "state"):
+            raise HeaderError(f"roles.tsv: capture knows no role but `state` in {call.name} through socketcall")
+        yield Indirect(call.number, row["abi"], call, row["args"])
