@@ -39,7 +39,8 @@ class Calls:
     """The syscalls of one ABI, as far as capture looks at them.
 
     Attributes:
-        args: Number to (position from 0, kind) of each argument whose bytes are kept; see `load`.
+        args: Number to (position from 0, kind) of each argument whose bytes are kept; see `load`. The position is
+            that of the register, or of the word where there are more: a 64-bit argument before it may take two.
         execs: Calls that replace the program.
         ends: Those that end the task.
         resumes: Those that return into code that a signal had interrupted.

@@ -132,7 +132,7 @@ def main(
     machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), context.obj or ())
     options = {
         "outdir": outdir,
-        "profile": _profile(profile, kernel),
+        "profile": _profile(profile, kernel) if profile or arch is DEFAULT_ARCH else None,
         "procs": procs or [],
         "segment_size": size(segment_size, "--segment-size"),
         "max_size": size(max_size, "--max-size"),

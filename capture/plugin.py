@@ -71,9 +71,8 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
         calls = load_calls(abi.name)
         wanted = frozenset(name.encode() for name in procs)
-        self.backend = Syscalls2(
-            panda, abi, calls, self.recorder, ArgumentReader(memory, calls, max_buffer > 0), introspection, wanted
-        )
+        arguments = ArgumentReader(memory, calls, max_buffer > 0, abi.word_size)
+        self.backend = Syscalls2(panda, abi, calls, self.recorder, memory, arguments, introspection, wanted)
         self._open = True
         atexit.register(self.close)
 

@@ -1,10 +1,8 @@
-"""The syscalls2 back end: PANDA's own plugin calls at every syscall's entry and return."""
+"""The syscalls2 back end: PANDA's own plugin calls at every syscall's entry; a hook shows its return."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +10,19 @@ from capture.abi import Abi
 from capture.arguments import ArgumentReader
 from capture.calls import Calls
 from capture.introspection import AddressSpaces, Introspection
+from capture.memory import GuestMemory
 from capture.recorder import Recorder, String
+from capture.registers import arguments_of, space_of, words_of
+from capture.returns import Returns
 from capture.segment import EventFlag
 from capture.tracer import Args, Identity, Tracer
+
+_ERROR = int(EventFlag.ERROR)
+_INT_0X80 = 2  # bytes of the instruction
 
 
 class Syscalls2:
     """Feeds a `Recorder` from a running PANDA.
-
-    Registers are read from the CPU, not from syscalls2's context: the kernel keeps the argument registers over a
-    call, while the context of a call may be another thread's that waits at the same instruction (PANDA 0.1.1.5
-    keys contexts by return address and address space).
 
     Attributes:
         enabled: Whether calls are recorded.
@@ -31,7 +31,7 @@ class Syscalls2:
     """
 
     def __init__(
-        self, panda: Any, abi: Abi, calls: Calls, recorder: Recorder, arguments: ArgumentReader,
+        self, panda: Any, abi: Abi, calls: Calls, recorder: Recorder, memory: GuestMemory, arguments: ArgumentReader,
         introspection: Introspection | None, procs: frozenset[bytes],
     ) -> None:  # fmt: skip
         """Load syscalls2 and register with it.
@@ -41,6 +41,7 @@ class Syscalls2:
             abi: Its guest's ABI.
             calls: The syscalls of that.
             recorder: Where events go.
+            memory: The guest's memory.
             arguments: Reads what arguments point to.
             introspection: How tasks are told apart and named; None if there is no profile.
             procs: Names of the processes to record; empty for all.
@@ -48,23 +49,25 @@ class Syscalls2:
         self.enabled, self.recorder = True, recorder
         self.trouble: str | None = None
         self._panda, self._abi, self._arguments, self._introspection = panda, abi, arguments, introspection
-        self._args: Callable[[memoryview], Args] = itemgetter(*abi.args)
-        self._ret = abi.ret
-        self._cpu: Any = None
-        self._words = memoryview(bytearray(8)).cast("Q")
-        """The CPU's registers, as they are at any moment."""
+        self._memory, self._cpu = memory, None
+        self._args = arguments_of(abi, memory, lambda: self._cpu)
+        self._number, self._ret, self._error, self._sixth_at = abi.number, abi.ret, abi.error, abi.sixth_at
+        self._words = self._space = memoryview(bytearray(8)).cast("Q")
+        """The CPU's registers, and the one that tells address spaces apart, as they are at any moment."""
+        self._space_mask = abi.space.mask
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
         self.tracer = Tracer(calls, recorder, self, procs, flags)
+        self.tracer.spaces_move = abi.space.moves and not introspection
         panda.load_plugin("syscalls2", {"load-info": True})
         panda.ppp("syscalls2", "on_all_sys_enter2", name=f"sysreel_enter_{id(self)}")(self._entered)
-        panda.ppp("syscalls2", "on_all_sys_return2", name=f"sysreel_return_{id(self)}")(self._returned)
+        self._returns = Returns(panda, self._returned)
 
     def identity(self, task: int) -> Identity:
         """Who the current task is."""
         return (self._introspection or AddressSpaces()).identity(self._cpu, task)
 
     def args(self) -> Args:
-        """The argument registers as they are now; the kernel has kept them over a call."""
+        """The argument registers as they are now."""
         return self._args(self._words)
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
@@ -73,18 +76,16 @@ class Syscalls2:
 
     def _start(self, cpu: Any) -> None:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
-        registers = self._panda.ffi.cast(self._abi.registers, cpu.env_ptr).regs
-        self._words = memoryview(self._panda.ffi.buffer(registers)).cast("Q")
+        self._words, self._space = words_of(self._panda, self._abi, cpu), space_of(self._panda, self._abi, cpu)
         self._cpu = cpu
         if self._introspection and self._introspection.task(cpu) is None:
             self._introspection = None
             self.tracer.tasks_are_asids()
+            self.tracer.spaces_move = self._abi.space.moves
             self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
 
     def _task(self, cpu: Any, asid: int) -> int:
         """The current task; the address space where tasks cannot be told apart."""
-        if self._cpu is None:
-            self._start(cpu)
         if self._introspection is None:
             return asid
         task = self._introspection.task(cpu)
@@ -97,20 +98,25 @@ class Syscalls2:
         if not self.enabled:
             return
         try:
-            asid = context.asid
-            task = self._task(cpu, asid)
-            self.tracer.enter(task, asid, context.retaddr, context.no, self._args(self._words))
+            if self._cpu is None:
+                self._start(cpu)
+            words, asid, back = self._words, self._space[0] & self._space_mask, context.retaddr
+            args = self._args(words)
+            if self._sixth_at is not None and back != pc + _INT_0X80:
+                args = (*args[:5], self._memory.word(cpu, words[self._sixth_at]) or 0)
+            self._returns.watch(back)
+            self.tracer.enter(self._task(cpu, asid), asid, back, words[self._number] & 0xFFFFFFFF, args)
         except Exception as error:  # pandare would stop the guest
             self._failed(error)
 
-    def _returned(self, cpu: Any, pc: int, info: Any, context: Any) -> None:
-        """PANDA's on_all_sys_return2: the guest is back at the instruction after the call."""
-        if not self.enabled:
+    def _returned(self, cpu: Any, block: Any, hook: Any) -> None:
+        """The guest is at an instruction that follows a call: the task that is there has come back, or passes by."""
+        if not self.enabled or self._cpu is None:
             return
         try:
-            asid = context.asid
-            task = self._task(cpu, asid)
-            self.tracer.leave(task, asid, pc, context.no, self._words[self._ret])
+            words, asid = self._words, self._space[0] & self._space_mask
+            failed = self._error is not None and words[self._error] != 0
+            self.tracer.leave(self._task(cpu, asid), asid, block.pc, words[self._ret], _ERROR if failed else 0)
         except Exception as error:  # as above
             self._failed(error)
 

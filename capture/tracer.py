@@ -1,9 +1,9 @@
 """From two moments to one event: pairs the entry and the return of a call, and knows when a task is new.
 
-The order of things, as syscalls2 (PANDA 0.1.1.5) shows them: every call's entry, and the return of those whose
-return address is reached again in the same address space. A successful execve is never seen to return, of the two
-returns of vfork only the first is (the child's), and a thread's return may be taken for another's when both wait at
-the same instruction. Each task's pending call is therefore kept here, and proven over by its next entry.
+The order of things, as the back end shows them: every call's entry, and each time that a task is at an instruction
+which follows a call. Whether that is a return is known here, where each task's pending call is kept: a task without
+one at that instruction merely passes by, or is the child of a fork. A successful execve is never seen to return; it is
+proven by its task's next entry.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Pending(NamedTuple):
     """Return address: which of a task's calls comes back."""
     asid: int
     began: int
-    """On the recorder's clock; -1 if the entry was not seen."""
+    """On the recorder's clock."""
     number: int
     args: Args
     entry: int
@@ -63,7 +63,7 @@ class Guest(Protocol):
         """Read who the current task is."""
 
     def args(self) -> Args:
-        """The argument registers as they are now."""
+        """The argument registers as they are now; the kernel keeps the first three over a call."""
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
@@ -86,11 +86,11 @@ class Tracer:
         self._began = recorder.began
         self._pending: dict[int, Pending] = {}
         self._interrupted: dict[int, list[Pending]] = {}
-        self._children: dict[int, int] = {}
-        """Parent task to the tid of the child whose return of vfork came first."""
         self._seen: dict[int, int] = {}
         """Task to the address space in which its identity was recorded."""
         self._unwanted: set[int] = set()
+        self.spaces_move = False
+        """Tasks are address spaces, and a task's may get another number while it is in a call."""
         self.forget: Callable[[], None] = self._seen.clear
         """Record every task's identity anew when it is next seen: a chunk has begun."""
 
@@ -118,28 +118,39 @@ class Tracer:
                 return
         self._pending[task] = Pending(pc, asid, now, number, args, entry, found)
 
-    def leave(self, task: int, asid: int, pc: int, number: int, ret: int) -> None:
-        """A call has come back to a task. ``number`` serves if its entry was not seen."""
+    def leave(self, task: int, asid: int, pc: int, ret: int, error: int = 0) -> None:
+        """A task is at an instruction that follows a call.
+
+        Args:
+            task: The task.
+            asid: Its address space.
+            pc: The instruction.
+            ret: The return register.
+            error: ``EventFlag.ERROR`` if the ABI has a flag for errors and it is set.
+        """
         call = self._pending.pop(task, None)
         if call is None or call.pc != pc:
-            if call is not None:
-                self._pending[task] = call
-            call = self._resume(task, pc, number, ret)
+            latest, call = call, self._resume(task, pc)
+            if latest is not None:
+                self._still_waits(task, latest, call)
+            if call is None and self.spaces_move:
+                call = self._moved(pc, ret)
             if call is None:
                 return
         number, calls = call.number, self._calls
+        if ret == 0 and not error and self._is_anothers(call, asid):
+            self._pending[task] = call
+            return
         if self._seen.get(task) != asid:
             self._identify(task, asid)
         now, found, began = monotonic_ns() - self._began, call.found, call.began
         if not found or any(flags & _UNREADABLE for _, _, flags in found):
-            found = self._guest.strings(number, call.args, ret)
-        if began < 0:
-            self._write(task, now, UNKNOWN, call.args, ret, number, found, _RETURNED, call.entry)
-        elif call.entry >= 0 or self._unwanted:
-            self._write(task, began, now - began, call.args, ret, number, found, _RETURNED, call.entry)
+            found = self._guest.strings(number, call.args, UNKNOWN if error else ret)
+        if call.entry >= 0 or self._unwanted:
+            self._write(task, began, now - began, call.args, ret, number, found, _RETURNED | error, call.entry)
         else:  # nearly every call
             strings = self._intern(found) if found else 0
-            flags = _RETURNED | self._flags
+            flags = _RETURNED | self._flags | error
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
         if number in calls.renames and call.args[0] == _PR_SET_NAME:
             self._seen.pop(task, None)
@@ -186,10 +197,8 @@ class Tracer:
     def _prove(self, task: int, call: Pending, asid: int, now: int) -> None:
         """A task enters a call while another of its calls is pending: what has become of that one?"""
         del self._pending[task]
-        if call.number in self._calls.execs and asid != call.asid:
+        if call.number in self._calls.execs and (asid != call.asid or self._flags & EventFlag.TASK_IS_ASID):
             self._infer(task, call, 0, now)
-        elif task in self._children:
-            self._infer(task, call, self._children.pop(task), now)
         elif call.number not in self._calls.execs:
             nested = self._interrupted.setdefault(task, [])
             nested.append(call)
@@ -207,11 +216,27 @@ class Tracer:
         if call.entry < 0:
             self._write(task, call.began, UNKNOWN, call.args, 0, call.number, call.found, 0, 0)
 
-    def _resume(self, task: int, pc: int, number: int, ret: int) -> Pending | None:
-        """The call that comes back although it is not the task's latest.
+    def _is_anothers(self, call: Pending, asid: int) -> bool:
+        """Whether what looks like a call's return of 0 is none: a fork's child, or the program that was executed.
 
-        None for what is no return: the child's side of a fork, or code that merely follows a call that never returns.
+        Where tasks are address spaces, a child may share its parent's. A new program may pass the same address.
         """
+        calls = self._calls
+        return call.number in calls.forks or (call.number in calls.execs and asid != call.asid)
+
+    def _still_waits(self, task: int, latest: Pending, returned: Pending | None) -> None:
+        """Keep a call that is not the one that came back, unless that proves what has become of it.
+
+        Where tasks are address spaces, vfork's return proves that the child, which had its parent's, has executed.
+        """
+        calls = self._calls
+        if returned is not None and returned.number in calls.forks and latest.number in calls.execs:
+            self._infer(task, latest, 0, monotonic_ns() - self._began)
+        else:
+            self._pending[task] = latest
+
+    def _resume(self, task: int, pc: int) -> Pending | None:
+        """The call that comes back although it is not the task's latest, or None."""
         nested = self._interrupted.get(task, [])
         for index in range(len(nested) - 1, -1, -1):
             if nested[index].pc == pc:
@@ -220,15 +245,16 @@ class Tracer:
                     self._give_up(task, lost)
                 del nested[index:]
                 return call
-        if ret == 0 and number in self._calls.forks:
-            for parent, call in self._pending.items():
-                if call.pc == pc and call.number in self._calls.forks and parent != task:
-                    self._children[parent] = task & 0xFFFFFFFF
-            return None
-        if number in self._calls.resumes or number in self._calls.ends:
-            return None  # syscalls2 takes a second visit to the instruction after rt_sigreturn for its return
-        self._recorder.counts["unmatched"] += 1
-        return Pending(pc, 0, -1, number, self._guest.args(), -1, ())
+        return None
+
+    def _moved(self, pc: int, ret: int) -> Pending | None:
+        """The latest call made at ``pc`` with the arguments that the CPU still holds, by whomsoever, or None."""
+        args, calls = self._guest.args()[:3], self._calls
+        for task, call in reversed(self._pending.items()):
+            if call.pc == pc and call.args[:3] == args and (ret or call.number not in calls.forks):
+                del self._pending[task]
+                return call
+        return None
 
     def _identify(self, task: int, asid: int) -> None:
         """Record who a task is, and whether the filter wants it."""
@@ -244,6 +270,8 @@ class Tracer:
 
     def _ended(self, task: int) -> None:
         """A task has entered its last call: its number may be another's from now on."""
+        if self._flags & EventFlag.TASK_IS_ASID:
+            return  # its address space may have other threads
         for call in self._interrupted.pop(task, []):
             self._give_up(task, call)
         self._seen.pop(task, None)

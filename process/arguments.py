@@ -1,85 +1,26 @@
-"""The arguments of many events: which call they belong to, their values and reprs."""
+"""The reprs of the arguments of many events."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from process.prototypes import Argument, PrototypeTable
-from process.read import ARG0, LOW, NR_STRINGS, Words
-from process.render import Codes, Column, to_unsigned
+from process.calls import Call, Events
+from process.prototypes import Argument
+from process.read import Words
+from process.render import Codes, Column
 from process.schema import ARGS
 from process.strings import LOST, StringTable, show
+from process.targets import VALUES
 
-Rows = npt.NDArray[np.intp]
 Ids = npt.NDArray[np.int64]
 
-_VALUES = frozenset({"value", "fd"})
 _CAPTURED = frozenset({"string", "strings", "out_string", "buffer"})
 """Kinds of argument whose bytes, if they were recorded, are shown."""
 _AWAITED = frozenset({"string", "strings", "out_string"})
 """Kinds that have a string unless it was lost."""
-_UNKNOWN_ARGS = tuple(Argument("unsigned long", f"arg{k}", "value") for k in range(ARGS))
-_SILENT = frozenset({"sys_rt_sigreturn", "sys_sigreturn", "sys_reboot"})
-"""Calls that come back only when they fail."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """The events of one syscall number in a slice.
-
-    Attributes:
-        abi: Number of the ABI, 0 for the segment's own.
-        number: Of the syscall.
-        name: Of the syscall.
-        args: Its arguments.
-        may_end: Whether it is no surprise that it did not come back.
-        is_known: Whether the table has it.
-        rows: Indices of its events, ascending.
-    """
-
-    abi: int
-    number: int
-    name: str
-    args: tuple[Argument, ...]
-    may_end: bool
-    is_known: bool
-    rows: Rows
-
-
-def group(table: PrototypeTable | None, abis: Ids, words: Words) -> tuple[list[Call], npt.NDArray[np.intp]]:
-    """Sort events by syscall.
-
-    Args:
-        table: Of the segment's own ABI, None if there is none.
-        abis: ABI number of each event.
-        words: The events.
-
-    Returns:
-        The calls, and for each event an index into them.
-    """
-    keys = abis << 32 | (words[NR_STRINGS] & LOW).astype(np.int64)
-    distinct = np.unique(keys)
-    codes = np.searchsorted(distinct, keys)
-    narrow = codes.astype(np.uint16) if len(distinct) <= 1 << 16 else codes  # numpy sorts 16 bits by radix
-    order = np.argsort(narrow, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(distinct)))
-    rows = np.split(order, ends[:-1])
-    pairs = zip(distinct.tolist(), rows, strict=False)
-    return [_call(table, key >> 32, key & 0xFFFFFFFF, mine) for key, mine in pairs], codes
-
-
-def _call(table: PrototypeTable | None, abi: int, number: int, rows: Rows) -> Call:
-    prototype = table.by_number.get(number) if table is not None and abi == 0 else None
-    if prototype is None:
-        return Call(abi, number, f"sys_unknown_{number}", _UNKNOWN_ARGS, False, False, rows)
-    args = prototype.args if prototype.known else _UNKNOWN_ARGS
-    may_end = prototype.noreturn or prototype.name in _SILENT
-    return Call(abi, number, prototype.name, args, may_end, True, rows)
 
 
 class Arguments:
@@ -92,44 +33,44 @@ class Arguments:
         lost: Arguments whose string is lost.
     """
 
-    def __init__(self, words: Words, word_size: int, string_ids: Ids, strings: StringTable) -> None:
+    def __init__(self, events: Events, string_ids: Ids, strings: StringTable) -> None:
         """Prepare.
 
         Args:
-            words: The events, uint64 of shape (12, n).
-            word_size: Bytes of a register.
+            events: A slice.
             string_ids: String of each argument of each event, as `SetTable.find` gives it: int64 (6, n).
             strings: Of the segment.
         """
-        self.columns = [Column(np.zeros(words.shape[1], np.uint32)) for _ in range(ARGS)]
+        self.columns = [Column(np.zeros(len(events.call_of), np.uint32)) for _ in range(ARGS)]
         self.prefixes: list[str] = []
         self.suffixes: list[str] = []
         self.lost = 0
         self._known: dict[str | int, int] = {}
-        self._words, self._word_size, self._strings = words, word_size, strings
-        self._ids = string_ids
+        self._events, self._ids, self._strings = events, string_ids, strings
 
-    def add(self, calls: Sequence[Call]) -> None:
+    def add(self) -> None:
         """Find the distinct values of each call's arguments."""
-        for call in calls:
+        for call in self._events.calls:
             for position, argument in enumerate(call.args):
-                self._add(position, argument, call.rows)
+                values = self._events.pattern(call, position)
+                if values is not None:
+                    self._add(call, position, argument, values)
 
-    def _add(self, position: int, argument: Argument, rows: Rows) -> None:
-        values = to_unsigned(self._words[ARG0 + position][rows], self._word_size)
+    def _add(self, call: Call, position: int, argument: Argument, values: Words) -> None:
         distinct, inverse = np.unique(values, return_inverse=True)
-        is_pointer = argument.kind not in _VALUES
+        is_pointer = argument.kind not in VALUES
         suffix = self._suffix(suffix_of(argument))
         suffixes = np.full(len(distinct), suffix, np.uint32)
-        if argument.kind in _CAPTURED:
-            ids = self._ids[position][rows]
+        string = call.target.places[position].string
+        if argument.kind in _CAPTURED and string is not None:
+            ids = self._ids[string][call.rows]
             if argument.kind not in _AWAITED:
                 ids = np.where(ids == LOST, 0, ids)
             if ids.any():
                 distinct, inverse, suffixes = self._with_strings(distinct, inverse, ids, suffix)
         prefix = len(self.prefixes)
         self.prefixes.append(f"{argument.name}=")
-        self.columns[position].put(rows, inverse, distinct, prefix, suffixes, is_pointer)
+        self.columns[position].put(call.rows, inverse, distinct, prefix, suffixes, is_pointer)
 
     def _with_strings(
         self, distinct: Words, inverse: npt.NDArray[np.intp], ids: Ids, plain: int
@@ -165,7 +106,7 @@ def suffix_of(argument: Argument) -> str:
     """What follows an argument's value in its repr, as far as its prototype tells."""
     if argument.name == "fd":
         return "([???])"
-    if argument.kind in _VALUES:
+    if argument.kind in VALUES:
         return ""
     tag = re.search(r"\b(?:struct|union)\s+\w+", argument.ctype)
     return f"({' '.join(tag[0].split())})" if tag else "(ptr)"

@@ -1,4 +1,7 @@
-"""The calls behind socketcall and ipc: one syscall of some ABIs that stands for many.
+"""Calls whose arguments are not in registers, or not theirs.
+
+Socketcall and ipc are one syscall of some ABIs that stands for many. A few old calls take all arguments from an array
+of words in memory.
 
 The data are made by `scripts/make_tables.py`; the sources are in `scripts/tables/indirect.tsv`.
 """
@@ -15,6 +18,9 @@ from process.prototypes import Argument, arguments
 
 SOCKETCALL_COLUMNS = ("number", "name", "words", "prototype")
 IPC_COLUMNS = ("number", "abi", "name", "args", "prototype")
+WORDS_COLUMNS = ("name", "prototype")
+IPC_NAMES = frozenset({"sys_ipc", "sys_s390_ipc", "sys_sparc_ipc"})
+"""Names of ipc. That of s390 has no `fifth` parameter."""
 IPC_PARAMETERS = ("call", "first", "second", "third", "ptr", "fifth")
 """Parameters of sys_ipc (ipc/syscall.c, Linux 6.1). The upper 16 bits of `call` are a version: only MSGRCV looks at it,
 and any but 0 means what 1 means, so its number with version 1 is a row of its own."""
@@ -72,3 +78,16 @@ def load_ipc(abi: str) -> Mapping[int, Indirect]:
         if abis == "*" or abi in abis.split(" "):
             (general if abis == "*" else own)[int(number)] = Indirect(name, args, positions)
     return MappingProxyType({**general, **own})
+
+
+@cache
+def load_words() -> Mapping[str, tuple[Argument, ...]]:
+    """Returns the arguments that a call takes from the words which its one register points to, by name of the call.
+
+    Only with words of 4 bytes: with longer ones they are not recorded.
+
+    Raises:
+        tsv.TableError: The table is malformed.
+    """
+    table = tsv.parse(tsv.text("process", "tables", "words"), "process/tables/words.tsv", WORDS_COLUMNS)
+    return MappingProxyType({name: arguments(table, line, prototype) for line, (name, prototype) in table.lines})

@@ -26,6 +26,7 @@ VERSION = 1
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path.home() / ".cache/sysreel/packages"
 ERRNO_H = "include/linux/errno.h"
+WIDE_TYPES = ("loff_t", "u64")  # of process/prototypes.py those that the headers have here
 STRING_KINDS = ("string", "strings", "out_string")
 
 # include/linux/errno.h has no comment on these two; handle_signal() in
@@ -42,8 +43,8 @@ def errno_lines(abi: Abi, include: list[Path], kernel: Path) -> list[str]:
     Raises:
         HeaderError: A code has no text.
     """
-    found = [(code, "uapi") for code in headers.errnos(headers.find(abi.errno, include), include)]
-    found += [(code, "kernel") for code in headers.errnos(kernel / ERRNO_H, [])]
+    found = [(code, "uapi") for code in headers.errnos(headers.find(abi.errno, include), include, abi.defines)]
+    found += [(code, "kernel") for code in headers.errnos(kernel / ERRNO_H, [], {})]
     lines = ["# columns: number name text kind"]
     for (number, name, comment), kind in sorted(found):
         text = comment or KERNEL_TEXTS.get(name)
@@ -77,18 +78,33 @@ def _read_as(syscall: str, arg: Argument, decided: Mapping[tuple[str, str], str]
     return arg.kind if arg.kind in STRING_KINDS else ""
 
 
-def _read(call: Syscall, decided: Mapping[tuple[str, str], str]) -> str:
-    """Returns the cell that says how capture reads a call's arguments; empty if it reads none."""
-    kinds = [(position, _read_as(call.name, arg, decided)) for position, arg in enumerate(call.args or ())]
-    return " ".join(f"{position}:{kind}" for position, kind in kinds if kind)
+def _read(call: Syscall, decided: Mapping[tuple[str, str], str], narrow: bool) -> str:
+    """Returns the cell that says how capture reads a call's arguments; empty if it reads none.
+
+    The positions are those of registers: with `narrow` ones, of 4 bytes, a 64-bit argument takes two.
+
+    Raises:
+        HeaderError: The position depends on whether pairs of registers must start at an even one.
+    """
+    cell, position, is_odd = [], 0, False
+    for arg in call.args or ():
+        if kind := _read_as(call.name, arg, decided):
+            if is_odd:
+                raise HeaderError(f"{call.name}: ABIs differ in where {arg.name} is")
+            if narrow or not kind.startswith("words:"):  # an event has no room for more words of 8 bytes
+                cell.append(f"{position}:{kind}")
+        is_wide = narrow and arg.ctype in WIDE_TYPES
+        is_odd |= is_wide and position % 2 == 1
+        position += 1 + is_wide
+    return " ".join(cell)
 
 
-def capture_lines(calls: Iterable[Syscall]) -> list[str]:
+def capture_lines(calls: Iterable[Syscall], narrow: bool) -> list[str]:
     """Returns the table of what capture looks at: arguments to read, and roles."""
     lines = ["# columns: number name roles args"]
     roles, decided = syscalls.roles(), syscalls.reads()
     for call in calls:
-        read = _read(call, decided)
+        read = _read(call, decided, narrow)
         if read or call.name in roles:
             lines.append(f"{call.number}\t{call.name}\t{roles.get(call.name, '-')}\t{read or '-'}")
     return lines
@@ -100,12 +116,20 @@ def indirect_tables(known: Prototypes) -> Iterator[tuple[str, str, list[str]]]:
     rows = list(indirect.read("socketcall", known, roles))
     lines = [f"{row.number}\t{row.call.name}\t{row.feeds}\t{prototype(row.call)}" for row in rows]
     yield "process/tables", "socketcall", ["# columns: number name words prototype", *lines]
-    lines = [f"{row.number}\t{row.call.name}\t{row.feeds}\t{_read(row.call, decided) or '-'}" for row in rows]
+    lines = [f"{row.number}\t{row.call.name}\t{row.feeds}\t{_read(row.call, decided, True) or '-'}" for row in rows]
     yield "capture/tables", "socketcall", ["# columns: number name words args", *lines]
     lines = [
         f"{row.number}\t{row.abi}\t{row.call.name}\t{row.feeds}\t{prototype(row.call)}"
         for row in indirect.read("ipc", known, roles)
     ]
+    yield (
+        "process/tables",
+        "words",
+        [
+            "# columns: name prototype",
+            *(f"{call.name}\t{prototype(call)}" for call in indirect.words(known, decided)),
+        ],
+    )
     yield "process/tables", "ipc", ["# columns: number abi name args prototype", *lines]
 
 
@@ -118,7 +142,7 @@ def make(abi: Abi, uapi: Package, common: Package, out: Path) -> None:
     tables = (
         ("errno", "errno_tables", f"{abi.errno} {ERRNO_H}", errno_lines(abi, include, kernel)),
         ("prototypes", "process/tables", syscall_sources, prototype_lines(calls)),
-        ("capture", "capture/tables", syscall_sources, capture_lines(calls)),
+        ("capture", "capture/tables", syscall_sources, capture_lines(calls, abi.narrow)),
     )
     for table, folder, sources, lines in tables:
         write(out / folder / f"{abi.name}.tsv", table, abi.name, f"{uapi} {common}", sources, lines)

@@ -58,6 +58,7 @@ class Builder:
     capture: uuid.UUID = CAPTURE
     abi: str = "x86_64"
     word_size: int = 8
+    big_endian: bool = False
     realtime_ns: int = BEGAN
     columns: bool = True
     counters: dict[str, int] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class Builder:
             self.segment,
             self.abi,
             self.word_size,
-            False,
+            self.big_endian,
             self.realtime_ns,
             5,
             self.first,

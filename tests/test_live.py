@@ -182,7 +182,7 @@ def test_a_filter_keeps_its_process_whole_and_flags_what_it_keeps_of_others(tmp_
     assert set(others["name"].to_list()) <= {
         "sys_execve", "sys_open", "sys_openat", "sys_close", "sys_dup2", "sys_fcntl", "sys_clone", "sys_vfork",
         "sys_wait4", "sys_exit_group", "sys_chdir", "sys_prctl", "sys_rt_sigreturn", "sys_reboot", "sys_fork",
-        "sys_pipe", "sys_pipe2", "sys_dup",
+        "sys_pipe", "sys_pipe2", "sys_dup", "sys_set_tid_address",
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from capture.segment import UNKNOWN, EventFlag, StringFlag
 from capture.tracer import Args, Identity, Tracer
 from process import prototypes
 
-EXECVE, VFORK, FORK, READ, SIGRETURN, EXIT, GETPID, PRCTL = 59, 58, 57, 0, 15, 60, 39, 157
+EXECVE, VFORK, CLONE, READ, SIGRETURN, EXIT, GETPID, PRCTL = 59, 58, 56, 0, 15, 60, 39, 157
 NONE: Args = (0, 0, 0, 0, 0, 0)
 PARENT, CHILD = 7 << 32 | 7, 8 << 32 | 8
 
@@ -25,15 +25,17 @@ class Guest:
         self.names: dict[int, bytes] = {}
         self.found: dict[int, tuple[String, ...]] = {}
         self.asked: list[int] = []
+        self.results: list[int | None] = []
 
     def identity(self, task: int) -> Identity:
         self.asked.append(task)
         return Identity(task >> 32, task & 0xFFFFFFFF, 1, 15, 0, self.names.get(task, b"x"), b"", 0)
 
     def args(self) -> Args:
-        return (3, 0, 0, 0, 0, 0)
+        return (3, 4, 5, 0, 0, 0)
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
+        self.results.append(ret)
         return self.found.get(number, ())
 
 
@@ -71,7 +73,7 @@ def shown(rows: Rows) -> list[tuple[int, int, int, int, int]]:
 
 def test_a_call_and_its_return_are_one_event_with_a_duration(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, READ, NONE)
-    tracer.leave(PARENT, 1, 100, READ, 5)
+    tracer.leave(PARENT, 1, 100, 5)
     assert shown(rows) == [(PARENT, READ, 5, EventFlag.RETURNED, 0)]
     assert rows.rows[0][5] != UNKNOWN
 
@@ -90,28 +92,78 @@ def test_an_execve_that_is_not_seen_to_return_has_succeeded_when_its_task_calls_
 
 def test_a_failed_execve_has_its_result(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, EXECVE, NONE)
-    tracer.leave(PARENT, 1, 100, EXECVE, 2**64 - 2)
+    tracer.leave(PARENT, 1, 100, 2**64 - 2)
     assert shown(rows)[1] == (PARENT, EXECVE, 2**64 - 2, EventFlag.RETURNED, 1)
 
 
-def test_vfork_whose_childs_return_comes_first_returns_the_child_to_the_parent(tracer: Tracer, rows: Rows) -> None:
+def test_vfork_returns_to_the_parent_after_the_child_has_come_back_from_it(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, VFORK, NONE)
-    tracer.leave(CHILD, 1, 100, VFORK, 0)
+    tracer.leave(CHILD, 1, 100, 0)
     tracer.enter(CHILD, 1, 300, EXIT, NONE)
-    tracer.enter(PARENT, 1, 200, GETPID, NONE)
+    tracer.leave(PARENT, 1, 100, 8)
     assert shown(rows) == [
         (PARENT, VFORK, 0, 0, 0),
         (CHILD, EXIT, 0, 0, 0),
-        (PARENT, VFORK, 8, EventFlag.RETURNED | EventFlag.INFERRED, 2),
+        (PARENT, VFORK, 8, EventFlag.RETURNED, 2),
     ]
+
+
+def test_where_tasks_are_address_spaces_a_childs_return_is_not_its_parents(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.enter(1, 1, 100, CLONE, NONE)
+    tracer.leave(1, 1, 100, 0)
+    tracer.enter(1, 1, 200, GETPID, NONE)
+    tracer.leave(1, 1, 200, 7)
+    tracer.enter(1, 1, 300, EXIT, NONE)
+    tracer.leave(1, 1, 100, 8)
+    assert [row[1:3] for row in shown(rows)] == [(GETPID, 7), (EXIT, 0), (CLONE, 8)]
+
+
+def test_where_tasks_are_address_spaces_vforks_return_proves_its_childs_execve(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.enter(1, 1, 100, VFORK, NONE)
+    tracer.leave(1, 1, 100, 0)
+    tracer.enter(1, 1, 200, EXECVE, NONE)
+    tracer.enter(2, 2, 300, GETPID, NONE)
+    tracer.leave(1, 1, 100, 8)
+    flags = EventFlag.RETURNED | EventFlag.TASK_IS_ASID
+    assert shown(rows)[2:] == [(1, EXECVE, 0, flags | EventFlag.INFERRED, 1), (1, VFORK, 8, flags, 3)]
+
+
+def test_a_call_comes_back_to_its_task_under_another_number_where_address_spaces_move(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.spaces_move = True
+    tracer.enter(1, 1, 100, READ, (3, 4, 6, 0, 0, 0))
+    tracer.enter(2, 2, 100, CLONE, (3, 4, 5, 0, 0, 0))
+    tracer.leave(4, 4, 100, 0)
+    tracer.leave(3, 3, 100, 8)
+    assert [row[:3] for row in shown(rows)] == [(3, CLONE, 8)]
+
+
+def test_a_program_that_passes_the_address_of_the_execve_that_began_it_does_not_return_from_it(
+    tracer: Tracer, rows: Rows
+) -> None:
+    tracer.enter(PARENT, 1, 100, EXECVE, NONE)
+    tracer.leave(PARENT, 2, 100, 0)
+    tracer.enter(PARENT, 2, 200, GETPID, NONE)
+    assert shown(rows)[1] == (PARENT, EXECVE, 0, EventFlag.RETURNED | EventFlag.INFERRED, 1)
+
+
+def test_the_flag_that_says_error_is_kept_and_what_the_call_would_have_written_is_not_read(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    tracer.enter(PARENT, 1, 100, READ, NONE)
+    tracer.leave(PARENT, 1, 100, 9, EventFlag.ERROR)
+    assert shown(rows) == [(PARENT, READ, 9, EventFlag.RETURNED | EventFlag.ERROR, 0)]
+    assert guest.results == [UNKNOWN]
 
 
 def test_a_call_that_a_signal_handler_interrupts_keeps_its_own_arguments(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, READ, (3, 4, 5, 0, 0, 0))
     tracer.enter(PARENT, 1, 200, GETPID, NONE)
-    tracer.leave(PARENT, 1, 200, GETPID, 7)
+    tracer.leave(PARENT, 1, 200, 7)
     tracer.enter(PARENT, 1, 300, SIGRETURN, NONE)
-    tracer.leave(PARENT, 1, 100, READ, 2**64 - 4)
+    tracer.leave(PARENT, 1, 100, 2**64 - 4)
     assert shown(rows) == [
         (PARENT, GETPID, 7, EventFlag.RETURNED, 0),
         (PARENT, SIGRETURN, 0, 0, 0),
@@ -127,10 +179,12 @@ def test_what_is_still_waiting_at_the_end_is_recorded_as_entered(tracer: Tracer,
     assert all(row[5] == UNKNOWN for row in rows.rows)
 
 
-def test_a_return_without_an_entry_is_kept_and_counted(tracer: Tracer, rows: Rows) -> None:
-    tracer.leave(PARENT, 1, 100, READ, 1)
-    assert shown(rows) == [(PARENT, READ, 1, EventFlag.RETURNED, 0)]
-    assert rows.rows[0][5] == UNKNOWN and rows.counts["unmatched"] == 1
+def test_a_task_that_passes_where_it_made_no_call_does_not_return(tracer: Tracer, rows: Rows) -> None:
+    tracer.leave(PARENT, 1, 100, 1)
+    tracer.enter(PARENT, 1, 200, READ, NONE)
+    tracer.leave(PARENT, 1, 100, 1)
+    tracer.leave(PARENT, 1, 200, 5)
+    assert shown(rows) == [(PARENT, READ, 5, EventFlag.RETURNED, 0)]
 
 
 def test_an_endless_nest_of_handlers_is_given_up_without_growing(tracer: Tracer, rows: Rows) -> None:
@@ -147,7 +201,7 @@ def test_strings_that_could_not_be_read_at_entry_are_read_again_at_return(
     guest.found[EXECVE] = ((0, b"", int(StringFlag.UNREADABLE)),)
     tracer.enter(PARENT, 1, 100, EXECVE, NONE)
     guest.found[EXECVE] = ((0, b"/bin/true", 0),)
-    tracer.leave(PARENT, 1, 100, EXECVE, 2**64 - 2)
+    tracer.leave(PARENT, 1, 100, 2**64 - 2)
     rows.close()
     assert rows.counts["strings"] >= 2 and rows.counts["unreadable"] == 1
 
@@ -157,7 +211,7 @@ def test_a_filtered_task_leaves_only_calls_that_carry_state(rows: Rows, guest: G
     tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset({b"wanted"}), 0)
     for task, number in ((PARENT, GETPID), (PARENT, 257), (CHILD, GETPID)):
         tracer.enter(task, task, 100, number, NONE)
-        tracer.leave(task, task, 100, number, 3)
+        tracer.leave(task, task, 100, 3)
     assert shown(rows) == [
         (PARENT, 257, 3, EventFlag.RETURNED | EventFlag.CONTEXT, 0),
         (CHILD, GETPID, 3, EventFlag.RETURNED, 0),
@@ -169,7 +223,7 @@ def test_a_task_is_identified_again_when_it_renames_itself_or_its_number_is_anot
     tracer: Tracer, guest: Guest
 ) -> None:
     tracer.enter(PARENT, 1, 100, PRCTL, (15, 0, 0, 0, 0, 0))
-    tracer.leave(PARENT, 1, 100, PRCTL, 0)
+    tracer.leave(PARENT, 1, 100, 0)
     tracer.enter(PARENT, 1, 200, EXIT, NONE)
     tracer.enter(PARENT, 1, 300, GETPID, NONE)
     assert guest.asked == [PARENT, PARENT, PARENT]

@@ -1,4 +1,7 @@
-"""The calls behind socketcall and ipc, which are one syscall for many: `indirect.tsv` and their prototypes."""
+"""Calls whose arguments are not in registers, or not theirs: `indirect.tsv`, `words.tsv` and the prototypes.
+
+Socketcall and ipc are one syscall for many; a few old calls take all arguments from memory.
+"""
 
 from __future__ import annotations
 
@@ -47,3 +50,16 @@ def read(table: str, known: Prototypes, roles: Mapping[str, str]) -> Iterator[In
         if table == "socketcall" and roles.get(call.name) not in (None, "state"):
             raise HeaderError(f"roles.tsv: capture knows no role but `state` in {call.name} through socketcall")
         yield Indirect(call.number, row["abi"], call, row["args"])
+
+
+def words(known: Prototypes, reads: Mapping[tuple[str, str], str]) -> Iterator[Syscall]:
+    """Yields the calls that take all arguments from memory, with those arguments; their number is -1.
+
+    Raises:
+        HeaderError: Capture reads another number of words.
+    """
+    for row in syscalls.hand_table("words.tsv"):
+        call = known.with_arguments(row["entry"], row["args"], row["source"])
+        if reads.get((call.name, "arg")) != f"words:{len(call.args or ())}":
+            raise HeaderError(f"words.tsv: {call.name} has {len(call.args or ())} arguments, reads.tsv says otherwise")
+        yield call
