@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 __all__ = ["FUNCTIONS", "Finder", "Memory", "candidates"]
@@ -75,9 +76,11 @@ def candidates(panda: Any, cpu: Any, memory: Memory, arch: str, symbols: Mapping
         symbols: Link addresses of `FUNCTIONS`, as far as the kernel has them.
     """
     if arch == "x86_64":
-        return _x86_64(_registers(panda, cpu, "Q"), cpu, memory, symbols)
+        return _x86_64(_registers(panda, cpu).cast("Q"), cpu, memory, symbols)
     if arch == "i386":
-        return _i386(panda.ffi.cast("CPUX86State *", cpu.env_ptr), _registers(panda, cpu, "I"), cpu, memory, symbols)
+        return _i386(
+            panda.ffi.cast("CPUX86State *", cpu.env_ptr), _registers(panda, cpu).cast("I"), cpu, memory, symbols
+        )
     if arch == "arm":
         return _arm(panda.ffi.cast("CPUARMState *", cpu.env_ptr), cpu, memory, symbols)
     if arch == "aarch64":
@@ -91,9 +94,9 @@ def _at(memory: Memory, address: int, mask: int) -> Finder:
     return lambda cpu: memory.word(cpu, address)
 
 
-def _registers(panda: Any, cpu: Any, code: str) -> memoryview:
-    """The CPU's state as words. pandare's header gives wrong places for what follows the vector registers (0.1.1.5)."""
-    return memoryview(panda.ffi.buffer(panda.ffi.cast("char *", cpu.env_ptr), _STATE)).cast(code)
+def _registers(panda: Any, cpu: Any) -> memoryview:
+    """The CPU's state. pandare's header gives wrong places for what follows the vector registers (0.1.1.5)."""
+    return memoryview(panda.ffi.buffer(panda.ffi.cast("char *", cpu.env_ptr), _STATE))
 
 
 def _entry(registers: memoryview, linked: int) -> int | None:
@@ -175,7 +178,7 @@ def _aarch64(env: Any, cpu: Any, memory: Memory, symbols: Mapping[str, int]) -> 
         at = symbols.get(function, 0) + moved
         code = memory.block(cpu, at, _CODE) if function in symbols else None
         words = struct.unpack(f"<{_CODE // 4}I", code) if code else ()
-        for i, (page, add) in enumerate(zip(words, words[1:], strict=False)):
+        for i, (page, add) in enumerate(pairwise(words)):
             if page & 0x9F000000 == 0x90000000 and add & 0xFFC00000 == 0x91000000:  # adrp, add
                 pages = (page >> 5 & 0x7FFFF) << 2 | page >> 29 & 3
                 pages -= (pages & 1 << 20) << 1

@@ -88,7 +88,7 @@ class _Kernel:
         return next(iter(self.words(self.data(address, self.word_size))), 0)
 
     def ids(self, data: bytes, offset: int) -> tuple[int, int]:
-        """pid and tgid; (-1, -1) behind the end."""
+        """Process and thread group; (-1, -1) behind the end."""
         if offset + 8 > len(data):
             return -1, -1
         pid, tgid = struct.unpack_from(f"{'>' if self.big_endian else '<'}ii", data, offset)
@@ -189,7 +189,7 @@ def _links(kernel: _Kernel, task: int, row: _Row) -> int | None:
 def _children(kernel: _Kernel, task: int, row: _Row) -> list[int] | None:
     """The children of a task that are in its list, None if the list does not come back to it."""
     head = task + row.links + 2 * kernel.word_size
-    node, found = kernel.word(head), []
+    node, found = kernel.word(head), list[int]()
     while node != head:
         if not kernel.is_kernel(node) or len(found) > _MOST_CHILDREN:
             return None
@@ -243,7 +243,7 @@ def _comm(kernel: _Kernel, tasks: _Tasks) -> int | None:
 
 def _memory_map(kernel: _Kernel, tasks: _Tasks, row: _Row) -> dict[str, int]:
     """Offsets of mm in a task, and of the argument vector's addresses in that."""
-    word, found = kernel.word_size, []
+    word, found = kernel.word_size, list[tuple[int, int]]()
     columns = {task: kernel.words(data[: row.pid]) for task, data in tasks.data.items()}
     own = columns[tasks.current]
     others = [columns[task] for task in (tasks.init, *tasks.threads)]

@@ -202,8 +202,8 @@ def _elf(path: str, data: bytes) -> KernelImage:
             kind, offset, address, _, size = struct.unpack_from(f"{order}5I", data, at)
         if kind == _PT_LOAD:
             segments.append(Segment(address, offset, size))
-    header = struct.Struct(f"{order}{'IIQQQQ' if is_64 else '6I'}")
-    headers = [header.unpack_from(data, shoff + i * shsize) for i in range(shnum if shoff else 0)]
+    section = struct.Struct(f"{order}{'IIQQQQ' if is_64 else '6I'}")
+    headers = [section.unpack_from(data, shoff + i * shsize) for i in range(shnum if shoff else 0)]
     extents = [Extent(offset, 0 if kind == _SHT_NOBITS else size) for _, kind, _, _, offset, size in headers]
     for extent in [Extent(offset, size) for _, offset, size in segments] + [e for e in extents if e.size]:
         if extent.offset + extent.size > len(data):

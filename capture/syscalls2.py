@@ -82,7 +82,7 @@ class Syscalls2:
             self._introspection = None
             self.tracer.tasks_are_asids()
             self.tracer.spaces_move = self._abi.space.moves
-            self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
+            self.trouble = "no process names from the kernel: the profile does not fit it (was it booted with nokaslr?)"
 
     def _task(self, cpu: Any, asid: int) -> int:
         """The current task; the address space where tasks cannot be told apart."""
