@@ -14,7 +14,7 @@ from typing import NamedTuple
 from errno_tables import tsv
 
 COLUMNS = ("number", "name", "roles", "args")
-SOCKETCALL_COLUMNS = ("number", "name", "words", "args")
+SOCKETCALL_COLUMNS = ("number", "name", "words", "role", "args")
 KINDS = frozenset(
     {
         "string",
@@ -30,7 +30,10 @@ KINDS = frozenset(
         *(f"words:{count}" for count in range(1, 9)),
     }
 )
-ROLES = frozenset({"exec", "end", "resume", "fork", "wait", "rename", "entry", "state"})
+_WIDE = frozenset({"socketcall", *(f"words:{count}" for count in range(1, 9))})
+FILE_ROLES = frozenset({"fd", "dupfd", "fds", "rights", "socketcall", "cwd", "table"})
+"""Roles of calls after which capture looks at descriptors; those that must be kept have the role `state`, too."""
+ROLES = frozenset({"exec", "end", "resume", "fork", "wait", "rename", "entry", "state"}) | FILE_ROLES
 MAX_ARGS = 6
 
 
@@ -49,6 +52,9 @@ class Calls:
         renames: Those that may change a task's name.
         entry: Those recorded at entry also: they may never return, or replace the memory that holds their strings.
         context: Those that carry process or file-descriptor state, kept whatever the filter.
+        files: Number to role of those after which a descriptor, a table or a folder is to be looked at.
+        wide: Those whose arguments lie in an array in memory that one of their registers points to.
+        after: Those after whose return there is anything to do: waits, renames, forks, files.
     """
 
     args: Mapping[int, tuple[tuple[int, str], ...]]
@@ -60,6 +66,9 @@ class Calls:
     renames: frozenset[int]
     entry: frozenset[int]
     context: frozenset[int]
+    files: Mapping[int, str]
+    wide: frozenset[int]
+    after: frozenset[int]
 
 
 @cache
@@ -85,10 +94,12 @@ class SubCall(NamedTuple):
 
     Attributes:
         words: Number of its arguments, which are the words of the array.
+        role: One of ``FILE_ROLES``, empty for none.
         args: (position from 0, kind) of those whose bytes are kept, as in `Calls.args`.
     """
 
     words: int
+    role: str
     args: tuple[tuple[int, str], ...]
 
 
@@ -102,10 +113,12 @@ def load_socketcall() -> Mapping[int, SubCall]:
     where = "capture/tables/socketcall.tsv"
     table = tsv.parse(tsv.text("capture", "tables", "socketcall"), where, SOCKETCALL_COLUMNS)
     found = {}
-    for line, number, (_name, words, cell) in table.numbered():
+    for line, number, (_name, words, role, cell) in table.numbered():
         if words not in map(str, range(1, MAX_ARGS + 1)):
             table.fail(line, f"{words!r} is not a number of words")
-        found[number] = SubCall(int(words), _arguments(table, line, cell))
+        if role != "-" and role not in FILE_ROLES:
+            table.fail(line, f"unknown role {role!r}")
+        found[number] = SubCall(int(words), role.strip("-"), _arguments(table, line, cell))
     return found
 
 
@@ -117,12 +130,15 @@ def parse(text: str, where: str) -> Calls:
     """
     table = tsv.parse(text, where, COLUMNS)
     args: dict[int, tuple[tuple[int, str], ...]] = {}
+    files: dict[int, str] = {}
     having: dict[str, set[int]] = {role: set() for role in ROLES}
     for line, number, (_name, roles, cell) in table.numbered():
         for role in roles.split(" ") if roles != "-" else ():
             if role not in ROLES:
                 table.fail(line, f"unknown role {role!r}")
             having[role].add(number)
+            if role in FILE_ROLES:
+                files[number] = role
         if found := _arguments(table, line, cell):
             args[number] = found
     roles_of = {role: frozenset(numbers) for role, numbers in having.items()}
@@ -136,7 +152,10 @@ def parse(text: str, where: str) -> Calls:
         waits=roles_of["wait"],
         renames=roles_of["rename"],
         entry=twice | roles_of["entry"],
-        context=frozenset[int]().union(*(numbers for role, numbers in roles_of.items() if role != "entry")),
+        context=frozenset[int]().union(*(roles_of[role] for role in ROLES - FILE_ROLES - {"entry"})),
+        files=files,
+        wide=frozenset(number for number, found in args.items() if any(kind in _WIDE for _, kind in found)),
+        after=roles_of["wait"] | roles_of["rename"] | roles_of["fork"] | frozenset(files),
     )
 
 

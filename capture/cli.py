@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from capture.abi import ABIS
-from capture.emulator import Machine, boot, run
+from capture.emulator import Machine, boot, console, run
 from capture.profile import Profile, ProfileError
 from capture.profile_cache import profile_of
 from capture.version import VERSION
@@ -35,6 +35,7 @@ Examples:
   capture -o segments --kernel vmlinuz --initrd initrd.gz
   capture -o segments --kernel vmlinuz --initrd initrd.gz --procs httpd --timeout 60
   capture -o segments --kernel vmlinuz --append 'root=/dev/sda nokaslr' -- -hda disk.img
+  capture -o segments --arch arm --kernel zImage --initrd initrd.gz
   capture profile vmlinuz -o vmlinuz.kernelinfo
 """
 PROFILE_EXAMPLE = """\b
@@ -78,10 +79,12 @@ def _version(wanted: bool) -> None:
 
 
 Outdir = Annotated[Path | None, typer.Option("-o", "--outdir", help="Folder for the segments; made if missing.")]
-ArchOption = Annotated[Arch, typer.Option(help="The guest's architecture.")]
+ArchOption = Annotated[Arch, typer.Option(help="The guest's architecture; also picks QEMU's machine.")]
 Kernel = Annotated[Path | None, typer.Option(help="Kernel image to boot (vmlinuz).")]
 Initrd = Annotated[Path | None, typer.Option(help="Initial file system to boot.")]
-Append = Annotated[str, typer.Option(help="Kernel command line. Names need nokaslr.")]
+Append = Annotated[
+    str | None, typer.Option(help="Kernel command line (console=PORT nokaslr panic=-1 quiet). Names need nokaslr.")
+]
 Mem = Annotated[str, typer.Option(help="Guest memory.")]
 ProfileFile = Annotated[
     str,
@@ -113,7 +116,7 @@ def main(
     arch: ArchOption = DEFAULT_ARCH,
     kernel: Kernel = None,
     initrd: Initrd = None,
-    append: Append = "console=ttyS0 nokaslr panic=-1 quiet",
+    append: Append = None,
     mem: Mem = "256M",
     profile: ProfileFile = "auto",
     backend: BackendOption = Backend.AUTO,
@@ -138,6 +141,8 @@ def main(
     for path in (kernel, initrd, None if profile in PROFILES else Path(profile)):
         if path is not None and not path.is_file():
             raise fail(f"{path}: no such file", 2)
+    if append is None:
+        append = f"console={console(arch.value)} nokaslr panic=-1 quiet"
     machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), context.obj or ())
     options = {
         "outdir": outdir,

@@ -11,12 +11,14 @@ from typing import Any
 from capture.abi import Abi
 from capture.current import Finder, candidates
 from capture.derive import derive
+from capture.descriptors import Descriptors
 from capture.memory import GuestMemory
 from capture.profile import Profile, ProfileError
 from capture.segment import StringFlag, TaskFlag
 from capture.tracer import Identity
 
-_ARGV_PART = 4096
+_ARGV_PART = _PAGE = 4096
+_MASK = (1 << 64) - 1
 
 
 class Introspection:
@@ -31,15 +33,14 @@ class Introspection:
             profile: Of the guest's kernel.
             max_argv: Bytes of an argument vector that are kept.
         """
-        self._memory, self._max_argv = memory, max_argv
+        self._panda, self._memory, self._profile, self._max_argv = panda, memory, profile, max_argv
         self._read = panda.libpanda.panda_virtual_memory_read_external
         self._pointer, self._ids = panda.ffi.new("uint64_t *"), panda.ffi.new("uint64_t *")
         self._pointer_bytes = panda.ffi.cast("char *", self._pointer)
         self._ids_bytes = panda.ffi.cast("char *", self._ids)
         self._current = 0
         """Address of the pointer to the current task; 0 until the per-cpu areas are set up."""
-        self._per_cpu = profile.values.get("task.per_cpu_offsets_addr")
-        self._current_task = profile.values.get("task.current_task_addr")
+        self._descriptors: Descriptors | None = None
         self._known = int(TaskFlag.PIDS)
         """Flags of every identity."""
         if profile.is_complete:
@@ -58,12 +59,9 @@ class Introspection:
     def task(self, cpu: Any) -> int | None:
         """The current task as pid << 32 | tid (the kernel's tgid and pid), or None if it cannot be read."""
         if not self._current:
-            if self._per_cpu is None or self._current_task is None:
+            self._current = self._locate(cpu)
+            if not self._current:
                 return None
-            base = self._memory.word(cpu, self._per_cpu)
-            if not base:
-                return None
-            self._current = (base + self._current_task) & 0xFFFFFFFFFFFFFFFF
         pointer, ids = self._pointer, self._ids
         if self._read(cpu, self._current, self._pointer_bytes, 8) < 0:
             return None
@@ -71,6 +69,50 @@ class Introspection:
             return None
         value: int = ids[0]
         return value
+
+    @property
+    def current(self) -> int:
+        """Address of the task_struct that `task` has read last."""
+        address: int = self._pointer[0]
+        return address
+
+    @property
+    def descriptors(self) -> Descriptors | None:
+        """What reads the tables of descriptors, once a task has been read; None with a profile that lacks them."""
+        return self._descriptors
+
+    def parent(self, cpu: Any) -> int:
+        """The current task's real parent as `task` gives it: the thread that forked it, if it lives. 0: unknown."""
+        parent = self._memory.word(cpu, self._pointer[0] + self._parent)
+        if not parent:
+            return 0
+        return (self._memory.word(cpu, parent + self._tgid, 4) or 0) << 32 | (
+            self._memory.word(cpu, parent + self._pid, 4) or 0
+        )
+
+    def _locate(self, cpu: Any) -> int:
+        """The address of the pointer to the current task, 0 if it is not there yet; opens the tables as well."""
+        values, displacement = self._profile.values, self._displacement(cpu)
+        per_cpu, current = values.get("task.per_cpu_offsets_addr"), values.get("task.current_task_addr")
+        if per_cpu is None or current is None:
+            return 0
+        base = self._memory.word(cpu, per_cpu + displacement & _MASK)
+        if not base:
+            return 0
+        if Descriptors.fits(self._profile):
+            self._descriptors = Descriptors(self._memory, self._profile, displacement)
+        return base + current & _MASK
+
+    def _displacement(self, cpu: Any) -> int:
+        """How far the kernel runs above its link address (KASLR): by where the CPU enters it, and where it should."""
+        linked, vectors = map(self._profile.symbols.get, ("entry_SYSCALL_64", "vectors"))
+        if linked is not None:
+            distance: int = self._panda.ffi.cast("CPUX86State *", cpu.env_ptr).lstar - linked
+        elif vectors is not None:
+            distance = self._panda.ffi.cast("CPUARMState *", cpu.env_ptr).cp15.vbar_el[1] - vectors
+        else:
+            return 0
+        return 0 if distance % _PAGE else distance
 
     def identity(self, cpu: Any, task: int) -> Identity:
         """Who the current task is. What cannot be read is left out, and the flags say so."""
@@ -86,7 +128,8 @@ class Introspection:
         flags |= TaskFlag.ARGV if argv else 0
         flags |= TaskFlag.KERNEL if mm == 0 else 0
         name = (comm or b"").split(b"\0", 1)[0]
-        return Identity(task >> 32, task & 0xFFFFFFFF, ppid or 0, flags, start or 0, name, argv, argv_flags)
+        table = self._descriptors.table_of(cpu, pointer) if self._descriptors else 0
+        return Identity(task >> 32, task & 0xFFFFFFFF, ppid or 0, flags, start or 0, name, argv, argv_flags, table)
 
     def _argv(self, cpu: Any, mm: int) -> tuple[bytes, int]:
         """The argument vector as /proc/PID/cmdline shows it, and its ``StringFlag`` bits."""
@@ -127,7 +170,7 @@ class DerivedIntrospection(Introspection):
             abi: The guest's ABI.
         """
         super().__init__(panda, memory, profile, max_argv)
-        self._panda, self._profile, self._abi = panda, profile, abi
+        self._abi = abi
         self._find: Finder | None = None
 
     def task(self, cpu: Any) -> int | None:
@@ -155,6 +198,8 @@ class DerivedIntrospection(Introspection):
                 self._known |= TaskFlag.DERIVED
             elif profile["task.pid_offset"] != values["task.pid_offset"]:
                 continue
+            elif Descriptors.fits(profile):
+                self._descriptors = Descriptors(self._memory, profile, self._displacement(cpu))
             self._find = find
             return find
         return None

@@ -15,6 +15,7 @@ from capture.calls import load as load_calls
 from capture.chunk import Room
 from capture.introspection import introspect
 from capture.memory import GuestMemory
+from capture.mips_pages import MipsPages
 from capture.profile import Profile
 from capture.recorder import Recorder
 from capture.syscalls2 import Syscalls2
@@ -57,7 +58,9 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         max_vector = int(self.get_arg("max_vector") or 1024)
         buffers = self.get_arg("buffers")
         max_buffer = 32 if buffers is None else int(buffers)
-        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, max_string, max_buffer, max_vector)
+        pages = MipsPages(panda, abi.big_endian) if abi.refill_handler else None
+        limits = (abi.user_limit, max_string, max_buffer, max_vector)
+        memory = GuestMemory(panda, abi.word_size, abi.big_endian, *limits, pages)
         self.recorder = Recorder(
             Path(outdir),
             abi.name,

@@ -22,20 +22,29 @@ __all__ = ["Profile", "ProfileError", "make_profile"]
 
 _OFFSETS: Final = (  # key prefix, struct, members; f_path.dentry becomes fs.f_path_dentry_offset
     ("task", "task_struct", "tasks pid tgid group_leader thread_group real_parent parent mm stack real_cred"),
-    ("task", "task_struct", "cred comm files start_time start_boottime"),
+    ("task", "task_struct", "cred comm files fs start_time start_boottime"),
     ("cred", "cred", "uid gid euid egid"),
     ("mm", "mm_struct", "mmap pgd arg_start arg_end start_brk brk start_stack"),
     ("vma", "vm_area_struct", "vm_mm vm_start vm_end vm_next vm_flags vm_file"),
     ("fs", "file", "f_path.dentry f_path.mnt f_pos"),
     ("fs", "files_struct", "fdt fdtab"),
-    ("fs", "fdtable", "fd max_fds"),
-    ("qstr", "qstr", "name"),
-    ("path", "dentry", "d_name d_iname d_parent d_op"),
+    ("fs", "fdtable", "fd max_fds open_fds close_on_exec"),
+    ("fs", "fs_struct", "pwd.dentry pwd.mnt"),
+    ("qstr", "qstr", "name hash_len"),
+    ("path", "dentry", "d_name d_iname d_parent d_op d_inode d_fsdata d_hash.pprev"),
     ("path", "dentry_operations", "d_dname"),
+    ("ns", "proc_ns_operations", "name"),
+    ("inode", "inode", "i_ino"),
     ("path", "vfsmount", "mnt_root"),
 )
 _RENAMED: Final = {"d_iname": "d_shortname"}  # Linux 6.14
-_SIZES: Final = {"task": "task_struct", "mm": "mm_struct", "vma": "vm_area_struct", "qstr": "qstr"}
+_SIZES: Final = {
+    "task": "task_struct",
+    "mm": "mm_struct",
+    "vma": "vm_area_struct",
+    "qstr": "qstr",
+    "files": "files_struct",
+}
 
 _FUNCTIONS: Final = {  # what a capture may hook, after what tells it the displacement; no kernel has them all
     "x86_64": "entry_SYSCALL_64 do_syscall_64 syscall_exit_to_user_mode do_int80_emulation "
@@ -43,6 +52,8 @@ _FUNCTIONS: Final = {  # what a capture may hook, after what tells it the displa
     "aarch64": "vectors el0_svc do_el0_svc invoke_syscall el0_svc_common el0_svc_compat do_el0_svc_compat "
     "syscall_trace_exit ret_from_fork",
 }
+_DNAMES: Final = "pipefs_dname sockfs_dname anon_inodefs_dname simple_dname ns_dname"
+"""What shows files that have no path (dentry_operations.d_dname)."""
 _CLONES: Final = ("", ".isra.0", ".constprop.0", ".part.0")  # gcc's changed copies of static functions
 
 # linux_banner: "Linux version RELEASE (BY@HOST) (COMPILER) VERSION\n". Since 6.1 init/version.c leaves a weak
@@ -86,7 +97,7 @@ def make_profile(path: str | Path, arch: str | None = None) -> Profile:
         raise ProfileError(f"{path}: no Linux version banner; give a Linux kernel image")
     release, major, minor, patch, version = (text.decode() for text in banner.groups())
     types, kallsyms = _types(image), read_symbols(image)
-    wanted = dict.fromkeys(f"{_FUNCTIONS.get(image.arch, '')} {FUNCTIONS[image.arch]}".split())
+    wanted = dict.fromkeys(f"{_FUNCTIONS.get(image.arch, '')} {FUNCTIONS[image.arch]} {_DNAMES}".split())
     functions = {name: _function(kallsyms, name) for name in wanted}
     found = {name: address for name, address in functions.items() if address is not None}
     values = {"version.a": int(major), "version.b": int(minor), "version.c": int(patch or 0)}
@@ -95,7 +106,7 @@ def make_profile(path: str | Path, arch: str | None = None) -> Profile:
         for key in ESSENTIAL:
             if key not in values:
                 raise ProfileError(f"{path}: BTF does not give {key}; run without a profile, or give --profile")
-    elif not found:
+    elif not any(name in found for name in FUNCTIONS[image.arch].split()):
         raise ProfileError(f"{path}: no BTF, and no function that shows the current task; run without a profile")
     group = f"linux:{release}:{8 * image.word_size}"
     return Profile(group, f"{release}|{version}|{image.arch}", values, found)
@@ -124,6 +135,8 @@ def _layout(btf: Types) -> Iterator[tuple[str, int]]:
     # PANDA counts from the struct vfsmount inside struct mount: these are negative.
     for member in ("mnt_parent", "mnt_mountpoint") if btf.has("mount", "mnt") else ():
         yield f"path.{member}_offset", btf.offset("mount", member) - btf.offset("mount", "mnt")
+    if btf.has("mount", "mnt"):
+        yield "path.mnt_offset", btf.offset("mount", "mnt")
 
 
 def _addresses(image: KernelImage, btf: Types, kallsyms: Kallsyms) -> Iterator[tuple[str, int]]:

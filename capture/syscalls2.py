@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from capture.abi import Abi
 from capture.arguments import ArgumentReader
 from capture.calls import Calls
+from capture.files import FileRecords
 from capture.introspection import AddressSpaces, Introspection
 from capture.memory import GuestMemory
 from capture.recorder import Recorder, String
-from capture.registers import arguments_of, space_of, words_of
+from capture.registers import Tables, arguments_of, space_of, tables_of, words_of
 from capture.returns import Returns
 from capture.segment import EventFlag
 from capture.tracer import Args, Identity, Tracer
 
 _ERROR = int(EventFlag.ERROR)
+_WORD = (1 << 64) - 1
 _INT_0X80 = 2  # bytes of the instruction
 
 
@@ -50,14 +53,15 @@ class Syscalls2:
         self.trouble: str | None = None
         self._panda, self._abi, self._arguments, self._introspection = panda, abi, arguments, introspection
         self._memory, self._cpu = memory, None
+        self._files: FileRecords | None = None
         self._args = arguments_of(abi, memory, lambda: self._cpu)
         self._number, self._ret, self._error, self._sixth_at = abi.number, abi.ret, abi.error, abi.sixth_at
-        self._words = self._space = memoryview(bytearray(8)).cast("Q")
+        self._words = memoryview(bytearray(8)).cast("Q")
+        self._space: memoryview | Tables = self._words
         """The CPU's registers, and the one that tells address spaces apart, as they are at any moment."""
         self._space_mask = abi.space.mask
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
         self.tracer = Tracer(calls, recorder, self, procs, flags)
-        self.tracer.spaces_move = abi.space.moves and not introspection
         panda.load_plugin("syscalls2", {"load-info": True})
         panda.ppp("syscalls2", "on_all_sys_enter2", name=f"sysreel_enter_{id(self)}")(self._entered)
         self._returns = Returns(panda, self._returned)
@@ -70,19 +74,62 @@ class Syscalls2:
         """The argument registers as they are now."""
         return self._args(self._words)
 
+    def wide(self, number: int, args: Args) -> Args:
+        """The arguments of a call whose arguments lie in memory."""
+        return self._arguments.wide(self._cpu, number, args)
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments."""
         return self._arguments.read(self._cpu, number, args, ret)
+
+    def rights(self, message: int) -> list[int]:
+        """The descriptors that a message has brought."""
+        return self._arguments.rights(self._cpu, message) if self._files else []
+
+    def parent(self) -> int:
+        """The task that made the current one; 0 if it is not known."""
+        return self._introspection.parent(self._cpu) if self._introspection else 0
+
+    def opened(self, task: int, again: bool) -> None:
+        """Record the table and the folder of the current task."""
+        if self._files and self._introspection:
+            self._files.identified(self._cpu, self._introspection.current, task, again)
+
+    def made(self, fds: Iterable[int]) -> None:
+        """Record descriptors of the current task."""
+        if self._files and self._introspection:
+            self._files.made(self._cpu, self._introspection.current, fds)
+
+    def moved(self, task: int) -> None:
+        """Record the folder of the current task and of those who share it."""
+        if self._files and self._introspection:
+            self._files.moved(self._cpu, self._introspection.current, task)
+
+    def gone(self, pid: int) -> None:
+        """The table of a process is another's from now on, or has changed."""
+        if self._files:
+            self._files.gone(pid)
+
+    def forget(self) -> None:
+        """No table is on record: a chunk has begun."""
+        if self._files:
+            self._files.forget()
 
     def _start(self, cpu: Any) -> None:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
         self._words, self._space = words_of(self._panda, self._abi, cpu), space_of(self._panda, self._abi, cpu)
         self._cpu = cpu
+        tables = tables_of(self._panda, self._abi, self._memory, cpu)
+        if tables:
+            self._space, self._space_mask = tables, _WORD
+        moves = self._abi.space.moves and tables is None
         if self._introspection and self._introspection.task(cpu) is None:
             self._introspection = None
             self.tracer.tasks_are_asids()
-            self.tracer.spaces_move = self._abi.space.moves
-            self.trouble = "no process names from the kernel: the profile does not fit it (was it booted with nokaslr?)"
+            self.trouble = "no names from the kernel: the profile does not fit it (was it booted with nokaslr?)"
+        elif self._introspection and self._introspection.descriptors:
+            self._files = FileRecords(self._introspection.descriptors, self.recorder)
+        self.tracer.spaces_move = moves and self._introspection is None
 
     def _task(self, cpu: Any, asid: int) -> int:
         """The current task; the address space where tasks cannot be told apart."""

@@ -8,11 +8,13 @@ proven by its task's next entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Iterable
 from time import monotonic_ns
 from typing import NamedTuple, Protocol
 
-from capture.calls import Calls
+from capture.births import Births
+from capture.calls import Calls, load_socketcall
 from capture.recorder import Recorder, String
 from capture.segment import UNKNOWN, EventFlag, StringFlag
 
@@ -23,6 +25,10 @@ _RETURNED = int(EventFlag.RETURNED)
 _UNREADABLE, _BUFFER = int(StringFlag.UNREADABLE), int(StringFlag.BUFFER)
 _CUT = _UNREADABLE | int(StringFlag.TRUNCATED)
 _PR_SET_NAME = 15  # include/uapi/linux/prctl.h
+_F_DUPFD = (0, 1030)  # and F_DUPFD_CLOEXEC, include/uapi/linux/fcntl.h
+_LOW = 0xFFFFFFFF
+_TWO = struct.Struct("<2I")
+"""What pipe fills; descriptors are looked up only in guests with a profile, which are little-endian."""
 _MAX_NESTED = 8
 """Calls of one task that a signal handler may have interrupted before the oldest is given up."""
 
@@ -54,6 +60,8 @@ class Identity(NamedTuple):
     comm: bytes
     argv: bytes
     argv_flags: int
+    table: int = 0
+    """Its table of descriptors."""
 
 
 class Guest(Protocol):
@@ -65,8 +73,32 @@ class Guest(Protocol):
     def args(self) -> Args:
         """The argument registers as they are now; the kernel keeps the first three over a call."""
 
+    def wide(self, number: int, args: Args) -> Args:
+        """The arguments of a call of ``Calls.wide``, which lie in memory."""
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
+
+    def rights(self, message: int) -> list[int]:
+        """The descriptors that a message has brought."""
+
+    def parent(self) -> int:
+        """The task that made the current one; 0 if it is not known."""
+
+    def opened(self, task: int, again: bool) -> None:
+        """Record the table and the folder of the current task; ``again``: although its table is on record."""
+
+    def made(self, fds: Iterable[int]) -> None:
+        """Record descriptors of the current task."""
+
+    def moved(self, task: int) -> None:
+        """Record the folder of the current task and of those who share it."""
+
+    def gone(self, pid: int) -> None:
+        """The table of a process is another's from now on, or has changed."""
+
+    def forget(self) -> None:
+        """No table is on record: a chunk has begun."""
 
 
 class Tracer:
@@ -89,10 +121,14 @@ class Tracer:
         self._seen: dict[int, int] = {}
         """Task to the address space in which its identity was recorded."""
         self._unwanted: set[int] = set()
+        self._births = Births(calls.forks)
         self.spaces_move = False
         """Tasks are address spaces, and a task's may get another number while it is in a call."""
-        self.forget: Callable[[], None] = self._seen.clear
-        """Record every task's identity anew when it is next seen: a chunk has begun."""
+
+    def forget(self) -> None:
+        """Record every task's identity and table anew when it is next seen: a chunk has begun."""
+        self._seen.clear()
+        self._guest.forget()
 
     def tasks_are_asids(self) -> None:
         """From now on a task is an address-space id."""
@@ -108,6 +144,8 @@ class Tracer:
             self._prove(task, self._pending[task], asid, now)
         if changed:
             self._identify(task, asid)
+        if number in self._calls.wide:
+            args = self._guest.wide(number, args)
         entry = -1
         found: tuple[String, ...] = ()
         if number in self._calls.entry:
@@ -139,6 +177,8 @@ class Tracer:
             if call is None and self.spaces_move:
                 call = self._moved(pc, ret)
             if call is None:
+                if ret == 0 and latest is None:
+                    self._born(task, asid, pc)
                 return
         number, calls = call.number, self._calls
         if ret == 0 and not error and self._is_anothers(call, asid):
@@ -155,10 +195,38 @@ class Tracer:
             strings = self._intern(found) if found else 0
             flags = _RETURNED | self._flags | error
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
-        if number in calls.renames and call.args[0] == _PR_SET_NAME:
+        if number in calls.after and not error and ret >> 31 == 0:
+            self._after(task, call, ret, found)
+
+    def _after(self, task: int, call: Pending, ret: int, found: tuple[String, ...]) -> None:
+        """A call has succeeded that may have changed who a task is or what it has open."""
+        calls, guest, number, args = self._calls, self._guest, call.number, call.args
+        role = calls.files.get(number, "")
+        if number in calls.renames and args[0] == _PR_SET_NAME:
             self._seen.pop(task, None)
-        elif number in calls.waits and 0 < ret < 1 << 31:
+        elif number in calls.waits and ret:
             self._seen.pop(ret << 32 | ret, None)
+            self._births.ended(ret << 32 | ret)
+            guest.gone(ret)
+        elif number in calls.forks:
+            self._births.returned(task, call, ret)
+        if role == "socketcall":
+            sub = load_socketcall().get(args[0] & _LOW)
+            role = sub.role if sub else ""
+            args = (args[0] >> 32, args[1] >> 32, args[2] >> 32, *args[3:])
+        if role == "fd" or (role == "dupfd" and args[1] & _LOW in _F_DUPFD):
+            guest.made((ret,))
+        elif role == "fds":
+            for _, data, _ in found:
+                if len(data) == _TWO.size:
+                    guest.made(_TWO.unpack(data))
+        elif role == "rights":
+            guest.made(guest.rights(args[1]))
+        elif role == "cwd":
+            guest.moved(task)
+        elif role == "table":
+            self._seen.pop(task, None)
+            guest.gone(task >> 32)
 
     def finish(self) -> None:
         """Record what has not come back: calls that are still waiting, or whose return was never seen."""
@@ -272,11 +340,23 @@ class Tracer:
                 return call
         return None
 
+    def _born(self, task: int, asid: int, pc: int) -> None:
+        """A task without a call comes by with a result of 0: record it if it is a fork's child."""
+        birth = self._births.birth(task, self._guest.parent(), pc, self._pending)
+        if birth is None:
+            return
+        if self._seen.get(task) != asid:
+            self._identify(task, asid)
+        now = monotonic_ns() - self._began
+        self._write(task, now, UNKNOWN, birth.args, birth.parent, birth.number, (), int(EventFlag.CHILD), -1)
+
     def _identify(self, task: int, asid: int) -> None:
         """Record who a task is, and whether the filter wants it."""
         who = self._guest.identity(task)
         self._recorder.identity(task, asid, *who)
+        self._guest.opened(task, again=task in self._seen)
         self._seen[task] = asid
+        self._births.seen(task)
         if self._procs:
             first = who.argv.split(b"\0", 1)[0]
             if self._procs.isdisjoint((first, first.rsplit(b"/", 1)[-1], who.comm)):
@@ -292,3 +372,5 @@ class Tracer:
             self._give_up(task, call)
         self._seen.pop(task, None)
         self._unwanted.discard(task)
+        self._births.ended(task)
+        self._guest.gone(task >> 32)

@@ -116,8 +116,11 @@ def indirect_tables(known: Prototypes) -> Iterator[tuple[str, str, list[str]]]:
     rows = list(indirect.read("socketcall", known, roles))
     lines = [f"{row.number}\t{row.call.name}\t{row.feeds}\t{prototype(row.call)}" for row in rows]
     yield "process/tables", "socketcall", ["# columns: number name words prototype", *lines]
-    lines = [f"{row.number}\t{row.call.name}\t{row.feeds}\t{_read(row.call, decided, True) or '-'}" for row in rows]
-    yield "capture/tables", "socketcall", ["# columns: number name words args", *lines]
+    lines = [
+        f"{row.number}\t{row.call.name}\t{row.feeds}\t{row.role}\t{_read(row.call, decided, True) or '-'}"
+        for row in rows
+    ]
+    yield "capture/tables", "socketcall", ["# columns: number name words role args", *lines]
     lines = [
         f"{row.number}\t{row.abi}\t{row.call.name}\t{row.feeds}\t{prototype(row.call)}"
         for row in indirect.read("ipc", known, roles)

@@ -114,6 +114,8 @@ def compare(run: Run, row: dict[str, Any], line: Line) -> None:
         assert row["name"] in names(line["name"]), told
     values = [row[f"arg{i}"] for i in range(6) if row[f"arg{i}"] is not None]
     wanted = [int(word, 16) for word in line["args"]]
+    if line["name"] is None:  # a call that does not exist has as many arguments as one likes
+        wanted = wanted[: len(values)]
     assert [number(run, value) for value in values[: len(wanted)]] == [number(run, value) for value in wanted], told
     assert line["name"] is None or len(values) == len(wanted), told
     assert row["errno"] == line["errno"], told
@@ -169,7 +171,9 @@ def test_offsets_beyond_four_gigabytes_and_negative_successes_are_there(run: Run
     """The account itself holds what this test is for: a program that failed to make these calls would prove little."""
     by_name: dict[str, list[Line]] = {}
     for line in run.truth:
-        by_name.setdefault(str(line["name"]).removeprefix("arm_").removesuffix("64").removesuffix("64_"), []).append(line)
+        by_name.setdefault(str(line["name"]).removeprefix("arm_").removesuffix("64").removesuffix("64_"), []).append(
+            line
+        )
     for name in (
         "pread", "pwrite", "ftruncate", "truncate", "fadvise", "fallocate", "sync_file_range", "readahead",
         "fanotify_mark", "lookup_dcookie",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ class Guest:
         self.names: dict[int, bytes] = {}
         self.found: dict[int, tuple[String, ...]] = {}
         self.asked: list[int] = []
+        self.told: list[tuple[object, ...]] = []
+        self.forker = 0
         self.results: list[int | None] = []
 
     def identity(self, task: int) -> Identity:
@@ -34,9 +37,33 @@ class Guest:
     def args(self) -> Args:
         return (3, 4, 5, 0, 0, 0)
 
+    def wide(self, number: int, args: Args) -> Args:
+        return args
+
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         self.results.append(ret)
         return self.found.get(number, ())
+
+    def rights(self, message: int) -> list[int]:
+        return [message]
+
+    def parent(self) -> int:
+        return self.forker
+
+    def opened(self, task: int, again: bool) -> None:
+        self.told.append(("opened", task, again))
+
+    def made(self, fds: Iterable[int]) -> None:
+        self.told.append(("made", *fds))
+
+    def moved(self, task: int) -> None:
+        self.told.append(("moved", task))
+
+    def gone(self, pid: int) -> None:
+        self.told.append(("gone", pid))
+
+    def forget(self) -> None:
+        self.told.append(("forget",))
 
 
 class Rows(Recorder):
@@ -96,15 +123,19 @@ def test_a_failed_execve_has_its_result(tracer: Tracer, rows: Rows) -> None:
     assert shown(rows)[1] == (PARENT, EXECVE, 2**64 - 2, EventFlag.RETURNED, 1)
 
 
-def test_vfork_returns_to_the_parent_after_the_child_has_come_back_from_it(tracer: Tracer, rows: Rows) -> None:
+def test_vfork_returns_to_the_parent_after_the_child_has_come_back_from_it(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    guest.forker = PARENT
     tracer.enter(PARENT, 1, 100, VFORK, NONE)
     tracer.leave(CHILD, 1, 100, 0)
     tracer.enter(CHILD, 1, 300, EXIT, NONE)
     tracer.leave(PARENT, 1, 100, 8)
     assert shown(rows) == [
         (PARENT, VFORK, 0, 0, 0),
+        (CHILD, VFORK, PARENT, EventFlag.CHILD, 0),
         (CHILD, EXIT, 0, 0, 0),
-        (PARENT, VFORK, 8, EventFlag.RETURNED, 2),
+        (PARENT, VFORK, 8, EventFlag.RETURNED, 3),
     ]
 
 

@@ -48,6 +48,11 @@ TABLE = {
     for row in (
         Workload("demo", "a varied shell workload that ends by itself"),
         Workload("calls", "known system calls, then the truth about them", (SOURCES / "calls.c",)),
+        Workload(
+            "files",
+            "descriptors made in every way, and what /proc says of them on port 2",
+            (SOURCES / "files.c",),
+        ),
         Workload("compat", "known calls of a 32-bit program", compat=(SOURCES / "compat.c",)),
         Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), arches=X86_64),
         Workload("busy", "works until it is killed, with a counter on port 2"),

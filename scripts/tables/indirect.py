@@ -21,12 +21,14 @@ class Indirect(NamedTuple):
         abi: `*`, or the names of the only ABIs that it is for.
         call: The real call; its number is the same as `number`.
         feeds: What feeds its arguments, as in `indirect.tsv`.
+        role: Its role besides `state`, `-` for none.
     """
 
     number: int
     abi: str
     call: Syscall
     feeds: str
+    role: str
 
 
 def read(table: str, known: Prototypes, roles: Mapping[str, str]) -> Iterator[Indirect]:
@@ -47,9 +49,10 @@ def read(table: str, known: Prototypes, roles: Mapping[str, str]) -> Iterator[In
         fed = int(row["args"]) if table == "socketcall" else len(row["args"].split())
         if fed != len(call.args or ()):
             raise HeaderError(f"indirect.tsv: {call.name} has {len(call.args or ())} arguments, {fed} are fed")
-        if table == "socketcall" and roles.get(call.name) not in (None, "state"):
-            raise HeaderError(f"roles.tsv: capture knows no role but `state` in {call.name} through socketcall")
-        yield Indirect(call.number, row["abi"], call, row["args"])
+        role = " ".join(word for word in roles.get(call.name, "").split() if word != "state")
+        if " " in role:
+            raise HeaderError(f"roles.tsv: capture knows no two roles but `state` in {call.name} through {table}")
+        yield Indirect(call.number, row["abi"], call, row["args"], role or "-")
 
 
 def words(known: Prototypes, reads: Mapping[tuple[str, str], str]) -> Iterator[Syscall]:
