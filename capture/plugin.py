@@ -14,7 +14,7 @@ from capture.arguments import ArgumentReader
 from capture.calls import joined
 from capture.calls import load as load_calls
 from capture.chunk import Room
-from capture.introspection import Introspection
+from capture.introspection import introspect
 from capture.memory import GuestMemory
 from capture.mips_pages import MipsPages
 from capture.profile import Profile
@@ -31,7 +31,8 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
 
     * ``outdir``: folder for the segments (required).
     * ``procs``: names of the processes to record; all by default.
-    * ``profile``: a kernelinfo file, or a `Profile`; without it processes have no names.
+    * ``profile``: a kernelinfo file, or a `Profile`; without it a task is an address space, and has a name only if
+      the calls themselves tell it.
     * ``segment_size``, ``max_size``: stored bytes after which a segment is closed, and recording stops.
     * ``max_string``, ``max_vector``: bytes of a string and elements of an argv that are kept (4096, 1024).
     * ``buffers``: bytes of what is read and written that are kept (32).
@@ -73,7 +74,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             meta={"backend": "syscalls2", "procs": procs, **(self.get_arg("meta") or {})},
             on_chunk=lambda: self.backend.tracer.forget(),
         )
-        introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
+        introspection = introspect(panda, memory, profile, 16 * max_string, abi) if profile else None
         calls, other, others = load_calls(abi.name), COMPAT.get(abi.name), None
         if other:
             calls = joined(calls, load_calls(other.name), ABI_NUMBERS[other.name])

@@ -137,7 +137,7 @@ class Syscalls2:
         if self._introspection and self._introspection.task(cpu) is None:
             self._introspection = None
             self.tracer.tasks_are_asids()
-            self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
+            self.trouble = "no names from the kernel: the profile does not fit it (was it booted with nokaslr?)"
         elif self._introspection and self._introspection.descriptors:
             self._files = FileRecords(self._introspection.descriptors, self.recorder)
         self.tracer.spaces_move = moves and self._introspection is None
