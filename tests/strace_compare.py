@@ -42,8 +42,6 @@ EXCEPTIONS = {
 
 NOT_RECORDED = {
     ("prctl", 1): "PR_GET_NAME: the kernel's own name of the task, which its identity has",
-    ("sendto", 1): "data; write and send through other calls have theirs",
-    ("recvfrom", 1): "likewise",
 }
 """Strings of strace that no row has, by call and argument."""
 
