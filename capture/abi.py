@@ -47,6 +47,7 @@ class Abi:
         stack: Index of the stack pointer if the arguments after those in ``args`` are on the user's stack, each as
             far from it as if all were there; None: ``args`` are all.
         long_calls: Calls of seven or eight words. Only there the stack's last two are arguments.
+        refill_handler: Field of the CPU state that says where mips' TLB refill handler is; None: there is no need.
         sixth_at: Index of the register that points to the sixth argument when the C library has entered by way of
             the vDSO's ``sysenter``; None: there is no such way.
     """
@@ -65,6 +66,7 @@ class Abi:
     error: int | None = None
     stack: int | None = None
     long_calls: frozenset[int] = field(default=frozenset())
+    refill_handler: str | None = None
     sixth_at: int | None = None
 
 
@@ -144,6 +146,7 @@ def _mips(name: str, panda_arch: str, word_size: int, big_endian: bool) -> Abi:
         space=Space(("CP0_EntryHi",), 0, 0xFF, moves=True),
         error=7,
         stack=29 if o32 else None,
+        refill_handler="CP0_EBase" if o32 else None,
         long_calls=_O32_LONG if o32 else frozenset(),
     )
 
@@ -163,3 +166,25 @@ ABIS: Mapping[str, Abi] = MappingProxyType(
     }
 )
 """By PANDA's name of the machine: the ABI of its native programs."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """The ABI of the 32-bit programs that a 64-bit kernel runs too.
+
+    Attributes:
+        name: As in the tables.
+        user_limit: As in `Abi`.
+    """
+
+    name: str
+    user_limit: int
+
+
+COMPAT: Mapping[str, Other] = MappingProxyType(
+    {
+        "x86_64": Other("i386", 0xFFFFE000),  # IA32_PAGE_OFFSET, arch/x86/include/asm/page_64_types.h
+        "aarch64": Other("arm", 1 << 32),  # TASK_SIZE_32, arch/arm64/include/asm/processor.h
+    }
+)
+"""By the name of the native ABI."""

@@ -20,6 +20,11 @@ _SAME = {"-machine": "-M", "--machine": "-M", "--cpu": "-cpu"}
 WORD_64 = frozenset({"aarch64", "mips64", "x86_64"})
 
 
+def console(arch: str) -> str:
+    """The first serial port of the machine, as the guest names it."""
+    return "ttyAMA0" if DEFAULTS.get(arch, ())[:2] == _VIRT else "ttyS0"
+
+
 @dataclass(frozen=True)
 class Machine:
     """What PANDA is told to emulate.

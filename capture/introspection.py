@@ -1,4 +1,4 @@
-"""Who runs in the guest: the kernel's task structures, read with the offsets of a profile, or nothing but CR3.
+"""Who runs in the guest: the kernel's task structures, read with the offsets of a profile, or with derived ones.
 
 The current task is found as the kernel finds it: a per-cpu variable. PANDA emulates one CPU, so its address is
 constant once the kernel has set up its per-cpu areas.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from capture.abi import Abi
+from capture.current import Finder, candidates
+from capture.derive import derive
 from capture.descriptors import Descriptors
 from capture.memory import GuestMemory
-from capture.placement import place
+from capture.placement import places
 from capture.profile import Profile, ProfileError
 from capture.segment import StringFlag, TaskFlag
 from capture.tracer import Identity
@@ -39,10 +42,17 @@ class Introspection:
         self._current = 0
         """Address of the pointer to the current task; 0 until the per-cpu areas are set up."""
         self._descriptors: Descriptors | None = None
+        self._known = int(TaskFlag.PIDS)
+        """Flags of every identity."""
+        if profile.is_complete:
+            self._use(profile)
+
+    def _use(self, profile: Profile) -> None:
+        """Read with these offsets from now on."""
         self._pid, self._tgid = profile["task.pid_offset"], profile["task.tgid_offset"]
         self._parent, self._comm = profile["task.real_parent_offset"], profile["task.comm_offset"]
-        self._start, self._mm = profile.values.get("task.start_boottime_offset"), profile["task.mm_offset"]
-        self._arg_start = profile["mm.arg_start_offset"]
+        self._start, self._mm = profile.values.get("task.start_boottime_offset"), profile.values.get("task.mm_offset")
+        self._arg_start = profile.values.get("mm.arg_start_offset")
         self._arg_end = profile.values.get("mm.arg_end_offset")
         if self._tgid != self._pid + 4:
             raise ProfileError("profile: tgid does not follow pid in task_struct; not a kernel that sysreel knows")
@@ -75,34 +85,39 @@ class Introspection:
     def parent(self, cpu: Any) -> int:
         """The current task's real parent as `task` gives it: the thread that forked it, if it lives. 0: unknown."""
         parent = self._memory.word(cpu, self._pointer[0] + self._parent)
-        return (self._memory.word(cpu, parent + self._pid, 8) or 0) if parent else 0
+        if not parent:
+            return 0
+        return (self._memory.word(cpu, parent + self._tgid, 4) or 0) << 32 | (
+            self._memory.word(cpu, parent + self._pid, 4) or 0
+        )
 
     def _locate(self, cpu: Any) -> int:
         """The address of the pointer to the current task, 0 if it is not there yet; opens the tables as well."""
         values = self._profile.values
-        memory, displacement = place(self._panda, cpu, self._memory, self._profile)
-        if "task.entry_task_addr" in values:
-            registers = self._panda.ffi.cast("CPUARMState *", cpu.env_ptr).cp15
-            base: int | None = registers.tpidr_el[1]
-            current: int | None = values["task.entry_task_addr"] + displacement
-        else:
-            per_cpu, current = values.get("task.per_cpu_offsets_addr"), values.get("task.current_task_addr")
-            base = None if per_cpu is None else memory.word(cpu, per_cpu + displacement & _MASK)
-        if not base or current is None:
+        memory, displacement = next(places(self._panda, cpu, self._memory, self._profile))
+        per_cpu, current = values.get("task.per_cpu_offsets_addr"), values.get("task.current_task_addr")
+        if per_cpu is None or current is None:
             return 0
+        base = memory.word(cpu, per_cpu + displacement & _MASK)
+        if not base:
+            return 0
+        self._open(memory, displacement)
+        return base + current & _MASK
+
+    def _open(self, memory: GuestMemory, displacement: int) -> None:
+        """Read the kernel in this way from now on, and its tables of descriptors if the profile has what it takes."""
         self._memory, self._read = memory, memory.read
         if Descriptors.fits(self._profile):
             self._descriptors = Descriptors(memory, self._profile, displacement)
-        return int(base + current) & _MASK
 
     def identity(self, cpu: Any, task: int) -> Identity:
         """Who the current task is. What cannot be read is left out, and the flags say so."""
-        memory, pointer, flags = self._memory, self._pointer[0], int(TaskFlag.PIDS)
+        memory, pointer, flags = self._memory, self._pointer[0], self._known
         parent = memory.word(cpu, pointer + self._parent)
         ppid = memory.word(cpu, parent + self._tgid, 4) if parent else None
-        start = memory.word(cpu, pointer + self._start) if self._start is not None else None
+        start = memory.word(cpu, pointer + self._start, 8) if self._start is not None else None
         comm = memory.block(cpu, pointer + self._comm, 16)
-        mm = memory.word(cpu, pointer + self._mm)
+        mm = memory.word(cpu, pointer + self._mm) if self._mm is not None else None
         argv, argv_flags = self._argv(cpu, mm) if mm else (b"", 0)
         flags |= TaskFlag.COMM if comm is not None else 0
         flags |= TaskFlag.START if start is not None else 0
@@ -114,6 +129,8 @@ class Introspection:
 
     def _argv(self, cpu: Any, mm: int) -> tuple[bytes, int]:
         """The argument vector as /proc/PID/cmdline shows it, and its ``StringFlag`` bits."""
+        if self._arg_start is None:
+            return b"", 0
         start = self._memory.word(cpu, mm + self._arg_start)
         # PANDA's own kernelinfo has no arg_end; it is the word after arg_start (include/linux/mm_types.h)
         end = self._memory.word(cpu, mm + (self._arg_end or self._arg_start + 8))
@@ -130,6 +147,65 @@ class Introspection:
                 break
             data, start = data + part, start + size
         return data if data.endswith(b"\0") or not data else data + b"\0", flags
+
+
+class DerivedIntrospection(Introspection):
+    """Reads the current task where the profile has no offsets, or does not say where the current task is.
+
+    What is missing is found in the running kernel, at the first call; see `current.py` and `derive.py`.
+    """
+
+    def __init__(self, panda: Any, memory: GuestMemory, profile: Profile, max_argv: int, abi: Abi) -> None:
+        """Prepare to read.
+
+        Args:
+            panda: A ``pandare.Panda``.
+            memory: Its memory.
+            profile: Of the guest's kernel: its functions at least.
+            max_argv: Bytes of an argument vector that are kept.
+            abi: The guest's ABI.
+        """
+        super().__init__(panda, memory, profile, max_argv)
+        self._abi = abi
+        self._find: Finder | None = None
+
+    def task(self, cpu: Any) -> int | None:
+        """As `Introspection.task`; None at the first call if the kernel is not understood."""
+        find, ids = self._find or self._derive(cpu), self._ids
+        task = find(cpu) if find else None
+        if not task or self._read(cpu, task + self._pid, self._ids_bytes, 8) < 0:
+            return None
+        self._pointer[0] = task
+        value: int = ids[0]
+        if self._abi.big_endian:  # two integers of 4 bytes: tgid is the first in the value, and in the wrong order
+            value = int.from_bytes(value.to_bytes(8, "little"), "big")
+            return (value & 0xFFFFFFFF) << 32 | value >> 32
+        return value
+
+    def _derive(self, cpu: Any) -> Finder | None:
+        """Find the current task, and the offsets unless the profile has them. None if either cannot be trusted."""
+        profile, abi = self._profile, self._abi
+        for memory, displacement in places(self._panda, cpu, self._memory, profile):
+            for find in candidates(self._panda, cpu, memory, abi.panda_arch, profile.symbols, displacement):
+                values = derive(cpu, memory, find, abi.word_size, abi.big_endian)
+                if values is None:
+                    continue
+                if not profile.is_complete:
+                    self._use(Profile(profile.group, profile.name, values))
+                    self._known |= TaskFlag.DERIVED
+                elif profile["task.pid_offset"] != values["task.pid_offset"]:
+                    continue
+                self._open(memory, displacement)
+                self._find = find
+                return find
+        return None
+
+
+def introspect(panda: Any, memory: GuestMemory, profile: Profile, max_argv: int, abi: Abi) -> Introspection:
+    """What reads tasks with a profile, or derives what it lacks."""
+    if profile.is_complete and "task.current_task_addr" in profile.values:
+        return Introspection(panda, memory, profile, max_argv)
+    return DerivedIntrospection(panda, memory, profile, max_argv, abi)
 
 
 class AddressSpaces:

@@ -4,7 +4,8 @@ It is a GLib key file with decimal numbers, one group a kernel. osi_linux asks f
 when one is absent, and never looks at others (osi_linux/utils/kernelinfo/kernelinfo_read.c; seen with PANDA
 0.1.1.5), so ours live in the same group: `mm.arg_end_offset`, `fs.max_fds_offset`,
 `task.start_boottime_offset`, `symbol.NAME` (address of a kernel function) and `sysreel.absent` (PANDA's keys
-that were written as 0 because this kernel has no such thing).
+that were written as 0 because this kernel has no such thing). Of a kernel without BTF the functions alone are
+known: then all of PANDA's keys are absent, and osi_linux cannot use the file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -59,8 +60,7 @@ class Profile:
         values: `version.a` to `.c`, offsets and sizes in bytes (`task.pid_offset`, `mm.size`), guest virtual
             addresses before KASLR (`task.init_addr`). On x86_64 `task.current_task_addr` is the offset of
             the current task pointer from the per-CPU base (the kernel's GS base; the sum is modulo 2**64).
-            aarch64 has none: there the current task is SP_EL0 while in the kernel, and while a program runs it is
-            where `task.entry_task_addr` plus TPIDR_EL1 points. Keys of what this kernel
+            aarch64 has none: there the current task is SP_EL0 while in the kernel. Keys of what this kernel
             does not have are absent.
         symbols: guest virtual addresses, before KASLR, of the kernel functions a capture may hook. A running
             kernel's displacement is IA32_LSTAR - symbols["entry_SYSCALL_64"] on x86_64, and
@@ -79,6 +79,16 @@ class Profile:
             return self.values[key]
         except KeyError:
             raise ProfileError(f"profile [{self.group}]: no {key}; make one with: capture profile") from None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the offsets that name a task are known; if not, they must be derived from the running kernel."""
+        return all(key in self.values for key in ESSENTIAL)
+
+    def without_offsets(self) -> Profile:
+        """The kernel's functions alone, as of a kernel without BTF."""
+        values = {key: value for key, value in self.values.items() if key.startswith("version.")}
+        return replace(self, values=values)
 
     @property
     def release(self) -> str:
@@ -142,10 +152,11 @@ class Profile:
                 symbols[key.removeprefix("symbol.")] = number
             elif key not in absent:
                 values[key] = number
-        for key in ESSENTIAL:
-            if key not in values:
-                raise ProfileError(f"{path} [{group}]: no {key}; make a profile with: capture profile")
-        return cls(group, name, values, symbols)
+        profile = cls(group, name, values, symbols)
+        if not profile.is_complete and not symbols:
+            missing = next(key for key in ESSENTIAL if key not in values)
+            raise ProfileError(f"{path} [{group}]: no {missing}; make a profile with: capture profile")
+        return profile
 
 
 class _KeyFile(configparser.RawConfigParser):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+from capture.mips_pages import MipsPages
 from capture.segment import StringFlag
 
 # Plain integers: looking up a member of an enumeration costs more than all the rest of a line (Python 3.11).
@@ -27,6 +28,7 @@ class GuestMemory:
         max_string: Bytes of a string that are kept.
         max_buffer: Bytes of a buffer that are kept; at most a page.
         max_vector: Elements of a string vector that are kept.
+        pages: Reads what PANDA alone takes for unmapped, on mips.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class GuestMemory:
         max_string: int,
         max_buffer: int,
         max_vector: int,
+        pages: MipsPages | None = None,
     ) -> None:
-        self._ffi = panda.ffi
-        self.read: Callable[..., int] = panda.libpanda.panda_virtual_memory_read_external
+        self._ffi, self.pages = panda.ffi, pages
+        self.read: Callable[..., int] = pages.read if pages else panda.libpanda.panda_virtual_memory_read_external
         self._buffer = self._ffi.new("char[]", _PAGE)
         self._bytes = self._ffi.buffer(self._buffer)
         self.word_size = word_size

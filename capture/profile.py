@@ -1,17 +1,19 @@
 """Make a kernel's profile from its image: the offsets and addresses that name the current task from outside.
 
-Nothing is guessed: offsets are the kernel's own BTF, addresses its own kallsyms.
+Nothing is guessed: offsets are the kernel's own BTF or DWARF, addresses its own kallsyms. Of a kernel without either
+of the first two the profile has functions only: `derive.py` does the rest while it runs.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from capture.btf import Btf, find_btf
+from capture.btf import NoBtfError, find_btf
+from capture.current import FUNCTIONS
+from capture.dwarf import find_dwarf
 from capture.kallsyms import Kallsyms, read_symbols
 from capture.kernel_image import KernelImage, unpack
 from capture.kernelinfo import ESSENTIAL, Profile, ProfileError
@@ -61,23 +63,31 @@ _BANNER: Final = re.compile(
 )
 
 
-# arm64's kernel_entry for exceptions from user mode (ldr_this_cpu tsk, __entry_task, x20 in
-# arch/arm64/kernel/entry.S, Linux 4.15 to 6.12): adrp x28; add x28, x28; then these.
-_ENTRY_TASK: Final = struct.pack("<3I", 0xD538D094, 0xF8746B9C, 0xD518411C)
-"""mrs x20, tpidr_el1; ldr x28, [x28, x20]; msr sp_el0, x28"""
-_ADRP_X28: Final = 0x9000001C
-_ADD_X28: Final = 0x9100039C
+class Types(Protocol):
+    """A kernel's structures, as BTF or DWARF has them."""
+
+    def size(self, name: str) -> int:
+        """Bytes of a struct."""
+
+    def has(self, name: str, path: str = "") -> bool:
+        """Whether there is such a struct, and such a member in it."""
+
+    def offset(self, name: str, path: str) -> int:
+        """Bytes from the beginning of a struct to a member."""
 
 
 def make_profile(path: str | Path, arch: str | None = None) -> Profile:
     """Read a profile out of a kernel image.
 
     Args:
-        path: vmlinuz, bzImage, arm64 Image, Image.gz or ELF vmlinux.
-        arch: "x86_64" or "aarch64" to insist on; None takes what the image is.
+        path: vmlinuz, bzImage, zImage, arm64 Image, Image.gz or ELF vmlinux.
+        arch: PANDA's name of an architecture to insist on; None takes what the image is.
+
+    Returns:
+        The profile; `Profile.is_complete` is False if the image has neither BTF nor DWARF.
 
     Raises:
-        ProfileError: the image is damaged, of another architecture, or has no BTF or kallsyms.
+        ProfileError: the image is damaged, of another architecture, or has no kallsyms.
     """
     image = unpack(path)
     if arch not in (None, image.arch):
@@ -86,21 +96,35 @@ def make_profile(path: str | Path, arch: str | None = None) -> Profile:
     if not banner:
         raise ProfileError(f"{path}: no Linux version banner; give a Linux kernel image")
     release, major, minor, patch, version = (text.decode() for text in banner.groups())
-    btf, kallsyms = find_btf(image), read_symbols(image)
-    values = {"version.a": int(major), "version.b": int(minor), "version.c": int(patch or 0)}
-    values |= dict(_addresses(image, btf, kallsyms)) | dict(_layout(btf))
-    for key in ESSENTIAL:
-        if key not in values:
-            raise ProfileError(f"{path}: BTF does not give {key}; run without a profile, or give --profile")
-    functions = {name: _function(kallsyms, name) for name in f"{_FUNCTIONS[image.arch]} {_DNAMES}".split()}
+    types, kallsyms = _types(image), read_symbols(image)
+    wanted = dict.fromkeys(f"{_FUNCTIONS.get(image.arch, '')} {FUNCTIONS[image.arch]} {_DNAMES}".split())
+    functions = {name: _function(kallsyms, name) for name in wanted}
     found = {name: address for name, address in functions.items() if address is not None}
-    return Profile(f"linux:{release}:64", f"{release}|{version}|{image.arch}", values, found)
+    values = {"version.a": int(major), "version.b": int(minor), "version.c": int(patch or 0)}
+    if types:
+        values |= dict(_addresses(image, types, kallsyms)) | dict(_layout(types))
+        for key in ESSENTIAL:
+            if key not in values:
+                raise ProfileError(f"{path}: BTF does not give {key}; run without a profile, or give --profile")
+    elif not any(name in found for name in FUNCTIONS[image.arch].split()):
+        raise ProfileError(f"{path}: no BTF, and no function that shows the current task; run without a profile")
+    group = f"linux:{release}:{8 * image.word_size}"
+    return Profile(group, f"{release}|{version}|{image.arch}", values, found)
 
 
-def _layout(btf: Btf) -> Iterator[tuple[str, int]]:
+def _types(image: KernelImage) -> Types | None:
+    """The image's BTF, else its DWARF, else None."""
+    try:
+        return find_btf(image)
+    except NoBtfError:
+        return find_dwarf(image)
+
+
+def _layout(btf: Types) -> Iterator[tuple[str, int]]:
     """Sizes and member offsets under PANDA's keys; what this kernel lacks is left out."""
     for prefix, name in _SIZES.items():
-        yield f"{prefix}.size", btf.size(name)
+        if btf.has(name):
+            yield f"{prefix}.size", btf.size(name)
     yield "task.comm_size", 16  # TASK_COMM_LEN, include/linux/sched.h
     for prefix, name, members in _OFFSETS:
         for member in members.split():
@@ -109,12 +133,13 @@ def _layout(btf: Btf) -> Iterator[tuple[str, int]]:
                     yield f"{prefix}.{member.replace('.', '_')}_offset", btf.offset(name, spelling)
                     break
     # PANDA counts from the struct vfsmount inside struct mount: these are negative.
-    for member in ("mnt_parent", "mnt_mountpoint"):
+    for member in ("mnt_parent", "mnt_mountpoint") if btf.has("mount", "mnt") else ():
         yield f"path.{member}_offset", btf.offset("mount", member) - btf.offset("mount", "mnt")
-    yield "path.mnt_offset", btf.offset("mount", "mnt")
+    if btf.has("mount", "mnt"):
+        yield "path.mnt_offset", btf.offset("mount", "mnt")
 
 
-def _addresses(image: KernelImage, btf: Btf, kallsyms: Kallsyms) -> Iterator[tuple[str, int]]:
+def _addresses(image: KernelImage, btf: Types, kallsyms: Kallsyms) -> Iterator[tuple[str, int]]:
     """Addresses under PANDA's keys; what this kernel lacks is left out."""
     symbols = kallsyms.symbols
     found = _find_init_task(image, btf, kallsyms.base)
@@ -134,41 +159,13 @@ def _addresses(image: KernelImage, btf: Btf, kallsyms: Kallsyms) -> Iterator[tup
             yield "task.current_task_addr", symbols["current_task"]
         elif "pcpu_hot" in symbols:  # Linux 6.2 (commit e57ef2ed97c1) to 6.14
             yield "task.current_task_addr", symbols["pcpu_hot"] + btf.offset("pcpu_hot", "current_task")
-        else:
-            raise ProfileError(
-                f"{image.path}: kallsyms has no current_task (CONFIG_KALLSYMS_ALL is off); "
-                "names will be inferred without a profile, or give --profile"
-            )
-    else:
-        entry_task = symbols.get("__entry_task", _entry_task(image, kallsyms.base))
-        if entry_task is not None:
-            yield "task.entry_task_addr", entry_task
-
-
-def _entry_task(image: KernelImage, base: int) -> int | None:
-    """Address of arm64's per-CPU variable __entry_task, from the instructions that load it.
-
-    Debian's arm64 kernel has no CONFIG_KALLSYMS_ALL. None unless all places that load it agree.
-    """
-    found: set[int | None] = set()
-    at = image.data.find(_ENTRY_TASK)
-    while at >= 8:
-        adrp, add = struct.unpack_from("<2I", image.data, at - 8)
-        place = image.address(at - 8, base)
-        if adrp & 0x9F00001F != _ADRP_X28 or add & 0xFFC003FF != _ADD_X28 or place is None:
-            return None
-        pages = (adrp >> 5 & 0x7FFFF) << 2 | adrp >> 29 & 3
-        pages -= (pages & 1 << 20) << 1
-        found.add((place & -4096) + (pages << 12) + (add >> 10 & 0xFFF))
-        at = image.data.find(_ENTRY_TASK, at + 4)
-    return found.pop() if len(found) == 1 else None
 
 
 def _function(kallsyms: Kallsyms, name: str) -> int | None:
     return next((kallsyms.symbols[name + end] for end in _CLONES if name + end in kallsyms.symbols), None)
 
 
-def _find_init_task(image: KernelImage, btf: Btf, base: int) -> int | None:
+def _find_init_task(image: KernelImage, btf: Types, base: int) -> int | None:
     """Address of init_task by its contents: comm "swapper", its own parent and leader (init/init_task.c).
 
     Where kallsyms has no variables this is the only way to it; where it has, it proves that kallsyms, BTF and

@@ -14,6 +14,7 @@ from typing import Any
 
 from capture.abi import Abi
 from capture.memory import GuestMemory
+from capture.mips_pages import MipsPages
 from capture.tracer import Args
 
 Words = memoryview
@@ -40,6 +41,25 @@ def space_of(panda: Any, abi: Abi, cpu: Any) -> memoryview:
         kind, at = kind.item, abi.space.index
     size = ffi.sizeof(kind)
     return memoryview(ffi.buffer(ffi.cast("char *", cell) + at * size, size)).cast("Q" if size == 8 else "I")
+
+
+class Tables:
+    """Stands in for `space_of` where the kernel's page tables are known, which do not move: element 0."""
+
+    def __init__(self, pages: MipsPages, cpu: Any) -> None:
+        self._pages, self._cpu = pages, cpu
+
+    def __getitem__(self, index: int) -> int:
+        """The address of the current table."""
+        return self._pages.table(self._cpu)
+
+
+def tables_of(panda: Any, abi: Abi, memory: GuestMemory, cpu: Any) -> Tables | None:
+    """The guest's page tables, if the kernel's handler is where it should be and understood."""
+    if memory.pages is None or abi.refill_handler is None:
+        return None
+    base = getattr(panda.ffi.cast(abi.state, cpu.env_ptr), abi.refill_handler)
+    return Tables(memory.pages, cpu) if memory.pages.find(cpu, base & 0xFFFFF000) else None
 
 
 def arguments_of(abi: Abi, memory: GuestMemory, cpu: Callable[[], Any]) -> Callable[[Words], Args]:

@@ -141,6 +141,8 @@ class TaskFlag(IntEnum):
     START = 8
     KERNEL = 16
     """A thread with no memory of its own: a kernel thread."""
+    DERIVED = 32
+    """The offsets used were derived from the running kernel, not taken from its debug data."""
 
 
 class FileFlag(IntEnum):

@@ -79,7 +79,7 @@ class Guest(Protocol):
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
 
-    def rights(self, message: int) -> list[int]:
+    def rights(self, number: int, message: int) -> list[int]:
         """The descriptors that a message has brought."""
 
     def parent(self) -> int:
@@ -135,11 +135,14 @@ class Tracer:
         self._flags |= EventFlag.TASK_IS_ASID
 
     def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
-        """A task has entered a call."""
+        """A task has entered a call. ``number`` has its ABI's number in the upper half; 0 for the capture's own."""
         now = monotonic_ns() - self._began
+        changed = self._seen.get(task) != asid
+        if changed and task >> 32 == task & 0xFFFFFFFF:
+            self._take_over(task, asid, now)
         if task in self._pending:
             self._prove(task, self._pending[task], asid, now)
-        if self._seen.get(task) != asid:
+        if changed:
             self._identify(task, asid)
         if number in self._calls.wide:
             args = self._guest.wide(number, args)
@@ -190,7 +193,7 @@ class Tracer:
             self._write(task, began, now - began, call.args, ret, number, found, _RETURNED | error, call.entry)
         else:  # nearly every call
             strings = self._intern(found) if found else 0
-            flags = _RETURNED | self._flags | error
+            flags = _RETURNED | self._flags | error | number >> 32 << 16
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
         if number in calls.after and not error and ret >> 31 == 0:
             self._after(task, call, ret, found)
@@ -218,7 +221,7 @@ class Tracer:
                 if len(data) == _TWO.size:
                     guest.made(_TWO.unpack(data))
         elif role == "rights":
-            guest.made(guest.rights(args[1]))
+            guest.made(guest.rights(number, args[1]))
         elif role == "cwd":
             guest.moved(task)
         elif role == "table":
@@ -251,9 +254,8 @@ class Tracer:
         distance = recorder.next_event - entry if entry >= 0 and flags & _RETURNED else 0
         if distance >= 1 << 32:
             distance = 0
-        return recorder.event(
-            began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags | self._flags, distance
-        )
+        flags |= self._flags | number >> 32 << 16
+        return recorder.event(began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags, distance)
 
     def _intern(self, found: tuple[String, ...]) -> int:
         """The id of an event's strings; counts those that are not whole."""
@@ -272,6 +274,19 @@ class Tracer:
             nested.append(call)
             if len(nested) > _MAX_NESTED:
                 self._give_up(task, nested.pop(0))
+
+    def _take_over(self, leader: int, asid: int, now: int) -> None:
+        """A process is in a new address space: if one of its threads was executing a program, it goes on as the leader.
+
+        The kernel gives such a thread the leader's number and ends all others.
+        """
+        for task, call in list(self._pending.items()):
+            if task >> 32 == leader >> 32 and task != leader and call.number in self._calls.execs and call.asid != asid:
+                del self._pending[task]
+                self._infer(task, call, 0, now)
+                self._ended(task)
+                if leader in self._pending:
+                    self._give_up(leader, self._pending.pop(leader))
 
     def _infer(self, task: int, call: Pending, ret: int, now: int) -> None:
         """Record a return that was not seen but has happened."""
