@@ -94,7 +94,7 @@ def own_abi(header: Header) -> Abi:
         return unknown(escape(header.abi.encode()), header.word_size)
     if abi.word != header.word_size:
         raise SegmentError(
-            f"its header claims registers of {header.word_size} bytes, and ABI {abi.name} has {abi.word}; not decoded"
+            f"its header claims registers of {header.word_size} bytes, and ABI {abi.name} has {abi.word}"
         )
     return abi
 

@@ -149,7 +149,8 @@ class Events:
     def argument(self, call: Call, position: int) -> Values | None:
         """An argument of a call's events as numbers.
 
-        Values of 4 bytes are signed, addresses of 4 bytes are not; of 8 bytes, all are.
+        Values of 4 bytes are signed, addresses of 4 bytes are not; of 8 bytes, all are. The string of an argument is
+        in the event's set at ``call.target.places[position].string``.
 
         Returns:
             int64, one for each of ``call.rows``; None if the argument was not recorded.
@@ -168,15 +169,17 @@ class Events:
         is_copy = own.word == 4
         for index, call in enumerate(self.calls):
             places = call.target.places
-            found = None
-            if position < len(places) and places[position]._replace(string=position) != plain:
-                found = self.argument(call, position)
-            elif position < len(places):
-                has[index] = True
-            if found is not None:
-                if not is_copy:
-                    values, is_copy = values.copy(), True
-                values[call.rows], has[index] = found, True
+            if position >= len(places):
+                continue
+            has[index] = True
+            if places[position][:-1] == plain[:-1]:
+                continue
+            if (found := self.argument(call, position)) is None:
+                has[index] = False
+                continue
+            if not is_copy:
+                values, is_copy = values.copy(), True
+            values[call.rows] = found
         return values, has[self.call_of]
 
     def result(self, call: Call) -> tuple[Values, Bools]:

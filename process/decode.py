@@ -69,7 +69,10 @@ class Decoder:
         self.plan, self.tally = plan, Tally()
         self._contents = load(plan.part)
         self._header: Header = plan.part.header
-        self._rules = Rules(self._header)
+        try:
+            self._rules = Rules(self._header)
+        except SegmentError as error:
+            raise SegmentError(f"{plan.part.name}: {error}") from None
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, as frames with the columns of ``schema.SCHEMA``.

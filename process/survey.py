@@ -50,7 +50,7 @@ class Survey:
         part: Which segment.
         blocks: (first, count) of each sound EVENTS block, ascending.
         opened: Entry rows that nothing in this segment completes: int64 sequence numbers, ascending.
-        closed: Entry rows that this segment itself completes, likewise.
+        closed: Those that give no row: completed in this segment itself, or no calls, likewise.
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
         identities: By sequence number.
@@ -105,7 +105,7 @@ def survey(part: Part) -> Survey:
         part=part,
         blocks=seen.blocks,
         opened=np.setdiff1d(entries, returns, assume_unique=True),
-        closed=np.intersect1d(entries, returns, assume_unique=True),
+        closed=np.union1d(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children)),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),
@@ -125,6 +125,8 @@ class _Events:
     blocks: list[tuple[int, int]] = field(default_factory=list)
     entries: list[Sequences] = field(default_factory=list)
     returns: list[Sequences] = field(default_factory=list)
+    children: list[Sequences] = field(default_factory=list)
+    """Events that are no calls."""
     tasks: list[Words] = field(default_factory=list)
     earliest: int = MAX_SEQUENCE
     latest: int = 0
@@ -136,7 +138,9 @@ class _Events:
         back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
         completes = returned & (back > 0) & (back <= sequences)
         self.blocks.append((first, count))
-        self.entries.append(sequences[~returned])
+        child = words[FLAGS_ENTRY] & np.uint64(EventFlag.CHILD) != 0
+        self.entries.append(sequences[~returned & ~child])
+        self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
         self.tasks.append(np.unique(words[TASK]))
         self.earliest = min(self.earliest, int(words[TIME].min()))

@@ -144,6 +144,7 @@ def numbers(through: Target) -> frozenset[int]:
     return frozenset({0})
 
 
+@lru_cache(1 << 12)
 def lay_out(abi: Abi, args: tuple[Argument, ...], big_endian: bool, first: int = 0) -> tuple[Place, ...]:
     """Where the arguments of a call lie.
 

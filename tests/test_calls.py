@@ -222,6 +222,17 @@ def test_32_bit_programs_on_other_64_bit_kernels(tmp_path: Path) -> None:
     assert mips[2]["arg1_repr"] == "buf=0xffffffff90000000(ptr)"
 
 
+def test_an_errno_is_named_by_the_table_of_its_own_abi(tmp_path: Path) -> None:
+    one = guest("x86_64")
+    one.event(2, ret=(1 << 64) - 110)
+    one.event(5002, ret=145, flags=of("mips-n64", ERROR))
+    one.event(5, ret=60, flags=of("sparc64", ERROR))
+    one.event(2, ret=(1 << 64) - 145)
+    rows = rows_of(one.write(tmp_path))
+    assert [row["errno"] for row in rows] == ["ETIMEDOUT"] * 3 + [None]
+    assert [row["retno"] for row in rows] == [-110, -145, -60, -145]
+
+
 @pytest.mark.parametrize(("abi", "nr"), [("x32", X32), ("x32", 0), ("mips-n32", 6000)])
 def test_pointers_of_32_bits_in_registers_of_64(tmp_path: Path, abi: str, nr: int) -> None:
     one = guest(abi)
@@ -332,6 +343,13 @@ def test_calls_by_name_whatever_the_abi(tmp_path: Path) -> None:
     }
 
 
+def test_nothing_is_known_to_have_failed_on_an_unknown_abi(tmp_path: Path) -> None:
+    one = guest("freebsd")
+    one.event(3, ret=ENOENT)
+    events = resolved(one, tmp_path)
+    assert [part.tolist() for part in events.result(events.calls[0])] == [[-2], [False]]
+
+
 def test_every_event_is_of_one_call(tmp_path: Path) -> None:
     one = guest("i386")
     for k in range(200):
@@ -352,3 +370,14 @@ def test_a_guest_of_64_bits_has_its_arguments_uncopied(tmp_path: Path) -> None:
     for k in range(6):
         assert np.shares_memory(events.arguments(k)[0], events.words)
     assert np.shares_memory(events.results()[0], events.words)
+
+
+def test_the_words_stay_as_they_are(tmp_path: Path) -> None:
+    one = guest("x86_64")
+    one.event(1, 1, 2, 3)
+    one.event(4, UPPER | 1, UPPER | 2, 3, ret=0xFFFFFFFE, flags=of("i386"))
+    events = resolved(one, tmp_path)
+    before = events.words.copy()
+    assert [events.arguments(k)[0].tolist() for k in range(2)] == [[1, 1], [2, 2]]
+    events.results()
+    assert (events.words == before).all()
