@@ -137,9 +137,12 @@ class Tracer:
     def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
         """A task has entered a call. ``number`` has its ABI's number in the upper half; 0 for the capture's own."""
         now = monotonic_ns() - self._began
+        changed = self._seen.get(task) != asid
+        if changed and task >> 32 == task & 0xFFFFFFFF:
+            self._take_over(task, asid, now)
         if task in self._pending:
             self._prove(task, self._pending[task], asid, now)
-        if self._seen.get(task) != asid:
+        if changed:
             self._identify(task, asid)
         if number in self._calls.wide:
             args = self._guest.wide(number, args)
@@ -271,6 +274,19 @@ class Tracer:
             nested.append(call)
             if len(nested) > _MAX_NESTED:
                 self._give_up(task, nested.pop(0))
+
+    def _take_over(self, leader: int, asid: int, now: int) -> None:
+        """A process is in a new address space: if one of its threads was executing a program, it goes on as the leader.
+
+        The kernel gives such a thread the leader's number and ends all others.
+        """
+        for task, call in list(self._pending.items()):
+            if task >> 32 == leader >> 32 and task != leader and call.number in self._calls.execs and call.asid != asid:
+                del self._pending[task]
+                self._infer(task, call, 0, now)
+                self._ended(task)
+                if leader in self._pending:
+                    self._give_up(leader, self._pending.pop(leader))
 
     def _infer(self, task: int, call: Pending, ret: int, now: int) -> None:
         """Record a return that was not seen but has happened."""

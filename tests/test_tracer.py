@@ -302,3 +302,19 @@ def test_the_roles_of_calls_are_those_of_the_kernel_table() -> None:
         "sys_prctl", "sys_waitid", "sys_clone", "sys_execve", "sys_exit", "sys_rt_sigreturn",
     }  # fmt: skip
     assert "sys_read" not in {names[number] for number in table.context}
+
+
+def test_a_thread_that_executes_a_program_goes_on_as_its_leader(tracer: Tracer, rows: Rows) -> None:
+    """The thread's execve has succeeded; what its leader waited for never comes back."""
+    thread = PARENT & ~0xFFFFFFFF | 8
+    tracer.enter(PARENT, 1, 100, READ, NONE)
+    tracer.enter(thread, 1, 200, EXECVE, NONE)
+    tracer.enter(PARENT, 2, 300, GETPID, NONE)
+    tracer.leave(PARENT, 2, 300, 7)
+    inferred = EventFlag.RETURNED | EventFlag.INFERRED
+    assert shown(rows) == [
+        (thread, EXECVE, 0, 0, 0),
+        (thread, EXECVE, 0, inferred, 1),
+        (PARENT, READ, 0, 0, 0),
+        (PARENT, GETPID, 7, EventFlag.RETURNED, 0),
+    ]

@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import compilers, cpio, debian, machines, store, workloads
+from lab import compilers, cpio, debian, machines, store, tools, workloads
 from lab.machines import Machine
 from lab.store import LabError
 from lab.workloads import Workload
 
 EXAMPLE = "example: scripts/lab-guest --workload demo --workload calls"
 # The initramfs depends on these too: the archive's writer and its layout.
-BUILDERS = (Path(cpio.__file__), Path(compilers.__file__), Path(workloads.__file__), Path(__file__))
+BUILDERS = tuple(
+    Path(str(file)) for file in (cpio.__file__, compilers.__file__, tools.__file__, workloads.__file__, __file__)
+)
 BARE = workloads.SOURCES / "bare_mips.c"
 
 
@@ -99,6 +101,8 @@ def is_ready(row: Machine, job: Workload) -> bool:
     kernel, busybox, initrd = folder(row.arch) / "vmlinuz", folder(row.arch) / "busybox", _initrd(row, job)
     if not (kernel.exists() and busybox.exists() and initrd.exists()):
         return False
+    if not all((folder(row.arch) / tool.name).exists() for tool in job.tools):
+        return False
     made = initrd.stat().st_mtime_ns
     headers = workloads.SOURCES.glob("*.h") if job.programs else ()
     sources = (busybox, job.init, *job.programs, *job.compat, *headers, *BUILDERS)
@@ -107,9 +111,15 @@ def is_ready(row: Machine, job: Workload) -> bool:
 
 def prepare(row: Machine, jobs: Sequence[Workload]) -> None:
     """Make the kernel and the initramfs of each of `jobs`; what is ready stays as it is."""
+    for job in jobs:
+        if job.arches and row.arch not in job.arches:
+            names = " and ".join(other.name for other in workloads.for_machine(row.arch))
+            raise LabError(f"{job.name} is written for {' and '.join(job.arches)}; {row.arch} guests can run {names}")
     with store.locked("guest"):
         _fetch_kernel(row)
         _fetch_busybox(row)
+        for tool in {tool for job in jobs for tool in job.tools}:
+            tools.fetch(tool, row.debian, folder(row.arch) / tool.name)
         for job in jobs:
             if not is_ready(row, job):
                 store.put(_initrd(row, job), cpio.compressed(_members(row, job)))
@@ -159,6 +169,7 @@ def _members(row: Machine, job: Workload) -> list[cpio.Entry]:
         cpio.symlink("bin/sh", "busybox"),
         cpio.file("init", job.init.read_bytes(), 0o755),
         *(cpio.file(source.stem, compilers.compiled(source, row.arch), 0o755) for source in job.programs),
+        *(entry for tool in job.tools for entry in tools.members(folder(row.arch) / tool.name)),
         *(cpio.file(source.stem, _compat(row, source), 0o755) for source in job.compat),
     ]
 

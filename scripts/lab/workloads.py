@@ -7,28 +7,40 @@ from pathlib import Path
 
 from lab import machines
 from lab.store import ROOT, LabError
+from lab.tools import STRACE, Tool
 
 SOURCES = ROOT / "tests" / "guest"
+WHO = SOURCES / "who.c"
+X86_64 = ("x86_64",)
+TRACED = ("x86_64", "aarch64")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One guest's job: `NAME.sh` is its /init; each of `programs`, in C, becomes a static one in /.
+    """One guest's job.
 
-    Those of `compat` do too, compiled for the 32-bit programs that the machine's 64-bit kernel runs. `arch` is the only
-    architecture where it runs; None for all.
+    Attributes:
+        name: Of the workload.
+        summary: What it does.
+        programs: Sources in C; each becomes a static program in /.
+        compat: Likewise, compiled for the 32-bit programs that the machine's 64-bit kernel runs.
+        arches: The architectures that it can run on; empty for all.
+        tools: Debian's programs that it needs in /bin.
+        script: Name of the script that becomes /init, if not the workload's.
     """
 
     name: str
     summary: str
     programs: tuple[Path, ...] = ()
     compat: tuple[Path, ...] = ()
-    arch: str | None = None
+    arches: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    script: str = ""
 
     @property
     def init(self) -> Path:
         """The script that becomes /init."""
-        return SOURCES / f"{self.name}.sh"
+        return SOURCES / f"{self.script or self.name}.sh"
 
 
 TABLE = {
@@ -42,8 +54,12 @@ TABLE = {
             (SOURCES / "files.c",),
         ),
         Workload("compat", "known calls of a 32-bit program", compat=(SOURCES / "compat.c",)),
-        Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), arch="x86_64"),
+        Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), arches=X86_64),
         Workload("busy", "works until it is killed, with a counter on port 2"),
+        Workload(
+            "who", "many processes and files under strace; its log on port 2", (WHO,), arches=TRACED, tools=(STRACE,)
+        ),
+        Workload("names", "the same without strace: what each process calls itself", (WHO,), script="who"),
     )
 }
 
@@ -51,7 +67,8 @@ TABLE = {
 def for_machine(arch: str) -> list[Workload]:
     """Those that can run on `arch`."""
     both = machines.machine(arch).compat is not None
-    return [row for row in TABLE.values() if row.arch in (None, arch) and (both or not row.compat)]
+    rows = TABLE.values()
+    return [row for row in rows if (not row.arches or arch in row.arches) and (both or not row.compat)]
 
 
 def workload(name: str) -> Workload:
