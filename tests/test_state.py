@@ -69,19 +69,6 @@ def test_only_an_entry_row_is_replaced(tmp_path: Path) -> None:
     assert numbers(rows_of(builder.write(tmp_path))) == [0, 1, 2, 3, 4]
 
 
-def test_the_childs_side_of_a_fork_is_no_row(tmp_path: Path) -> None:
-    builder = Builder()
-    builder.event(GETPID, ret=1)
-    builder.event(57, who=task(8), ret=task(7), flags=int(EventFlag.CHILD))
-    builder.event(57, ret=8)
-    builder.event(GETPID, who=task(8), ret=8)
-    path = builder.write(tmp_path)
-    assert [(row["id"], row["name"], row["seq"]) for row in rows_of(path)] == [
-        (1, "sys_getpid", 0), (2, "sys_fork", 2), (3, "sys_getpid", 3),
-    ]  # fmt: skip
-    assert losses(frame_of(path)[1]) == {}
-
-
 def test_an_entry_completed_twice_is_dropped_once(tmp_path: Path) -> None:
     builder = Builder()
     builder.event(EXECVE, flags=NOT_RETURNED)
