@@ -22,6 +22,10 @@ _EXECS = {"sys_execve": (0, 1), "sys_execveat": (1, 2)}
 """Positions of path and argv."""
 _FORKS = frozenset({"sys_fork", "sys_vfork", "sys_clone", "sys_clone3"})
 _ENDS = frozenset({"sys_exit_group"})
+_KILLS = frozenset({
+    "sys_kill", "sys_tkill", "sys_tgkill", "sys_rt_sigqueueinfo", "sys_rt_tgsigqueueinfo", "sys_pidfd_send_signal",
+})  # fmt: skip
+_REAPS = frozenset({"sys_wait4", "sys_waitpid", "sys_waitid"})
 _PR_SET_NAME = 15  # include/uapi/linux/prctl.h
 _CLONE_VM, _CLONE_THREAD = 0x100, 0x10000  # include/uapi/linux/sched.h
 _CHILD, _ASID = np.uint64(EventFlag.CHILD), np.uint64(EventFlag.TASK_IS_ASID)
@@ -44,6 +48,10 @@ class Kind(IntEnum):
     """A task has named itself."""
     END = 5
     """A process has ended."""
+    REAP = 6
+    """A parent has seen a child's end; recorded only where a task is an address space, as the next."""
+    KILL = 7
+    """A signal was sent: a process may end unseen."""
 
 
 class Step(NamedTuple):
@@ -181,10 +189,21 @@ def _names(call: Call, events: Events, sequences: Rows, contents: Contents) -> I
 
 def _ends(call: Call, events: Events, sequences: Rows, contents: Contents) -> Iterator[Step]:
     for row in call.rows.tolist():
-        yield Step(int(sequences[row]), Kind.END, int(events.words[TASK, row]), _is_asid(events, row))
+        task, time = int(events.words[TASK, row]), int(events.words[TIME, row])
+        yield Step(int(sequences[row]), Kind.END, task, _is_asid(events, row), time=time)
+
+
+def _signals(call: Call, events: Events, sequences: Rows, contents: Contents) -> Iterator[Step]:
+    values, returned, failed, _ = _facts(call, events)
+    kind = Kind.KILL if call.name in _KILLS else Kind.REAP
+    told = returned & ~failed & ((values > 0) | (call.name not in ("sys_wait4", "sys_waitpid")))
+    for row in call.rows[told].tolist():
+        if _is_asid(events, row):
+            yield Step(int(sequences[row]), kind, int(events.words[TASK, row]), True)
 
 
 _MAKERS = {
+    **dict.fromkeys(_KILLS | _REAPS, _signals),
     **dict.fromkeys(_EXECS, _execs),
     **dict.fromkeys(_FORKS, _forks),
     **dict.fromkeys(_ENDS, _ends),

@@ -4,8 +4,10 @@ A small fold over identities and steps (programs executed, children, names), of 
 What is recorded wins: a name is only filled in where an identity has no argv, or where there is no identity. What
 was known ends with a gap, with the process, and where the same number is another task's.
 
-Where a task is an address space, execve replaces it. Old and new are linked only if exactly one execve has not yet
-shown its new space and no fork may have made one; otherwise the new space has no name.
+Where a task is an address space, each fork and each execve brings a new one, and nothing but the order of events says
+whose it is. All that have not been seen yet are in a pool. A space that appears takes a name out of it only if all in
+the pool have the same, and only in a capture that nothing is missing from so far: after a gap an old space may seem
+new. Once a process may have ended unseen (by a signal), its space may be another's, and no name is certain any more.
 """
 
 from __future__ import annotations
@@ -43,12 +45,14 @@ class _Run:
     """What children run that have been made and not been seen yet."""
     spaces: set[int] = field(default_factory=set)
     """Address spaces that are in use."""
-    launched: list[tuple[Step, Program | None]] = field(default_factory=list)
-    """Programs executed whose address space has not been seen yet, and what ran before."""
-    blurred: int = 0
-    """Further ones, of which nobody can tell any more which is which."""
-    unborn: int = 0
-    """Children with a space of their own that have been made and not been seen yet."""
+    pool: list[Program | None] = field(default_factory=list)
+    """What may run in spaces that have not been seen yet."""
+    ended: int = 0
+    """Processes whose end was seen, less those that were waited for."""
+    is_certain: bool = True
+    """Whether each space is known to be still the same process's."""
+    unseen: int = 0
+    """How many these are: fewer than are in the pool if nobody can tell which of them were seen."""
 
 
 def _key(task: int, is_asid: bool) -> Key:
@@ -62,6 +66,12 @@ class Namer:
         """Take the steps of all segments: what comes later decides which of those before are certain."""
         self._failed = {step.other for step in steps if step.kind is Kind.EXEC and step.shares}
         self._forks = [step for step in steps if step.kind is Kind.FORK and step.is_asid and not step.shares]
+        """By their returns; those that a child's first event was taken for are taken out."""
+        self._shared: dict[int, list[Step]] = {}
+        """Forks whose child runs in its parent's memory, by parent."""
+        for step in steps:
+            if step.kind is Kind.FORK and step.is_asid and step.shares:
+                self._shared.setdefault(step.task, []).append(step)
         self._run, self._number = _Run(), -1
 
     def name(self, identities: list[Identity], steps: list[Step], run_of: dict[int, int]) -> list[Identity]:
@@ -80,6 +90,10 @@ class Namer:
             known: Identity | None
             if isinstance(item, Identity):
                 known = self._recorded(item)
+            elif item.kind in (Kind.REAP, Kind.KILL):
+                for doubtful in self._doubted(item):
+                    found[doubtful.seq, doubtful.task] = doubtful
+                known = None
             else:
                 known = self._space(item) if item.is_asid else self._step(item)
             if known is not None and ((known.seq, known.task) not in found or isinstance(item, Identity)):
@@ -154,51 +168,64 @@ class Namer:
     def _space(self, step: Step) -> Identity | None:
         """A step where tasks are address spaces."""
         run, key = self._run, (True, step.task)
+        if not run.is_certain:
+            return None
         if step.kind is Kind.APPEAR:
-            return self._appeared(step)
+            return None if step.task in run.spaces else self._appeared(step)
         if step.kind is Kind.EXEC:
-            if step.other not in self._failed and step.other == step.seq:
-                run.launched.append((step, run.programs.pop(key, None)))
-                run.spaces.discard(step.task)
-                return Identity(step.seq + 1, step.task, None, "[none]", None)
-        elif step.kind is Kind.FORK:
-            if step.shares:  # its memory was its child's for a while; what the child executed was not its own program
-                before = [program for one, program in run.launched if one.task == step.task]
-                run.spaces.add(step.task)
-                if before and before[-1] is not None:
-                    run.programs[key] = before[-1]
-                    return self._named(step, step.task, before[-1])
-            else:
-                run.unborn += 1
-        elif step.kind is Kind.BIRTH:
-            run.unborn -= 1
-            run.spaces.add(step.task)
-            program = self._inherited(key, (True, step.other))
-            return None if program is None else self._named(step, step.task, program)
+            if step.other != step.seq or step.other in self._failed:
+                return None
+            run.pool.append(Program(step.first, step.argv, CALLS) if step.argv or not step.name else None)
+            run.unseen += 1
+            if not self._is_childs(step):
+                return self._gone(step)
+        elif step.kind is Kind.FORK and not step.shares:
+            if step in self._forks:
+                self._forks.remove(step)
+                run.pool.append(run.programs.get(key))
+                run.unseen += 1
         elif step.kind is Kind.NAME:
             run.comms[step.task] = step.name
         elif step.kind is Kind.END:
-            run.programs.pop(key, None)
-            run.comms.pop(step.task, None)
-            run.spaces.discard(step.task)
+            run.ended += 1
+            if not self._is_childs(step):
+                return self._gone(step)
         return None
+
+    def _doubted(self, step: Step) -> list[Identity]:
+        """What is not certain any more: everything, if a process may have ended unseen."""
+        run = self._run
+        run.ended -= 1
+        if not run.is_certain or (step.kind is Kind.REAP and run.ended >= 0):
+            return []
+        run.is_certain = False
+        return [Identity(step.seq + 1, task, None, "[none]", None) for _, task in run.programs]
+
+    def _is_childs(self, step: Step) -> bool:
+        """Whether it may be a child's in its parent's memory: the space stays as it is."""
+        return any(fork.time <= step.time and fork.seq > step.seq for fork in self._shared.get(step.task, ()))
+
+    def _gone(self, step: Step) -> Identity:
+        """An address space is no more; the same number may come back as another's."""
+        self._run.programs.pop((True, step.task), None)
+        self._run.comms.pop(step.task, None)
+        self._run.spaces.discard(step.task)
+        return Identity(step.seq + 1, step.task, None, "[none]", None)
 
     def _appeared(self, step: Step) -> Identity | None:
         """An address space has its first event: whose is it?"""
         run = self._run
-        if step.task in run.spaces:
-            return None
         run.spaces.add(step.task)
-        run.programs.pop((True, step.task), None)
-        forking = any(fork.time <= step.time and fork.seq > step.seq for fork in self._forks)
-        if len(run.launched) + run.blurred != 1 or not run.launched or run.unborn or forking:
-            if not run.unborn and not forking:
-                run.blurred = max(0, run.blurred + len(run.launched) - 1)
-                run.launched.clear()
+        for fork in [fork for fork in self._forks if fork.time <= step.time]:  # under way: the child is the faster
+            self._forks.remove(fork)
+            run.pool.append(run.programs.get((True, fork.task)))
+            run.unseen += 1
+        program = run.pool[0] if self._number == 0 and len(set(run.pool)) == 1 else None
+        if run.unseen:
+            run.unseen -= 1
+        if program is not None or not run.unseen:
+            del run.pool[run.unseen :]
+        if program is None:
             return Identity(step.seq, step.task, None, "[none]", None)
-        ((launch, _),) = run.launched
-        run.launched.clear()
-        program = Program(launch.first, launch.argv, CALLS)
         run.programs[True, step.task] = program
-        run.comms[step.task] = launch.name
         return self._named(step._replace(seq=step.seq - 1), step.task, program)
