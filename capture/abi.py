@@ -166,3 +166,25 @@ ABIS: Mapping[str, Abi] = MappingProxyType(
     }
 )
 """By PANDA's name of the machine: the ABI of its native programs."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """The ABI of the 32-bit programs that a 64-bit kernel runs too.
+
+    Attributes:
+        name: As in the tables.
+        user_limit: As in `Abi`.
+    """
+
+    name: str
+    user_limit: int
+
+
+COMPAT: Mapping[str, Other] = MappingProxyType(
+    {
+        "x86_64": Other("i386", 0xFFFFE000),  # IA32_PAGE_OFFSET, arch/x86/include/asm/page_64_types.h
+        "aarch64": Other("arm", 1 << 32),  # TASK_SIZE_32, arch/arm64/include/asm/processor.h
+    }
+)
+"""By the name of the native ABI."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from errno_tables import tsv
 
@@ -87,6 +87,18 @@ def load(abi: str) -> Calls:
         tsv.TableError: There is no such table, or it is malformed.
     """
     return parse(tsv.text("capture", "tables", abi), f"capture/tables/{abi}.tsv")
+
+
+def joined(native: Calls, other: Calls, abi: int) -> Calls:
+    """Both tables in one; the numbers of the ``other`` ABI have its own number in their upper half."""
+    both: dict[str, Any] = {}
+    for name, theirs in vars(other).items():
+        ours = getattr(native, name)
+        if isinstance(theirs, Mapping):
+            both[name] = {**ours, **{abi << 32 | number: value for number, value in theirs.items()}}
+        else:
+            both[name] = ours | {abi << 32 | number for number in theirs}
+    return Calls(**both)
 
 
 class SubCall(NamedTuple):

@@ -17,6 +17,8 @@ _KEYS: Final = """
 """.split()  # noqa: SIM905 - as in kernelinfo.py
 _CLOEXEC: Final = int(FileFlag.CLOEXEC)
 _MASK: Final = (1 << 64) - 1
+_WORD: Final = struct.Struct("<Q").unpack_from
+_HALF: Final = struct.Struct("<I").unpack_from
 _PAGE: Final = 4096
 _NR_OPEN: Final = 1 << 20
 """Descriptors that a table may have room for (the default of fs.nr_open)."""
@@ -37,6 +39,15 @@ class Table(NamedTuple):
     data: bytes
 
 
+class _Pair:
+    """Two pointers of a struct that are read at once."""
+
+    def __init__(self, first: int, second: int) -> None:
+        self.low = min(first, second)
+        self.size = max(first, second) + 8 - self.low
+        self.first, self.second = first - self.low, second - self.low
+
+
 class Descriptors:
     """Reads the tables of one guest. Nothing raises: what cannot be read is None."""
 
@@ -54,9 +65,9 @@ class Descriptors:
         self._fdt, self._fdtab = profile["fs.fdt_offset"], profile["fs.fdtab_offset"]
         self._max_fds = profile["fs.max_fds_offset"]
         self._slots, self._bits = profile["fs.fd_offset"], profile["fs.close_on_exec_offset"]
-        self._fdt_size = max(self._max_fds + 4, self._slots + 8, self._bits + 8)
-        self._path = profile["fs.f_path_mnt_offset"], profile["fs.f_path_dentry_offset"]
-        self._pwd = profile["fs.pwd_mnt_offset"], profile["fs.pwd_dentry_offset"]
+        self._fdt_size = max(self._max_fds, self._slots, self._bits) + 8
+        self._path = _Pair(profile["fs.f_path_mnt_offset"], profile["fs.f_path_dentry_offset"])
+        self._pwd = _Pair(profile["fs.pwd_mnt_offset"], profile["fs.pwd_dentry_offset"])
 
     @staticmethod
     def fits(profile: Profile) -> bool:
@@ -80,17 +91,18 @@ class Descriptors:
         data = self._memory.block(cpu, address, self._files_size)
         if data is None:
             return None
-        fdt = _word(data, self._fdt)
+        (fdt,) = _WORD(data, self._fdt)
         if fdt == address + self._fdtab:
-            fields: bytes | None = data[self._fdtab : self._fdtab + self._fdt_size]
+            fields: bytes | None = data
+            at = self._fdtab
         else:
-            fields = self._memory.block(cpu, fdt, self._fdt_size)
-        if fields is None or len(fields) < self._fdt_size:
+            fields, at = self._memory.block(cpu, fdt, self._fdt_size), 0
+        if fields is None:
             return None
-        size = int.from_bytes(fields[self._max_fds : self._max_fds + 4], "little")
-        if size > _NR_OPEN:
-            return None
-        return Table(address, size, _word(fields, self._slots), _word(fields, self._bits), data)
+        (size,), (slots,), (bits,) = (
+            _HALF(fields, at + self._max_fds), _WORD(fields, at + self._slots), _WORD(fields, at + self._bits)
+        )  # fmt: skip
+        return Table(address, size, slots, bits, data) if size <= _NR_OPEN else None
 
     def file(self, cpu: Any, table: Table, fd: int) -> OpenFile | None:
         """What a descriptor is; None if it is not open or the table cannot be read."""
@@ -120,20 +132,19 @@ class Descriptors:
                 found.append((start + fd, paths[file], _CLOEXEC if bits[fd // 64] >> fd % 64 & 1 else 0))
         return found
 
-    def _path_at(self, cpu: Any, address: int, offsets: tuple[int, int]) -> bytes | None:
+    def _path_at(self, cpu: Any, address: int, pair: _Pair) -> bytes | None:
         """The path of a struct path, given where its two pointers are."""
-        low = min(offsets)
-        data = self._memory.block(cpu, address + low & _MASK, max(offsets) + 8 - low)
+        data = self._memory.block(cpu, address + pair.low & _MASK, pair.size)
         if data is None:
             return None
-        mnt, dentry = (_word(data, offset - low) for offset in offsets)
-        return self._paths.path(cpu, mnt, dentry)
+        return self._paths.path(cpu, _WORD(data, pair.first)[0], _WORD(data, pair.second)[0])
 
     def _inside(self, cpu: Any, table: Table, address: int) -> int | None:
         """A word of a table, from its own bytes if it lies there."""
         at = address - table.address
         if 0 <= at <= len(table.data) - 8:
-            return _word(table.data, at)
+            word: int = _WORD(table.data, at)[0]
+            return word
         return self._memory.word(cpu, address & _MASK)
 
     def _range(self, cpu: Any, table: Table, address: int, count: int) -> tuple[int, ...] | None:
@@ -144,10 +155,6 @@ class Descriptors:
         else:
             data = self._memory.block(cpu, address & _MASK, 8 * count)
         return None if data is None else struct.unpack(f"<{count}Q", data)
-
-
-def _word(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 8], "little")
 
 
 def _open(files: tuple[int, ...]) -> Iterator[tuple[int, int]]:

@@ -70,10 +70,12 @@ class FileRecords:
         if table is None:
             recorder.counts["unnamed"] += 1
             return
-        found = [file for file in (reader.file(cpu, table, fd) for fd in fds) if file is not None]
-        recorder.counts["unnamed"] += sum(path is None for _, path, _ in found)
-        if found:
-            recorder.files(address, found)
+        for fd in fds:
+            file = reader.file(cpu, table, fd)
+            if file is not None:
+                if file[1] is None:
+                    recorder.counts["unnamed"] += 1
+                recorder.file(address, *file)
 
     def moved(self, cpu: Any, current: int, task: int) -> None:
         """The current task has changed its folder, and that of all who share it."""

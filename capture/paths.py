@@ -37,6 +37,13 @@ class Memory(Protocol):
         """Some bytes, at most a page."""
 
 
+_MOST: Final = 4096
+"""Paths that are kept."""
+
+_Check = tuple[int, int, bytes, bytes]
+"""What was read for a path: address, size, how the bytes begin and how they end. What lies between did not count."""
+
+
 class _Dentry(NamedTuple):
     address: int
     parent: int
@@ -70,7 +77,9 @@ class Paths:
         )  # fmt: skip
         self._low = min(members)
         words = (max(*members, inline + _INLINE - 8) - self._low) // 8 + 1
-        self._words, self._size = struct.Struct(f"<{words}Q"), 8 * words
+        self._head = max(*members[:-1], inline + _INLINE - 8) + 8 - self._low
+        """Bytes of a dentry that say where it is; behind them, past its count of users, may lie d_op."""
+        self._words, self._size = struct.Struct(f"<{words}Q"), 8 * words  # the last is d_op, or within the head
         self._pprev, self._parent, self._hash_len, self._name, self._inode, self._op = (
             (member - self._low) // 8 for member in members
         )
@@ -92,6 +101,10 @@ class Paths:
         }
         self._op_shows: dict[int, Callable[[Any, _Dentry], bytes | None] | None] = {0: None}
         """dentry_operations to what shows its files; None where they have a path."""
+        self._kept: dict[tuple[int, int], tuple[tuple[_Check, ...], bytes]] = {}
+        """(vfsmount, dentry) to all that was read for the path, and the path: it holds while that is the same."""
+        self._read: list[_Check] = []
+        """What has been read for the path that is being made."""
 
     @staticmethod
     def fits(profile: Profile) -> bool:
@@ -100,21 +113,39 @@ class Paths:
 
     def path(self, cpu: Any, mnt: int, dentry: int) -> bytes | None:
         """The path of a (vfsmount, dentry) pair; None if something on the way cannot be read or makes no sense."""
+        kept = self._kept.get((mnt, dentry))
+        if kept is not None:
+            block = self._memory.block
+            for address, size, begins, ends in kept[0]:
+                data = block(cpu, address, size)
+                if data is None or not data.startswith(begins) or not data.endswith(ends):
+                    break
+            else:
+                return kept[1]
+        self._read.clear()
+        text, lasts = self._make(cpu, mnt, dentry)
+        if text is not None and lasts:
+            if len(self._kept) >= _MOST:
+                self._kept.clear()
+            self._kept[mnt, dentry] = tuple(self._read), text
+        return text
+
+    def _make(self, cpu: Any, mnt: int, dentry: int) -> tuple[bytes | None, bool]:
+        """Read a path; and whether it is a path, and depends on nothing but what was noted."""
         found = self._dentry(cpu, dentry)
-        if found is None:
-            return None
-        if found.op not in self._op_shows and not self._learn(cpu, found.op):
-            return None
+        if found is None or (found.op not in self._op_shows and not self._learn(cpu, found.op)):
+            return None, False
         show = self._op_shows[found.op]
-        mount = None
         if show is not None:
             if show != self._namespace:
-                return show(cpu, found)
+                return show(cpu, found), False
             mount = self._mount(cpu, mnt)
             if mount is None or mount[2] != dentry:
-                return show(cpu, found)
+                return show(cpu, found), False
         text = self._walk(cpu, mnt, found)
-        return text if found.is_hashed or found.parent == dentry or text is None else text + DELETED
+        if text is not None and not found.is_hashed and found.parent != dentry:
+            text += DELETED
+        return text, True
 
     def _walk(self, cpu: Any, mnt: int, found: _Dentry) -> bytes | None:
         """The names from the root of all mounts down to a dentry."""
@@ -149,6 +180,7 @@ class Paths:
         data = self._memory.block(cpu, mnt + self._mount_low & _MASK, self._mount_size)
         if data is None:
             return None
+        self._read.append((mnt + self._mount_low & _MASK, self._mount_size, data, b""))
         parent, mountpoint, root = (int.from_bytes(data[at : at + 8], "little") for at in self._mount_at)
         return parent, mountpoint, root
 
@@ -156,6 +188,7 @@ class Paths:
         data = self._memory.block(cpu, address + self._low & _MASK, self._size)
         if data is None:
             return None
+        self._read.append((address + self._low & _MASK, self._size, data[: self._head], data[-8:]))
         words = self._words.unpack(data)
         return _Dentry(
             address, words[self._parent], words[self._pprev] != 0, words[self._hash_len], words[self._name],
@@ -168,10 +201,12 @@ class Paths:
         if not 0 < length <= _NAME_MAX:
             return None
         at = dentry.name - dentry.address - self._low
-        if 0 <= at <= self._size - length:
+        if 0 <= at <= self._head - length:
             name: bytes | None = dentry.data[at : at + length]
         else:
             name = self._memory.block(cpu, dentry.name, length)
+            if name is not None:
+                self._read.append((dentry.name, length, name, b""))
         return None if name is None or b"\0" in name else name
 
     def _learn(self, cpu: Any, op: int) -> bool:

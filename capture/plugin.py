@@ -9,8 +9,9 @@ from typing import Any
 
 from pandare import PyPlugin
 
-from capture.abi import ABIS
+from capture.abi import ABIS, COMPAT
 from capture.arguments import ArgumentReader
+from capture.calls import joined
 from capture.calls import load as load_calls
 from capture.chunk import Room
 from capture.introspection import introspect
@@ -18,6 +19,7 @@ from capture.memory import GuestMemory
 from capture.mips_pages import MipsPages
 from capture.profile import Profile
 from capture.recorder import Recorder
+from capture.segment import ABI_NUMBERS
 from capture.syscalls2 import Syscalls2
 
 
@@ -59,8 +61,8 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         buffers = self.get_arg("buffers")
         max_buffer = 32 if buffers is None else int(buffers)
         pages = MipsPages(panda, abi.big_endian) if abi.refill_handler else None
-        limits = (abi.user_limit, max_string, max_buffer, max_vector)
-        memory = GuestMemory(panda, abi.word_size, abi.big_endian, *limits, pages)
+        sizes = (max_string, max_buffer, max_vector)
+        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, *sizes, pages)
         self.recorder = Recorder(
             Path(outdir),
             abi.name,
@@ -73,10 +75,16 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             on_chunk=lambda: self.backend.tracer.forget(),
         )
         introspection = introspect(panda, memory, profile, 16 * max_string, abi) if profile else None
-        calls = load_calls(abi.name)
+        calls, other, others = load_calls(abi.name), COMPAT.get(abi.name), None
+        if other:
+            calls = joined(calls, load_calls(other.name), ABI_NUMBERS[other.name])
+            others = GuestMemory(panda, 4, abi.big_endian, other.user_limit, *sizes)
         wanted = frozenset(name.encode() for name in procs)
         arguments = ArgumentReader(memory, calls, max_buffer > 0, abi.word_size)
-        self.backend = Syscalls2(panda, abi, calls, self.recorder, memory, arguments, introspection, wanted)
+        self.backend = Syscalls2(
+            panda, abi, calls, self.recorder, memory, arguments, introspection, wanted,
+            ArgumentReader(others, calls, max_buffer > 0, 4) if others else None,
+        )  # fmt: skip
         self._open = True
         atexit.register(self.close)
 

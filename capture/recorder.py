@@ -269,28 +269,31 @@ class Recorder:
         """
         if snapshot:
             found = [(fd, path, flags | _SNAPSHOT) for fd, path, flags in found] or [(NO_FD, None, _SNAPSHOT)]
-        self._put_files(table, found)
+        chunk, room = self._chunk, self._room.files
+        if chunk is None or chunk.control[_FILES] + len(found) > room:
+            self.counts["unstored"] += len(found)
+            if 2 * len(found) <= room:  # more than half an area never fit: a new chunk would not help them
+                self._limit = -1
+            return
+        for fd, path, flags in found:
+            self.file(table, fd, path, flags)
 
     def folder(self, task: int, path: bytes | None) -> None:
         """Record a task's current folder, from the next event on; None: it is not known."""
-        self._put_files(task, [(0, path, _CWD)])
+        self.file(task, 0, path, _CWD)
 
-    def _put_files(self, owner: int, found: Sequence[OpenFile]) -> None:
-        """Store file records, all or none. More than half an area never fit: a new chunk would not help them."""
-        rows = [(fd, 0 if path is None else self.string(path), flags) for fd, path, flags in found]
+    def file(self, owner: int, fd: int, path: bytes | None, flags: int) -> None:
+        """Record one descriptor of a table, from the next event on; with ``FileFlag.CWD`` a task's folder."""
+        number = 0 if path is None else self.string(path)
         chunk, room = self._chunk, self._room.files
-        at = chunk.control[_FILES] if chunk is not None else 0
-        if chunk is None or at + len(rows) > room:
-            self.counts["unstored"] += len(rows)
-            if 2 * len(rows) <= room:
-                self._limit = -1
+        if chunk is None or (at := chunk.control[_FILES]) >= room:
+            self.counts["unstored"] += 1
+            self._limit = -1
             return
-        offset, since = chunk.offsets["files"] + FILE_ROW.size * at, self.next_event
-        for fd, path, flags in rows:
-            FILE_ROW.pack_into(chunk.map, offset, since, owner, fd, path, flags, 0)
-            offset += FILE_ROW.size
-        chunk.control[_FILES] = at + len(rows)
-        if at + len(rows) + _RESERVE_RECORDS >= room:
+        offset = chunk.offsets["files"] + FILE_ROW.size * at
+        FILE_ROW.pack_into(chunk.map, offset, self._first + self._events, owner, fd, number, flags, 0)
+        chunk.control[_FILES] = at + 1
+        if at + _RESERVE_RECORDS >= room:
             self._limit = -1
 
     def mark(self, text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from capture.abi import Abi
 from capture.arguments import ArgumentReader
 from capture.calls import Calls
+from capture.compat import compat_of
 from capture.files import FileRecords
 from capture.introspection import AddressSpaces, Introspection
 from capture.memory import GuestMemory
@@ -20,6 +21,7 @@ from capture.segment import EventFlag
 from capture.tracer import Args, Identity, Tracer
 
 _ERROR = int(EventFlag.ERROR)
+_LOW = 0xFFFFFFFF
 _WORD = (1 << 64) - 1
 _INT_0X80 = 2  # bytes of the instruction
 
@@ -35,7 +37,7 @@ class Syscalls2:
 
     def __init__(
         self, panda: Any, abi: Abi, calls: Calls, recorder: Recorder, memory: GuestMemory, arguments: ArgumentReader,
-        introspection: Introspection | None, procs: frozenset[bytes],
+        introspection: Introspection | None, procs: frozenset[bytes], compat_arguments: ArgumentReader | None = None,
     ) -> None:  # fmt: skip
         """Load syscalls2 and register with it.
 
@@ -48,6 +50,7 @@ class Syscalls2:
             arguments: Reads what arguments point to.
             introspection: How tasks are told apart and named; None if there is no profile.
             procs: Names of the processes to record; empty for all.
+            compat_arguments: Reads those of 32-bit programs, if the guest's kernel may run such.
         """
         self.enabled, self.recorder = True, recorder
         self.trouble: str | None = None
@@ -65,6 +68,8 @@ class Syscalls2:
         panda.load_plugin("syscalls2", {"load-info": True})
         panda.ppp("syscalls2", "on_all_sys_enter2", name=f"sysreel_enter_{id(self)}")(self._entered)
         self._returns = Returns(panda, self._returned)
+        self._compat_arguments = compat_arguments
+        self._compat = compat_of(panda, abi, memory, self._compat_entered, self._compat_returned)
 
     def identity(self, task: int) -> Identity:
         """Who the current task is."""
@@ -76,15 +81,19 @@ class Syscalls2:
 
     def wide(self, number: int, args: Args) -> Args:
         """The arguments of a call whose arguments lie in memory."""
-        return self._arguments.wide(self._cpu, number, args)
+        return self._reader(number).wide(self._cpu, number, args)
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments."""
-        return self._arguments.read(self._cpu, number, args, ret)
+        return self._reader(number).read(self._cpu, number, args, ret)
 
-    def rights(self, message: int) -> list[int]:
+    def _reader(self, number: int) -> ArgumentReader:
+        """What reads the arguments of a call: those of 32-bit programs have pointers of 4 bytes."""
+        return self._compat_arguments if number >> 32 and self._compat_arguments else self._arguments
+
+    def rights(self, number: int, message: int) -> list[int]:
         """The descriptors that a message has brought."""
-        return self._arguments.rights(self._cpu, message) if self._files else []
+        return self._reader(number).rights(self._cpu, message) if self._files else []
 
     def parent(self) -> int:
         """The task that made the current one; 0 if it is not known."""
@@ -119,6 +128,8 @@ class Syscalls2:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
         self._words, self._space = words_of(self._panda, self._abi, cpu), space_of(self._panda, self._abi, cpu)
         self._cpu = cpu
+        if self._compat:
+            self._compat.start(cpu)
         tables = tables_of(self._panda, self._abi, self._memory, cpu)
         if tables:
             self._space, self._space_mask = tables, _WORD
@@ -148,6 +159,8 @@ class Syscalls2:
             if self._cpu is None:
                 self._start(cpu)
             words, asid, back = self._words, self._space[0] & self._space_mask, context.retaddr
+            if self._compat and back <= _LOW and self._compat.takes(cpu, pc, back):
+                return
             args = self._args(words)
             if self._sixth_at is not None and back != pc + _INT_0X80:
                 args = (*args[:5], self._memory.word(cpu, words[self._sixth_at]) or 0)
@@ -164,6 +177,28 @@ class Syscalls2:
             words, asid = self._words, self._space[0] & self._space_mask
             failed = self._error is not None and words[self._error] != 0
             self.tracer.leave(self._task(cpu, asid), asid, block.pc, words[self._ret], _ERROR if failed else 0)
+        except Exception as error:  # as above
+            self._failed(error)
+
+    def _compat_entered(self, cpu: Any, back: int, number: int, args: Args) -> None:
+        """A 32-bit program has made a call; ``back`` and ``number`` are marked with its ABI."""
+        if not self.enabled:
+            return
+        try:
+            if self._cpu is None:
+                self._start(cpu)
+            asid = self._space[0] & self._space_mask
+            self.tracer.enter(self._task(cpu, asid), asid, back, number, args)
+        except Exception as error:  # as above
+            self._failed(error)
+
+    def _compat_returned(self, cpu: Any, back: int, ret: int) -> None:
+        """A 32-bit program's call may have come back."""
+        if not self.enabled or self._cpu is None:
+            return
+        try:
+            asid = self._space[0] & self._space_mask
+            self.tracer.leave(self._task(cpu, asid), asid, back, ret)
         except Exception as error:  # as above
             self._failed(error)
 

@@ -79,7 +79,7 @@ class Guest(Protocol):
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
 
-    def rights(self, message: int) -> list[int]:
+    def rights(self, number: int, message: int) -> list[int]:
         """The descriptors that a message has brought."""
 
     def parent(self) -> int:
@@ -135,7 +135,7 @@ class Tracer:
         self._flags |= EventFlag.TASK_IS_ASID
 
     def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
-        """A task has entered a call."""
+        """A task has entered a call. ``number`` has its ABI's number in the upper half; 0 for the capture's own."""
         now = monotonic_ns() - self._began
         changed = self._seen.get(task) != asid
         if changed and task >> 32 == task & 0xFFFFFFFF:
@@ -193,7 +193,7 @@ class Tracer:
             self._write(task, began, now - began, call.args, ret, number, found, _RETURNED | error, call.entry)
         else:  # nearly every call
             strings = self._intern(found) if found else 0
-            flags = _RETURNED | self._flags | error
+            flags = _RETURNED | self._flags | error | number >> 32 << 16
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
         if number in calls.after and not error and ret >> 31 == 0:
             self._after(task, call, ret, found)
@@ -221,7 +221,7 @@ class Tracer:
                 if len(data) == _TWO.size:
                     guest.made(_TWO.unpack(data))
         elif role == "rights":
-            guest.made(guest.rights(args[1]))
+            guest.made(guest.rights(number, args[1]))
         elif role == "cwd":
             guest.moved(task)
         elif role == "table":
@@ -254,9 +254,8 @@ class Tracer:
         distance = recorder.next_event - entry if entry >= 0 and flags & _RETURNED else 0
         if distance >= 1 << 32:
             distance = 0
-        return recorder.event(
-            began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags | self._flags, distance
-        )
+        flags |= self._flags | number >> 32 << 16
+        return recorder.event(began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags, distance)
 
     def _intern(self, found: tuple[String, ...]) -> int:
         """The id of an event's strings; counts those that are not whole."""

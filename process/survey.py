@@ -59,7 +59,7 @@ class Survey:
         part: Which segment.
         blocks: (first, count) of each sound EVENTS block, ascending.
         opened: Entry rows that nothing in this segment completes: int64 sequence numbers, ascending.
-        closed: Entry rows that this segment itself completes, likewise.
+        closed: Entry rows that this segment itself completes, and rows that are no calls, likewise.
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
         identities: By sequence number.
@@ -118,7 +118,7 @@ def survey(part: Part) -> Survey:
         part=part,
         blocks=seen.blocks,
         opened=np.setdiff1d(entries, returns, assume_unique=True),
-        closed=np.intersect1d(entries, returns, assume_unique=True),
+        closed=np.union1d(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children)),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),
@@ -139,6 +139,7 @@ class _Events:
     blocks: list[tuple[int, int]] = field(default_factory=list)
     entries: list[Sequences] = field(default_factory=list)
     returns: list[Sequences] = field(default_factory=list)
+    children: list[Sequences] = field(default_factory=list)
     tasks: list[Words] = field(default_factory=list)
     earliest: int = MAX_SEQUENCE
     latest: int = 0
@@ -148,9 +149,11 @@ class _Events:
         sequences = np.arange(first, first + count)
         returned = words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
         back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
-        completes = returned & (back > 0) & (back <= sequences)
+        child = words[FLAGS_ENTRY] & np.uint64(EventFlag.CHILD) != 0
+        completes = returned & ~child & (back > 0) & (back <= sequences)
         self.blocks.append((first, count))
-        self.entries.append(sequences[~returned])
+        self.entries.append(sequences[~returned & ~child])
+        self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
         self.tasks.append(np.unique(words[TASK]))
         self.earliest = min(self.earliest, int(words[TIME].min()))

@@ -42,8 +42,6 @@ EXCEPTIONS = {
 
 NOT_RECORDED = {
     ("prctl", 1): "PR_GET_NAME: the kernel's own name of the task, which its identity has",
-    ("sendto", 1): "data; write and send through other calls have theirs",
-    ("recvfrom", 1): "likewise",
 }
 """Strings of strace that no row has, by call and argument."""
 
@@ -79,17 +77,19 @@ class Findings:
 def compare(tasks: dict[int, list[Call | End]], rows: pl.DataFrame) -> Findings:
     """Hold the calls of each task against the rows of the same tid, in the order in which they began.
 
-    The tid that strace itself started made calls before it was traced, up to its first execve.
+    The tid that strace itself started made calls before it was traced, up to its first execve. Where a capture cannot
+    tell threads apart, the process stands for its leader.
     """
     found = Findings()
     first = min((item for items in tasks.values() for item in items), key=lambda item: item.line)
-    parts = {tid: part for (tid,), part in rows.sort("time_ns", maintain_order=True).group_by("tid")}
+    ordered = rows.sort("time_ns", maintain_order=True)
+    parts = {tid: part for (tid,), part in ordered.group_by(pl.coalesce("tid", "pid"))}
     for tid, items in tasks.items():
         calls = [item for item in items if isinstance(item, Call)]
         mine = parts[tid].to_dicts() if tid in parts else []
         if tid == first.tid:
-            start = next(i for i, row in enumerate(mine) if row["name"] == "sys_execve" and row["status"] == "returned")
-            mine = mine[start:]
+            execs = (i for i, row in enumerate(mine) if row["name"] == "sys_execve" and row["status"] == "returned")
+            mine = mine[next(execs, len(mine)) :]
         for call, row in _aligned(calls, mine, found):
             found.compared += 1
             found.pairs.append((call, row))

@@ -20,7 +20,13 @@ from strace_compare import UNKNOWN, Row, unescape
 from strace_log import Call, Descriptor, descriptor, string
 
 _SHOWN = re.compile(r"\w+=-?0x[0-9a-f]+\((.*)\)", re.DOTALL)
-_SOCKET = re.compile(rb"(?:TCP|UDP|UNIX|NETLINK)[\w-]*:\[(\d+).*", re.DOTALL)
+_SOCKET = re.compile(rb"([A-Z]+(?:-[A-Z]+)?):\[(\d+).*", re.DOTALL)
+SOCKETS = {
+    b"TCP": (b"AF_INET", b"SOCK_STREAM"), b"UDP": (b"AF_INET", b"SOCK_DGRAM"),
+    b"UNIX-STREAM": (b"AF_UNIX", b"SOCK_STREAM"), b"UNIX-DGRAM": (b"AF_UNIX", b"SOCK_DGRAM"),
+    b"UNIX": (b"AF_UNIX", b""),
+}  # fmt: skip
+"""strace's names of sockets, and what was asked for."""
 _MEMFD, _DELETED = b"/memfd:", b" (deleted)"
 _MOST_LINKS = 40
 LINKS = {b"/dev/fd": b"/proc/self/fd", b"/tmp/shell/around": b"../shell", b"/tmp/shell/paths/to-b": b"a/b"}
@@ -35,7 +41,7 @@ class Names:
         files: Counts of `equal`, `resolved` (equal once the guest's links are followed), `renamed`, `unknown` and
             `wrong`, for descriptors of files and folders, AT_FDCWD among them.
         others: The same for pipes, sockets and such.
-        closed: Numbers without a file that a row gives no name either.
+        closed: Numbers without a file that a row gives no name either; close_range's are bounds.
         wrong: What is wrong, in words.
         unknown: Likewise, how often each kind of call has no name.
         sources: The rows' own word for where the names are from.
@@ -55,7 +61,10 @@ class Names:
 
 
 class Guest:
-    """The links and renames of a guest, as its programs make them in strace's log."""
+    """The links and renames of a guest, as its programs make them in strace's log.
+
+    Only calls that name their folder count: strace does not say where a relative path of the others begins.
+    """
 
     def __init__(self) -> None:
         self._links = dict(LINKS)
@@ -69,7 +78,7 @@ class Guest:
             named = descriptor(text)
             if named is not None and named.fd is not None:
                 self._names[row["pid"], named.fd] = named.name
-        if call.errno or call.name not in ("symlink", "symlinkat", "rename", "renameat", "renameat2"):
+        if call.errno or call.name not in ("symlinkat", "renameat", "renameat2"):
             return
         paths, base = [], b""
         for text in call.args:
@@ -77,12 +86,10 @@ class Guest:
             base = at.name if at else base
             if path is not None:
                 paths.append(path if path.startswith(b"/") else base + b"/" + path)
-        if call.name.startswith("symlink"):
-            target = string(call.args[0])
-            assert target is not None
-            self._links[paths[-1]] = target
+        if call.name == "symlinkat":
+            self._links[paths[-1]] = string(call.args[0]) or b""
         else:
-            self._renames.append((paths[0], paths[1]))
+            self._renames.append((self.resolve(paths[0], row), self.resolve(paths[1], row)))
 
     def resolve(self, path: bytes, row: Row) -> bytes:
         """The kernel's name of what a path leads to, all links followed."""
@@ -132,7 +139,11 @@ def compare_names(pairs: Iterable[tuple[Call, Row]]) -> Names:
             shown, named = shown_name(row, position), descriptor(text)
             if named is not None:
                 _one(call, row, named, shown, guest, found)
-            elif "(" in (row.get(f"arg{position}_repr") or "") and re.fullmatch(r"-?\d+", text):
+            elif (
+                call.name != "close_range"
+                and "(" in (row.get(f"arg{position}_repr") or "")
+                and re.fullmatch(r"-?\d+", text)
+            ):
                 if shown is None:
                     found.closed += 1
                 else:
@@ -155,7 +166,7 @@ def _one(call: Call, row: Row, named: Descriptor, shown: bytes | None, guest: Gu
         verdict = "unknown"
         found.unknown[call.name] += 1
     elif not is_file:
-        verdict = "equal" if shown in canonical(named) else "wrong"
+        verdict = "equal" if is_same_kind(named, shown) else "wrong"
     else:
         bare = shown.removesuffix(_DELETED) if named.deleted else shown
         if bare == named.name:
@@ -172,17 +183,21 @@ def _one(call: Call, row: Row, named: Descriptor, shown: bytes | None, guest: Gu
         found.wrong.append(_told("another name", call, row, named.name, shown or b""))
 
 
-def canonical(named: Descriptor) -> tuple[bytes, ...]:
-    """The names that a row may give to what is no file; strace has its own for sockets and processes."""
+def is_same_kind(named: Descriptor, shown: bytes) -> bool:
+    """Whether a row's name for what is no file is that of strace, which has its own for sockets and processes.
+
+    An inferred name cannot have the kernel's number of a pipe or socket: it then says what was asked for.
+    """
     name = named.name
     socket = _SOCKET.fullmatch(name)
     if socket:
-        return (b"socket:[%s]" % socket[1],)
+        family, kind = SOCKETS[socket[1]]
+        return shown == b"socket:[%s]" % socket[2] or shown.startswith(b"socket(%s, %s" % (family, kind))
     if name.startswith(b"pid:"):
-        return (b"anon_inode:[pidfd]",)
+        return shown == b"anon_inode:[pidfd]"
     if name.startswith(_MEMFD):
-        return (name, name + _DELETED)
-    return (name,)
+        return shown.removesuffix(_DELETED) == name
+    return shown == name or shown == name.partition(b":")[0]
 
 
 def _told(what: str, call: Call, row: Row, wanted: bytes, shown: bytes) -> str:

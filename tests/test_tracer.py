@@ -10,11 +10,12 @@ import pytest
 from capture import calls
 from capture.chunk import Room
 from capture.recorder import Recorder, String
-from capture.segment import UNKNOWN, EventFlag, StringFlag
+from capture.segment import ABI_NUMBERS, UNKNOWN, EventFlag, StringFlag
 from capture.tracer import Args, Identity, Tracer
 from process import prototypes
 
 EXECVE, VFORK, CLONE, READ, SIGRETURN, EXIT, GETPID, PRCTL = 59, 58, 56, 0, 15, 60, 39, 157
+I386 = ABI_NUMBERS["i386"]
 NONE: Args = (0, 0, 0, 0, 0, 0)
 PARENT, CHILD = 7 << 32 | 7, 8 << 32 | 8
 
@@ -44,7 +45,7 @@ class Guest:
         self.results.append(ret)
         return self.found.get(number, ())
 
-    def rights(self, message: int) -> list[int]:
+    def rights(self, number: int, message: int) -> list[int]:
         return [message]
 
     def parent(self) -> int:
@@ -258,6 +259,33 @@ def test_a_task_is_identified_again_when_it_renames_itself_or_its_number_is_anot
     tracer.enter(PARENT, 1, 200, EXIT, NONE)
     tracer.enter(PARENT, 1, 300, GETPID, NONE)
     assert guest.asked == [PARENT, PARENT, PARENT]
+
+
+def test_calls_of_another_abi_have_its_roles_and_say_so(rows: Rows, guest: Guest) -> None:
+    """11 is munmap to a 64-bit program and execve to a 32-bit one; 59 is execve, and oldolduname."""
+    both = calls.joined(calls.load("x86_64"), calls.load("i386"), I386)
+    tracer, other = Tracer(both, rows, guest, frozenset(), 0), I386 << 32
+    for number in (11, other | EXECVE, other | 11, EXECVE):
+        tracer.enter(PARENT, 1, 100, number, NONE)
+        tracer.leave(PARENT, 1, 100, 5)
+    tagged = I386 << 16
+    assert shown(rows) == [
+        (PARENT, 11, 5, EventFlag.RETURNED, 0),
+        (PARENT, EXECVE, 5, EventFlag.RETURNED | tagged, 0),
+        (PARENT, 11, 0, tagged, 0),
+        (PARENT, 11, 5, EventFlag.RETURNED | tagged, 1),
+        (PARENT, EXECVE, 0, 0, 0),
+        (PARENT, EXECVE, 5, EventFlag.RETURNED, 1),
+    ]
+
+
+def test_joined_tables_keep_both() -> None:
+    native, other = calls.load("aarch64"), calls.load("arm")
+    both = calls.joined(native, other, ABI_NUMBERS["arm"])
+    for name, value in vars(native).items():
+        theirs = {ABI_NUMBERS["arm"] << 32 | number for number in getattr(other, name)}
+        assert set(getattr(both, name)) == set(value) | theirs
+    assert both.args[ABI_NUMBERS["arm"] << 32 | 5] == other.args[5] != native.args.get(5)
 
 
 def test_the_roles_of_calls_are_those_of_the_kernel_table() -> None:

@@ -52,6 +52,7 @@ TABLE = {
             "files",
             "descriptors made in every way, and what /proc says of them on port 2",
             (SOURCES / "files.c",),
+            arches=X86_64,
         ),
         Workload("compat", "known calls of a 32-bit program", compat=(SOURCES / "compat.c",)),
         Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), arches=X86_64),

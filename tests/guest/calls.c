@@ -467,7 +467,7 @@ static int set_traps(void)
     char *pages = mmap(NULL, 6 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int fd = open("/tmp/page", O_CREAT | O_RDWR, 0600);
 
-    if (pages == MAP_FAILED || fd < 0 || write(fd, page, sizeof page) != sizeof page)
+    if (pages == MAP_FAILED || fd < 0 || pwrite(fd, page, sizeof page, 3 * PAGE) != sizeof page)
         return -1;
     at_edge = memcpy(pages + PAGE - sizeof name, name, sizeof name);
     mprotect(pages + PAGE, PAGE, PROT_NONE); /* not munmap: the next mmap would fill the hole */
@@ -475,7 +475,7 @@ static int set_traps(void)
     mprotect(pages + 3 * PAGE, PAGE, PROT_NONE);
     across = memcpy(pages + 5 * PAGE - 5, "/tmp/across-two-pages", 22);
     /* Nobody has touched this page when the kernel is first asked to read it: no page table maps it yet. */
-    lazy = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+    lazy = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 3 * PAGE); /* six arguments, by the C library's own way */
     for (size_t i = 0; i < sizeof longer - 1; i++)
         longer[i] = i % 10 ? 'd' : '/';
     memcpy(deep, longer, sizeof deep - 1);

@@ -215,7 +215,9 @@ static void others(void)
 /* A child that becomes a 64-bit program. */
 static void fork_and_exec(int *child)
 {
-    static char *argv[] = {"busybox", "true", NULL}, *envp[] = {"FROM=compat", NULL};
+    /* On the stack, whose pages the child has from the start: those of the file would not be mapped yet. */
+    char path[] = "/bin/busybox", name[] = "busybox", applet[] = "true", variable[] = "FROM=compat";
+    char *argv[] = {name, applet, NULL}, *envp[] = {variable, NULL};
     struct record *r = claim("fork", SYS_fork, 0, 0, WORDS(0), 0, (uint64_t[6]){0});
     int status;
     long pid = enter(SYS_fork, r->words);
@@ -223,7 +225,7 @@ static void fork_and_exec(int *child)
     if (pid == 0) {
         me = child;
         r = claim("execve", SYS_execve, IN(0) | LIST(1) | LIST(2), 3,
-                  WORDS(P("/bin/busybox"), P(argv), P(envp)), 0, (uint64_t[6]){0});
+                  WORDS(P(path), P(argv), P(envp)), 0, (uint64_t[6]){0});
         returned(r, 0);
         enter(r->nr, r->words);
         _exit(127);

@@ -154,33 +154,41 @@ static void *stack(void)
 /* ---- threads ---- */
 
 static int shared_fd;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* what one states must not change under it */
 
 static void *by_prctl(void *none)
 {
+    pthread_mutex_lock(&turn);
     say();
     OK(prctl(PR_SET_NAME, "by-prctl"));
     say();
     shared_fd = make("thread-a", "opened by one thread");
+    pthread_mutex_unlock(&turn);
     return none;
 }
 
 static void *by_proc(void *none)
 {
-    int fd = OK(open("/proc/thread-self/comm", O_WRONLY));
+    int fd;
 
+    pthread_mutex_lock(&turn);
+    fd = OK(open("/proc/thread-self/comm", O_WRONLY));
     OK(write(fd, "by-proc", 7));
     close(fd);
     say();
     OK(pwrite(shared_fd, "used by another", 15, 3));
     OK(close(shared_fd));
     FAILS(write(shared_fd, "x", 1), EBADF);
+    pthread_mutex_unlock(&turn);
     return none;
 }
 
 static void *in_a_while(void *none)
 {
     usleep(20000);
+    pthread_mutex_lock(&turn);
     say();
+    pthread_mutex_unlock(&turn);
     return none;
 }
 
@@ -417,7 +425,7 @@ static void paths(void)
 
     OK(mkdir("a", 0700));
     OK(mkdirat(AT_FDCWD, "a/b", 0700));
-    OK(symlink("a/b", "to-b"));
+    OK(symlinkat("a/b", AT_FDCWD, "to-b"));
     folder = OK(open("a", O_RDONLY | O_DIRECTORY));
     close(make("a/b/../b/./file", "reached by a relative path"));
     OK(chdir("a/b"));
@@ -470,7 +478,7 @@ static void changed_names(void)
     int fd = make("before", "renamed while open"), gone = make("gone", "deleted while open"), folder, temporary;
     pid_t pid;
 
-    OK(rename("before", "after"));
+    OK(renameat(AT_FDCWD, "before", AT_FDCWD, "after"));
     OK(fsync(fd));
     OK(unlink("gone"));
     OK(fsync(gone));
@@ -481,7 +489,7 @@ static void changed_names(void)
         OK(fsync(temporary));
     OK(mkdir("house", 0700));
     OK(chdir("house"));
-    OK(rename("../house", "../home"));
+    OK(renameat(AT_FDCWD, "../house", AT_FDCWD, "../home"));
     OK(fsync(make("chair", "in a folder that was renamed around us")));
     if ((pid = OK(fork())) == 0) {
         OK(close(OK(open("chair", O_RDONLY))));

@@ -12,7 +12,7 @@ work() {
     /bin/cat < out > copy 2>&1
     /bin/ls copy missing > both 2>&1
     /bin/seq 1 40 | /bin/sort -r | /bin/head -n 3 > sorted
-    /bin/cat copy | { read -r line; echo "$line" | /bin/tr a-z A-Z >> out; }
+    /bin/head -n 1 copy | { read -r line; echo "$line" | /bin/tr '[:lower:]' '[:upper:]' >> out; }
     exec 5> five 6< out
     echo to five >&5
     read -r line <&6
@@ -62,12 +62,12 @@ cd /tmp || exit
 port=/dev/console
 # The device is there without the hardware, too; then it cannot be set.
 if stty raw -echo < /dev/ttyS1 2> /dev/null; then port=/dev/ttyS1; fi
-if [ -x /bin/strace ]; then
-    strace -f -yy -v -s 4096 -o /tmp/log /bin/sh /init work
-else
-    /bin/sh /init work
-fi
+trace=''
+if [ -x /bin/strace ]; then trace='strace -f -yy -v -s 4096 -o /tmp/log'; fi
+# Not on the console: the kernel opened that for /init, before any call that could be seen.
+$trace /bin/sh /init work < /etc/passwd > /tmp/output 2>&1
 echo "who: exit status $?"
+cat /tmp/output
 bring names /tmp/names
 if [ -e /tmp/log ]; then bring strace /tmp/log; fi
 busybox poweroff -f
