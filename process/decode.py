@@ -23,8 +23,8 @@ from process.survey import Sequences
 SLICE = 1 << 17
 """Events decoded at a time: enough that distinct values repeat, few enough for the processor's cache."""
 
-Process = tuple[int | None, int | None, str, str | None]
-"""pid, ppid, procname, argv."""
+Process = tuple[int | None, int | None, str, str | None, str]
+"""pid, ppid, procname, argv, source."""
 
 
 @dataclass
@@ -179,5 +179,5 @@ class Decoder:
         )
         for pid, index, seq, time_ns, events in groups.iter_rows():
             one = self.plan.state.identities[index] if index >= 0 else None
-            who = (one.ppid, one.procname, one.argv) if one else (None, "[none]", None)
+            who = (one.ppid, one.procname, one.argv, one.source) if one else (None, "[none]", None, "unknown")
             tally.add_process((pid, *who), seq, time_ns, events)

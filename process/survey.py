@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from capture.segment import EventFlag, SegmentError, TaskFlag
 from process.discover import Part
+from process.lives import Lives, Step
 from process.read import FLAGS_ENTRY, HIGH, MAX_SEQUENCE, TASK, TIME, Contents, Damage, Words, load
 from process.strings import StringTable, elements, escape, first_element
 
@@ -26,6 +27,10 @@ class Identity(NamedTuple):
         ppid: Parent's process id, None if not known.
         procname: Name of the process as shown.
         argv: Arguments as a JSON list of escaped text, None if not known.
+        source: Where the name is from: `profile` or `derived`, recorded by capture; see `naming.py` for others.
+        comm: The kernel's name for the task; empty if not known.
+        start: When the task started, ns since the guest booted; 0 if not known.
+        is_kernel: Whether it is a kernel thread.
     """
 
     seq: int
@@ -33,6 +38,10 @@ class Identity(NamedTuple):
     ppid: int | None
     procname: str
     argv: str | None
+    source: str = "unknown"
+    comm: str = ""
+    start: int = 0
+    is_kernel: bool = False
 
 
 class Mark(NamedTuple):
@@ -54,6 +63,7 @@ class Survey:
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
         identities: By sequence number.
+        steps: What its calls say of processes, by sequence number.
         marks: By sequence number.
         damage: What was passed over.
         is_sealed: Whether it was closed properly.
@@ -69,6 +79,7 @@ class Survey:
     closes: Sequences
     tasks: Words
     identities: list[Identity]
+    steps: list[Step]
     marks: list[Mark]
     damage: list[Damage]
     is_sealed: bool
@@ -90,10 +101,12 @@ def survey(part: Part) -> Survey:
         OSError: A file cannot be read.
     """
     contents = load(part)
-    seen = _Events()
+    seen, told = _Events(), Lives(contents, part.header)
     for block in contents.events:
         try:
-            seen.add(block.first, block.words())
+            words = block.words()
+            seen.add(block.first, words)
+            told.add(block.first, words)
         except SegmentError as error:
             contents.damage.append(block.damage(error))
     entries, returns = _joined(seen.entries), _joined(seen.returns)
@@ -109,6 +122,7 @@ def survey(part: Part) -> Survey:
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),
+        steps=told.steps(),
         marks=_marks(contents),
         damage=contents.damage,
         is_sealed=contents.is_sealed,
@@ -158,8 +172,8 @@ def _identities(contents: Contents) -> list[Identity]:
     """TASKS records with their strings; two for the same task and event leave the later."""
     found = {}
     for column in contents.tasks.T.tolist():
-        seq, task, _, _, ppid_flags, _, comm_argv, _ = column
-        found[seq, task] = _identity(seq, task, _halves(ppid_flags), _halves(comm_argv), contents.strings)
+        seq, task, _, _, ppid_flags, start, comm_argv, _ = column
+        found[seq, task] = _identity(seq, task, _halves(ppid_flags), start, _halves(comm_argv), contents.strings)
     return [found[key] for key in sorted(found)]
 
 
@@ -169,17 +183,28 @@ def _halves(word: int) -> tuple[int, int]:
 
 
 def _identity(
-    seq: int, task: int, ppid_flags: tuple[int, int], texts: tuple[int, int], strings: StringTable
+    seq: int, task: int, ppid_flags: tuple[int, int], start: int, texts: tuple[int, int], strings: StringTable
 ) -> Identity:
     """One identity. Its name is argv[0], else the kernel's name for it, in brackets for a kernel thread."""
     ppid, flags = ppid_flags
     comm = strings.get(texts[0]) if flags & TaskFlag.COMM else None
     argv = strings.get(texts[1]) if flags & TaskFlag.ARGV else None
-    name = escape(first_element(argv))
-    if not name and comm is not None and comm.data:
-        name = f"[{escape(comm.data)}]" if flags & TaskFlag.KERNEL else escape(comm.data)
+    name, known = escape(first_element(argv)), escape(comm.data) if comm is not None else ""
+    if not name and known:
+        name = f"[{known}]" if flags & TaskFlag.KERNEL else known
+    source = ("derived" if flags & TaskFlag.DERIVED else "profile") if name else "unknown"
     listed = None if argv is None else json.dumps([escape(element) for element in elements(argv)], ensure_ascii=False)
-    return Identity(seq, task, ppid if flags & TaskFlag.PIDS else None, name or "[none]", listed)
+    return Identity(
+        seq=seq,
+        task=task,
+        ppid=ppid if flags & TaskFlag.PIDS else None,
+        procname=name or "[none]",
+        argv=listed,
+        source=source,
+        comm=known,
+        start=start if flags & TaskFlag.START else 0,
+        is_kernel=bool(flags & TaskFlag.KERNEL),
+    )
 
 
 def _marks(contents: Contents) -> list[Mark]:

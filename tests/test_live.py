@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from capture.segment import EventFlag
 from conftest import Captured, capture_guest, command, decode
 from lab import panda
 from lab.guest import guest
@@ -221,6 +222,7 @@ def kill_at(target: int, folder: Path) -> tuple[int, int]:
         told = int(count[0])
     recorded = raw_events(folder / "segments")
     completed = {event["seq"] - event["entry"] for event in recorded if event["entry"]}
+    completed |= {event["seq"] for event in recorded if event["flags"] & EventFlag.CHILD}
     rows = decode(folder / "segments", folder / "killed.parquet")
     assert set(rows["seq"].to_list()) == {event["seq"] for event in recorded} - completed
     return told, len(set(range(told)) - {event["seq"] for event in recorded})

@@ -12,6 +12,7 @@ from decoding import frame_of, losses, rows_of
 from process.ledger import Severity
 from segments import EXECVE, EXIT_GROUP, GETPID, NOT_RETURNED, OPENAT, READ, RETURNED, Builder, task
 
+CLONE = 56
 OTHER = uuid.UUID("99999999-0000-0000-0000-000000000000")
 
 
@@ -30,6 +31,15 @@ def test_a_return_replaces_its_entry(tmp_path: Path) -> None:
         (2, "sys_execve", "returned"),
     ]
     assert numbers(rows, "id") == [1, 2]
+
+
+def test_the_childs_side_of_a_fork_is_no_row(tmp_path: Path) -> None:
+    builder = Builder()
+    builder.event(GETPID)
+    builder.event(CLONE, flags=EventFlag.CHILD, who=task(8), ret=task(7))
+    builder.event(CLONE, ret=8)
+    rows = rows_of(builder.write(tmp_path))
+    assert [(row["id"], row["seq"], row["retno"]) for row in rows] == [(1, 0, 0), (2, 2, 8)]
 
 
 def test_a_return_replaces_its_entry_in_an_earlier_segment(tmp_path: Path) -> None:
@@ -57,19 +67,6 @@ def test_only_an_entry_row_is_replaced(tmp_path: Path) -> None:
     builder.event(EXECVE, flags=NOT_RETURNED)
     builder.event(EXECVE, flags=NOT_RETURNED, entry=1)
     assert numbers(rows_of(builder.write(tmp_path))) == [0, 1, 2, 3, 4]
-
-
-def test_the_childs_side_of_a_fork_is_no_row(tmp_path: Path) -> None:
-    builder = Builder()
-    builder.event(GETPID, ret=1)
-    builder.event(57, who=task(8), ret=task(7), flags=int(EventFlag.CHILD))
-    builder.event(57, ret=8)
-    builder.event(GETPID, who=task(8), ret=8)
-    path = builder.write(tmp_path)
-    assert [(row["id"], row["name"], row["seq"]) for row in rows_of(path)] == [
-        (1, "sys_getpid", 0), (2, "sys_fork", 2), (3, "sys_getpid", 3),
-    ]  # fmt: skip
-    assert losses(frame_of(path)[1]) == {}
 
 
 def test_an_entry_completed_twice_is_dropped_once(tmp_path: Path) -> None:
