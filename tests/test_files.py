@@ -138,6 +138,7 @@ def test_the_current_folder_is_recorded_for_all_who_share_it(rows: list[Row], li
 
 def test_nothing_was_left_without_a_name(contents: Contents, rows: list[Row]) -> None:
     assert contents.counters["unnamed"] == 0 == contents.counters["errors"]
+    assert contents.counters["unreadable"] == 0
     assert contents.counters["files"] == len(rows) and all(row.path for row in rows)
 
 
