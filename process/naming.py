@@ -63,8 +63,14 @@ def _key(task: int, is_asid: bool) -> Key:
 class Namer:
     """Fills in names, segment after segment of one capture."""
 
-    def __init__(self, steps: list[Step]) -> None:
-        """Take the steps of all segments: what comes later decides which of those before are certain."""
+    def __init__(self, steps: list[Step], is_whole: bool) -> None:
+        """Take the steps of all segments: what comes later decides which of those before are certain.
+
+        Args:
+            steps: By sequence number.
+            is_whole: Whether the first run begins with the capture.
+        """
+        self._is_whole = is_whole
         self._failed = {step.other for step in steps if step.kind is Kind.EXEC and step.shares}
         forks = [step for step in steps if step.kind is Kind.FORK and step.is_asid]
         self._forks = sorted((step.time, step.seq, step.task) for step in forks if not step.shares)
@@ -73,7 +79,7 @@ class Namer:
         self._born: set[int] = set()
         """Forks that are in the pool, or were, by the sequence number of their return."""
         self._shared: dict[int, list[tuple[int, int]]] = {}
-        """Forks whose child runs in its parent's memory, by parent: sequence number of the return, and when it began."""
+        """Forks whose child runs in its parent's memory, by parent: sequence number of the return, when it began."""
         for step in forks:
             if step.shares:
                 self._shared.setdefault(step.task, []).append((step.seq, step.time))
@@ -172,7 +178,7 @@ class Namer:
 
     def _space(self, step: Step) -> Identity | None:
         """A step where tasks are address spaces."""
-        run, key = self._run, (True, step.task)
+        run = self._run
         if not run.is_certain:
             return None
         if step.kind is Kind.APPEAR:
@@ -201,7 +207,10 @@ class Namer:
         if not run.is_certain or (step.kind is Kind.REAP and run.ended >= 0):
             return []
         run.is_certain = False
-        return [Identity(step.seq + 1, task, None, "[none]", None) for _, task in run.programs]
+        doubtful = [task for _, task in run.programs]
+        run.programs.clear()
+        run.comms.clear()
+        return [Identity(step.seq + 1, task, None, "[none]", None) for task in doubtful]
 
     def _is_childs(self, step: Step) -> bool:
         """Whether it may be a child's in its parent's memory: the space stays as it is."""
@@ -231,7 +240,7 @@ class Namer:
             _, fork, parent = self._forks[self._begun]  # perhaps still under way: a child may be faster than its parent
             self._begun += 1
             self._await(fork, parent)
-        program = run.pool[0] if self._number == 0 and len(set(run.pool)) == 1 else None
+        program = run.pool[0] if self._number == 0 and self._is_whole and len(set(run.pool)) == 1 else None
         if run.unseen:
             run.unseen -= 1
         if program is not None or not run.unseen:
