@@ -78,7 +78,8 @@ def states(surveys: list[Survey], runs: Runs) -> list[State]:
     known: dict[int, Identity] = {}
     mark: Mark | None = None
     found = []
-    namer = Namer([step for survey in surveys for step in survey.steps])
+    is_whole = len(runs.starts) > 0 and int(runs.starts[0]) == 0
+    namer = Namer([step for survey in surveys for step in survey.steps], is_whole)
     for survey in surveys:
         happened = {one.seq for one in survey.identities} | {step.seq for step in survey.steps}
         places = {seq: runs.of(seq) for seq in happened}

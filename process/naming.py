@@ -12,6 +12,7 @@ new. Once a process may have ended unseen (by a signal), its space may be anothe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -62,16 +63,26 @@ def _key(task: int, is_asid: bool) -> Key:
 class Namer:
     """Fills in names, segment after segment of one capture."""
 
-    def __init__(self, steps: list[Step]) -> None:
-        """Take the steps of all segments: what comes later decides which of those before are certain."""
+    def __init__(self, steps: list[Step], is_whole: bool) -> None:
+        """Take the steps of all segments: what comes later decides which of those before are certain.
+
+        Args:
+            steps: By sequence number.
+            is_whole: Whether the first run begins with the capture.
+        """
+        self._is_whole = is_whole
         self._failed = {step.other for step in steps if step.kind is Kind.EXEC and step.shares}
-        self._forks = [step for step in steps if step.kind is Kind.FORK and step.is_asid and not step.shares]
-        """By their returns; those that a child's first event was taken for are taken out."""
-        self._shared: dict[int, list[Step]] = {}
-        """Forks whose child runs in its parent's memory, by parent."""
-        for step in steps:
-            if step.kind is Kind.FORK and step.is_asid and step.shares:
-                self._shared.setdefault(step.task, []).append(step)
+        forks = [step for step in steps if step.kind is Kind.FORK and step.is_asid]
+        self._forks = sorted((step.time, step.seq, step.task) for step in forks if not step.shares)
+        """When each began; those before ``self._begun`` have been looked at."""
+        self._begun = 0
+        self._born: set[int] = set()
+        """Forks that are in the pool, or were, by the sequence number of their return."""
+        self._shared: dict[int, list[tuple[int, int]]] = {}
+        """Forks whose child runs in its parent's memory, by parent: sequence number of the return, when it began."""
+        for step in forks:
+            if step.shares:
+                self._shared.setdefault(step.task, []).append((step.seq, step.time))
         self._run, self._number = _Run(), -1
 
     def name(self, identities: list[Identity], steps: list[Step], run_of: dict[int, int]) -> list[Identity]:
@@ -167,7 +178,7 @@ class Namer:
 
     def _space(self, step: Step) -> Identity | None:
         """A step where tasks are address spaces."""
-        run, key = self._run, (True, step.task)
+        run = self._run
         if not run.is_certain:
             return None
         if step.kind is Kind.APPEAR:
@@ -180,10 +191,7 @@ class Namer:
             if not self._is_childs(step):
                 return self._gone(step)
         elif step.kind is Kind.FORK and not step.shares:
-            if step in self._forks:
-                self._forks.remove(step)
-                run.pool.append(run.programs.get(key))
-                run.unseen += 1
+            self._await(step.seq, step.task)
         elif step.kind is Kind.NAME:
             run.comms[step.task] = step.name
         elif step.kind is Kind.END:
@@ -199,11 +207,23 @@ class Namer:
         if not run.is_certain or (step.kind is Kind.REAP and run.ended >= 0):
             return []
         run.is_certain = False
-        return [Identity(step.seq + 1, task, None, "[none]", None) for _, task in run.programs]
+        doubtful = [task for _, task in run.programs]
+        run.programs.clear()
+        run.comms.clear()
+        return [Identity(step.seq + 1, task, None, "[none]", None) for task in doubtful]
 
     def _is_childs(self, step: Step) -> bool:
         """Whether it may be a child's in its parent's memory: the space stays as it is."""
-        return any(fork.time <= step.time and fork.seq > step.seq for fork in self._shared.get(step.task, ()))
+        forks = self._shared.get(step.task, [])
+        after = bisect_left(forks, (step.seq, 0))
+        return after < len(forks) and forks[after][1] <= step.time
+
+    def _await(self, fork: int, parent: int) -> None:
+        """A fork has made a child, which has not been seen unless it is known to have been."""
+        if fork not in self._born:
+            self._born.add(fork)
+            self._run.pool.append(self._run.programs.get((True, parent)))
+            self._run.unseen += 1
 
     def _gone(self, step: Step) -> Identity:
         """An address space is no more; the same number may come back as another's."""
@@ -216,11 +236,11 @@ class Namer:
         """An address space has its first event: whose is it?"""
         run = self._run
         run.spaces.add(step.task)
-        for fork in [fork for fork in self._forks if fork.time <= step.time]:  # under way: the child is the faster
-            self._forks.remove(fork)
-            run.pool.append(run.programs.get((True, fork.task)))
-            run.unseen += 1
-        program = run.pool[0] if self._number == 0 and len(set(run.pool)) == 1 else None
+        while self._begun < len(self._forks) and self._forks[self._begun][0] <= step.time:
+            _, fork, parent = self._forks[self._begun]  # perhaps still under way: a child may be faster than its parent
+            self._begun += 1
+            self._await(fork, parent)
+        program = run.pool[0] if self._number == 0 and self._is_whole and len(set(run.pool)) == 1 else None
         if run.unseen:
             run.unseen -= 1
         if program is not None or not run.unseen:
