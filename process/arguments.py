@@ -28,6 +28,24 @@ _SILENT = frozenset({"sys_rt_sigreturn", "sys_sigreturn", "sys_reboot"})
 """Calls that come back only when they fail."""
 
 
+NO_FILE = -3
+"""Code of the name of a negative number."""
+
+
+@dataclass(frozen=True)
+class FileNames:
+    """What the descriptors of a slice's calls are.
+
+    Attributes:
+        names: Texts by their codes.
+        codes: For each argument that is a descriptor, by (ABI, number of the syscall, position): a code for each of
+            the call's events; `NO_FILE`, or another negative one for what is not known.
+    """
+
+    names: Sequence[str]
+    codes: dict[tuple[int, int, int], Ids]
+
+
 @dataclass(frozen=True)
 class Call:
     """The events of one syscall number in a slice.
@@ -92,7 +110,9 @@ class Arguments:
         lost: Arguments whose string is lost.
     """
 
-    def __init__(self, words: Words, word_size: int, string_ids: Ids, strings: StringTable) -> None:
+    def __init__(
+        self, words: Words, word_size: int, string_ids: Ids, strings: StringTable, files: FileNames | None = None
+    ) -> None:
         """Prepare.
 
         Args:
@@ -100,6 +120,7 @@ class Arguments:
             word_size: Bytes of a register.
             string_ids: String of each argument of each event, as `SetTable.find` gives it: int64 (6, n).
             strings: Of the segment.
+            files: What descriptors are; without it, nothing is known of any.
         """
         self.columns = [Column(np.zeros(words.shape[1], np.uint32)) for _ in range(ARGS)]
         self.prefixes: list[str] = []
@@ -107,13 +128,33 @@ class Arguments:
         self.lost = 0
         self._known: dict[str | int, int] = {}
         self._words, self._word_size, self._strings = words, word_size, strings
-        self._ids = string_ids
+        self._ids, self._files = string_ids, files
 
     def add(self, calls: Sequence[Call]) -> None:
         """Find the distinct values of each call's arguments."""
         for call in calls:
             for position, argument in enumerate(call.args):
-                self._add(position, argument, call.rows)
+                if argument.kind == "fd" and self._files is not None:
+                    self._add_fd(position, argument, call.rows, self._files.codes[call.abi, call.number, position])
+                else:
+                    self._add(position, argument, call.rows)
+
+    def _add_fd(self, position: int, argument: Argument, rows: Rows, codes: Ids) -> None:
+        """Show descriptors with their names: distinct pairs of a value and a name."""
+        values = to_unsigned(self._words[ARG0 + position][rows], self._word_size)
+        distinct, which = np.unique(values, return_inverse=True)
+        names, of_name = np.unique(codes, return_inverse=True)
+        pairs, inverse = np.unique(which * len(names) + of_name, return_inverse=True)
+        shown = np.array([self._suffix(self._files_text(code)) for code in names.tolist()], np.uint32)
+        self.prefixes.append(f"{argument.name}=")
+        self.columns[position].put(
+            rows, inverse, distinct[pairs // len(names)], len(self.prefixes) - 1, shown[pairs % len(names)], False
+        )
+
+    def _files_text(self, code: int) -> str:
+        if code == NO_FILE:
+            return ""
+        return f"({self._files.names[code]})" if code >= 0 and self._files is not None else "([???])"
 
     def _add(self, position: int, argument: Argument, rows: Rows) -> None:
         values = to_unsigned(self._words[ARG0 + position][rows], self._word_size)

@@ -14,7 +14,10 @@ import errno_tables
 from capture.segment import EventFlag, Header, SegmentError
 from errno_tables.tsv import TableError
 from process import prototypes
-from process.arguments import Arguments, Call, group
+from process.arguments import NO_FILE, Arguments, Call, FileNames, group
+from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
+from process.fd_records import CWD, SOURCES
+from process.fd_scan import Scanner
 from process.identify import Codes, identify, marked
 from process.plan import Plan
 from process.read import ARG0, DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words, load
@@ -77,10 +80,8 @@ class Decoder:
         self._header: Header = plan.part.header
         self._abi = escape(self._header.abi.encode())
         self._errnos = _errnos(self._header.abi)
-        try:
-            self._prototypes: prototypes.PrototypeTable | None = prototypes.load(self._header.abi)
-        except TableError:
-            self._prototypes = None
+        self._prototypes = prototypes.of(self._header.abi)
+        self._scanned: Descriptors | None = None
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, as frames with the columns of ``schema.SCHEMA``.
@@ -138,7 +139,7 @@ class Decoder:
             "capture": pl.Series(np.full(len(sequences), self.plan.capture, np.int64)),
             **self._abi_column(abis),
             **self._returns(flags, abis, calls, call_of, words),
-            **self._arguments(calls, call_of, words),
+            **self._arguments(calls, call_of, sequences, words),
             **self._processes(sequences, flags, words),
         }
         frame = pl.DataFrame([columns[name].alias(name) for name in SCHEMA])
@@ -179,10 +180,13 @@ class Decoder:
             "status": labels(np.where(returned, 0, np.where(may_end, 1, 2)), STATUSES),
         }
 
-    def _arguments(self, calls: list[Call], call_of: npt.NDArray[np.intp], words: Words) -> dict[str, pl.Series]:
+    def _arguments(
+        self, calls: list[Call], call_of: npt.NDArray[np.intp], sequences: Sequences, words: Words
+    ) -> dict[str, pl.Series]:
         """The arguments, their reprs and where the name of an fd comes from."""
         sets = self._contents.sets.find((words[NR_STRINGS] >> HIGH).astype(np.int64))
-        found = Arguments(words, self._header.word_size, sets, self._contents.strings)
+        files, source = self._files(calls, sequences, words)
+        found = Arguments(words, self._header.word_size, sets, self._contents.strings, files)
         found.add(calls)
         self.tally.lost_strings += found.lost
         count = np.array([len(call.args) for call in calls])[call_of]
@@ -190,9 +194,42 @@ class Decoder:
         for k, column in enumerate(found.columns):
             columns[f"arg{k}"] = _where(to_signed(words[ARG0 + k], self._header.word_size), count > k)
             columns[f"arg{k}_repr"] = column.texts(found.prefixes, found.suffixes)
-        has_fd = np.array([any(argument.name == "fd" for argument in call.args) for call in calls])
-        columns["fd_source"] = labels(np.where(has_fd, 0, -1)[call_of], ["unknown"])
+        columns["fd_source"] = labels(source, SOURCES)
         return columns
+
+    def _files(self, calls: list[Call], sequences: Sequences, words: Words) -> tuple[FileNames, npt.NDArray[np.int64]]:
+        """What descriptors are, and for each event where the name of its first one is from; -1 if it has none."""
+        asked = [
+            (call, position, to_fd(words[ARG0 + position][call.rows], may_be_folder(argument.name)))
+            for call in calls
+            for position, argument in enumerate(call.args)
+            if argument.kind == "fd"
+        ]
+        source = np.full(len(sequences), -1)
+        if not asked:
+            return FileNames((), {}), source
+        rows = np.concatenate([call.rows for call, _, _ in asked])
+        fds = np.concatenate([fd for _, _, fd in asked])
+        answers = self._descriptors().ask(sequences, words, rows, fds)
+        name = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)
+        ends = np.cumsum([len(fd) for _, _, fd in asked])
+        codes = {}
+        for (call, position, _), named, origin in zip(
+            asked, np.split(name, ends[:-1]), np.split(answers.source, ends[:-1]), strict=True
+        ):
+            codes[call.abi, call.number, position] = named
+            first = source[call.rows] < 0
+            source[call.rows[first & (named != NO_FILE)]] = origin[first & (named != NO_FILE)]
+        return FileNames(self._descriptors().names, codes), source
+
+    def _descriptors(self) -> Descriptors:
+        """What descriptors are in this segment; scans it when first asked."""
+        if self._scanned is None:
+            scanner = Scanner(self._contents, self._prototypes)
+            found = {block.first: block for block in self._contents.events}
+            blocks = ((first, found[first].words()[:, :count]) for first, count in self.plan.blocks)
+            self._scanned = Descriptors(self.plan.start, scan_blocks(scanner, blocks))
+        return self._scanned
 
     def _processes(self, sequences: Sequences, flags: Codes, words: Words) -> dict[str, pl.Series]:
         """Process and thread of each event; `identity` is an index into the plan's identities."""

@@ -91,6 +91,14 @@ def load(abi: str) -> PrototypeTable:
     return parse(tsv.text("process", "tables", abi), f"process/tables/{abi}.tsv")
 
 
+def of(abi: str) -> PrototypeTable | None:
+    """Likewise, None if there is no such table."""
+    try:
+        return load(abi)
+    except tsv.TableError:
+        return None
+
+
 def parse(text: str, where: str) -> PrototypeTable:
     """Interprets a table's text; `where` names it in messages.
 

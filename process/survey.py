@@ -10,7 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import EventFlag, SegmentError, TaskFlag
+from process import prototypes
 from process.discover import Part
+from process.fd_prune import prune
+from process.fd_scan import Scanner
+from process.fd_state import Effect
 from process.read import FLAGS_ENTRY, HIGH, MAX_SEQUENCE, TASK, TIME, Contents, Damage, Words, load
 from process.strings import StringTable, elements, escape, first_element
 
@@ -60,6 +64,7 @@ class Survey:
         counters: Its ledger.
         size: Bytes of its files.
         span: Unix time of its first and last entry, ns; None without events.
+        effect: What it does to descriptors.
     """
 
     part: Part
@@ -75,6 +80,7 @@ class Survey:
     counters: dict[str, int]
     size: int
     span: tuple[int, int] | None
+    effect: Effect
 
     @property
     def events(self) -> int:
@@ -82,18 +88,24 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-def survey(part: Part) -> Survey:
+def survey(part: Part, whole: bool = False) -> Survey:
     """Reduce a segment to what the others need from it.
+
+    Args:
+        part: Which.
+        whole: Keep all that it does to descriptors, whether others can need it or not.
 
     Raises:
         SegmentError: A file cannot be used at all.
         OSError: A file cannot be read.
     """
     contents = load(part)
-    seen = _Events()
+    seen, scanner = _Events(), Scanner(contents, prototypes.of(part.header.abi))
     for block in contents.events:
         try:
-            seen.add(block.first, block.words())
+            words = block.words()
+            seen.add(block.first, words)
+            scanner.add(block.first, words)
         except SegmentError as error:
             contents.damage.append(block.damage(error))
     entries, returns = _joined(seen.entries), _joined(seen.returns)
@@ -115,7 +127,21 @@ def survey(part: Part) -> Survey:
         counters=contents.counters,
         size=contents.size,
         span=span,
+        effect=_effect(scanner, whole),
     )
+
+
+def _effect(scanner: Scanner, whole: bool) -> Effect:
+    """What a segment does to descriptors, as far as others can need it."""
+    scan = scanner.finish()
+    if not whole:
+        scan.changes = prune(scan.changes, scan.lives)
+    used = np.unique(scan.changes["text"])
+    used = used[used >= 0]
+    coded = scan.changes["text"] >= 0
+    scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])
+    scan.texts = [scan.texts[code] for code in used.tolist()]
+    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock)
 
 
 @dataclass
