@@ -47,7 +47,7 @@ class Descriptors:
             start: What is known when the segment starts.
             scan: Its own records, unpruned.
         """
-        self._start = start
+        self._start, self._latest = start, start.clock
         give_time(scan, start.clock)
         self.changes = scan.changes.copy()
         names = list(start.names)
@@ -78,7 +78,7 @@ class Descriptors:
         tasks, t0 = words[TASK][rows], words[TIME][rows].view(np.int64)
         lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
         known = lasted < 1 << 63
-        t1 = t0 + np.where(known, lasted, 0).view(np.int64)
+        t1 = np.where(known, t0 + np.where(known, lasted, 0).view(np.int64), np.maximum(self._clock(words)[rows], t0))
         timed = (known | (flags & np.uint64(EventFlag.RETURNED) == 0)) & (
             flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
         )
@@ -87,6 +87,13 @@ class Descriptors:
             if mine.any():
                 node[mine] = timeline.at(tasks[mine], t0[mine])
         return self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
+
+    def _clock(self, words: Words) -> Numbers:
+        """The latest return up to each event of a slice; slices come in order."""
+        times = words[TIME].view(np.int64) + np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
+        running = np.maximum.accumulate(np.concatenate(([self._latest], times)))
+        self._latest = int(running[-1])
+        return running[1:]
 
 
 def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:

@@ -45,6 +45,7 @@ class Called:
         ok: Whether it came back and did not fail.
         pending: Whether nothing is known of its end.
         child: Whether the event is the child's side of a fork, and no call.
+        entry: The event at which the call was entered; the event itself if that was not recorded.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Called:
     ok: Mask
     pending: Mask
     child: Mask
+    entry: Words
     _args: Callable[[int], Numbers]
 
     def arg(self, position: int) -> Numbers:
@@ -105,7 +107,8 @@ class Batch:
         unseen = self._unseen[rows]
         made = Called(
             name, arg_names, rows, self._words[TASK][rows], ret, raw, returned & ~unseen, returned & ~failed & ~unseen,
-            ~returned & ~child, child, lambda k: to_signed(self._words[ARG0 + k][rows], self._word_size),
+            ~returned & ~child, child,
+            self._sequences[rows].view(np.uint64) - (self._words[FLAGS_ENTRY][rows] >> HIGH), lambda k: to_signed(self._words[ARG0 + k][rows], self._word_size),
         )  # fmt: skip
         if unseen.any():
             self.life(made, unseen, Life.LOST)

@@ -298,9 +298,9 @@ def fork_flags(batch: Batch, call: Called) -> Numbers:
 
 def _exec(batch: Batch, call: Called) -> None:
     batch.life(call, call.ok, Life.EXEC)
-    batch.life(
-        call, call.pending & (call.tasks >> np.uint64(32) != call.tasks & np.uint64(0xFFFFFFFF)), Life.EXEC_BEGUN
-    )
+    is_first = call.tasks >> np.uint64(32) == call.tasks & np.uint64(0xFFFFFFFF)
+    batch.life(call, call.pending & ~is_first, Life.EXEC_BEGUN)
+    batch.life(call, call.returned & ~call.ok & ~is_first, Life.EXEC_FAILED, call.entry)
 
 
 def _exit(batch: Batch, call: Called) -> None:

@@ -105,6 +105,8 @@ class Lives:
         self._namespaces = False
         self._last = {task: last for task, _, last in sights}
         every = [Step(*step) for step in steps.tolist()]
+        failed = {step.a for step in every if step.op == Life.EXEC_FAILED}
+        every = [step for step in every if step.op != Life.EXEC_FAILED and step.seq not in failed]
         matched, births = _births(every)
         order: list[tuple[int, int, int, Any]] = []
         for step in every:
@@ -290,13 +292,22 @@ class Lives:
         files, folder = self.files.node[step.task], self.folders.node[step.task]
         for other in sorted(self._members[step.task >> 32]):
             self._drop(other, time)
-        for task in {first, step.task} if step.op == Life.EXEC_BEGUN else {first}:
-            self._dead.discard(task)
-            self._members[task >> 32].add(task)
-            self.folders.move(task, time, folder)
-        new = self._new(Birth.EXEC, time, -1, step, files)
-        for task in sorted(self._members[step.task >> 32]):
-            self.files.move(task, time, new)
+        self._dead.discard(first)
+        self._members[first >> 32].add(first)
+        self.folders.move(first, time, folder)
+        self.files.move(first, time, self._new(Birth.EXEC, time, -1, step, files))
+
+    def _exec_begun(self, step: Step, time: int) -> None:
+        """It did not fail, as far as is known: the first thread goes on as this one, sooner or later."""
+        self._ensure(step.task, time)
+        first = step.task >> 32 << 32 | step.task >> 32
+        for space in self._spaces:
+            own, mine = space.node.get(first, -1), space.node[step.task]
+            if own != mine:
+                space.move(first, time, self._new(Birth.FRESH, time))
+            elif space is self.files:
+                self._replace(space, mine, time, self._new(Birth.EXEC, time, self._group(mine), step, mine))
+        self._members[first >> 32].add(first)
 
     def _exit(self, step: Step, time: int) -> None:
         self._drop(step.task, time)
@@ -381,7 +392,7 @@ _AT_ENTRY = frozenset({Life.FORK, Life.EXEC_BEGUN, Life.EXIT, Life.EXIT_GROUP, L
 """Steps whose effect may begin with the call; that of the others is seen after it."""
 _STEPS = {
     Life.SNAPSHOT: Lives._snapshot, Life.IDENTITY: Lives._identity, Life.FORK: Lives._fork, Life.CHILD: Lives._child,
-    Life.EXEC: Lives._exec, Life.EXEC_BEGUN: Lives._exec, Life.EXIT: Lives._exit, Life.EXIT_GROUP: Lives._exit_group,
+    Life.EXEC: Lives._exec, Life.EXEC_BEGUN: Lives._exec_begun, Life.EXIT: Lives._exit, Life.EXIT_GROUP: Lives._exit_group,
     Life.UNSHARE: Lives._unshare, Life.RANGE: Lives._range, Life.PIVOT: Lives._pivot, Life.TAINT: Lives._taint,
     Life.SETNS: Lives._setns, Life.LOST: Lives._lost,
 }  # fmt: skip

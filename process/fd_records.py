@@ -86,7 +86,7 @@ class Life(IntEnum):
     """``task`` is a child of task ``a``; ``b`` as above."""
     EXEC = 4
     EXEC_BEGUN = 5
-    """A thread that is not its process's first has entered exec: it will change its id."""
+    """A thread that is not its process's first has entered exec: it will have the id of the first."""
     EXIT = 6
     EXIT_GROUP = 7
     UNSHARE = 8
@@ -99,6 +99,8 @@ class Life(IntEnum):
     """From now on the table changes in ways that nobody sees (io_uring)."""
     SETNS = 12
     """``b``: kinds of namespace."""
+    EXEC_FAILED = 14
+    """``a``: the event at which it was entered."""
     LOST = 13
     """A call whose entry was not seen may have changed anything in the table."""
 
