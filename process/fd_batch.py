@@ -13,7 +13,7 @@ from capture.segment import UNKNOWN as NO_DURATION
 from capture.segment import EventFlag, Header, StringFlag
 from errno_tables.tsv import TableError
 from process.fd_names import path_below
-from process.fd_records import CHANGE, LIFE, NONE, UNKNOWN, By, Cloexec, Join, Life, Records, Scan
+from process.fd_records import CHANGE, LIFE, NEVER, NONE, UNKNOWN, By, Cloexec, Join, Life, Records, Scan
 from process.read import ARG0, DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words
 from process.render import to_signed
 from process.strings import LOST, SetTable, StringTable, Text, escape
@@ -139,8 +139,10 @@ class Batch:
         self._changes.append(made)
 
     def lose(self, call: Called, which: Mask, fd: Numbers) -> None:
-        """Record that some of a call's events may have changed a descriptor."""
+        """Record that some of a call's events change a descriptor, or may do so yet if they have not returned."""
         self.change(call, which, fd, cloexec=Cloexec.UNSURE)
+        if which.any() and call.pending.any():
+            self._changes[-1]["t1"][call.pending[which]] = NEVER
 
     def life(self, call: Called, which: Mask, op: Life, a: object = 0, b: object = 0) -> None:
         """Record that some of a call's events change who has which table; see `LIFE`."""

@@ -27,7 +27,7 @@ _O_TMPFILE: Final = 0o20000000
 _O_TMPFILE_SPARC: Final = 0x2000000
 _RESOLVE_IN_ROOT: Final = 0x10
 _AT_FDCWD: Final = -100
-_CLONE_VM, _CLONE_VFORK = 0x100, 0x4000
+_CLONE_VM, _CLONE_VFORK, CLONE_FILES, CLONE_THREAD = 0x100, 0x4000, 0x400, 0x10000
 _BPF_MAKES_FD: Final = (0, 5, 7, 13, 14, 17, 18, 19, 28, 30, 32, 33)
 """include/uapi/linux/bpf.h: MAP_CREATE, PROG_LOAD, OBJ_GET, *_GET_FD_BY_ID, RAW_TRACEPOINT_OPEN, BTF_LOAD..."""
 
@@ -129,8 +129,8 @@ def _close(batch: Batch, call: Called) -> None:
 
 def _close_range(batch: Batch, call: Called) -> None:
     first, last = call.arg(0) & 0xFFFFFFFF, call.arg(1) & 0xFFFFFFFF
-    may = (call.ok | call.pending) & (last >= first)
-    batch.life(call, may, Life.RANGE, (first | last << 32).view(np.uint64), call.arg(2) & 0xFFFFFFFF)
+    batch.life(call, call.pending, Life.TAINT)
+    batch.life(call, call.ok, Life.RANGE, (first | last << 32).view(np.uint64), call.arg(2) & 0xFFFFFFFF)
 
 
 def _pipe(batch: Batch, call: Called) -> None:
@@ -283,6 +283,7 @@ def _fork(batch: Batch, call: Called) -> None:
     flags = fork_flags(batch, call)
     made = call.ok & (call.ret > 0)
     batch.life(call, made, Life.FORK, call.ret.view(np.uint64), flags)
+    batch.life(call, call.pending & (flags & (CLONE_FILES | CLONE_THREAD) == CLONE_FILES), Life.TAINT)
     batch.life(call, call.child, Life.CHILD, call.raw_ret, flags)
 
 

@@ -107,7 +107,9 @@ class Lives:
         every = [Step(*step) for step in steps.tolist()]
         failed = {step.a for step in every if step.op == Life.EXEC_FAILED}
         every = [step for step in every if step.op != Life.EXEC_FAILED and step.seq not in failed]
-        matched, births = _births(every)
+        self._forks = _births(every)
+        self._told = {fork.seq for fork in self._forks.values()}
+        self._named: dict[int, int] = {}
         order: list[tuple[int, int, int, Any]] = []
         for step in every:
             rank = {Life.FORK: 0, Life.SNAPSHOT: 2, Life.IDENTITY: 3}.get(Life(step.op), 1)
@@ -116,7 +118,6 @@ class Lives:
         order += [(first, 4, -1, task) for task, first, _ in sights]
         order += [(gap.before, 5, -1, gap) for gap in gaps]
         order.sort(key=lambda item: item[:3])
-        self._matched, self._children = matched, births
         for time, _, _, item in order:
             if isinstance(item, Gap):
                 self._gap(item)
@@ -222,6 +223,7 @@ class Lives:
 
     def _identity(self, step: Step, time: int) -> None:
         self._ensure(step.task, time)
+        self._named[step.task] = step.seq
         node = self.owners.node.get(step.a, -1)
         if node < 0:
             node = self._new(Birth.FRESH, time)
@@ -232,50 +234,71 @@ class Lives:
 
     def _fork(self, step: Step, time: int) -> None:
         self._ensure(step.task, time)
-        child, back = self._matched.get(step.seq, (0, step.t1))
         flags = step.b
         if flags >= 0 and flags & _CLONE_NEWPID:
             self._namespaces = True
         if flags < 0:
             self._taint(step, time)
-        if not child:
-            same_process = flags >= 0 and flags & CLONE_THREAD
-            child = step.task >> 32 << 32 | step.a & 0xFFFFFFFF if same_process else step.a << 32 | step.a & 0xFFFFFFFF
-            if self._namespaces:  # the number may be another task's outside
-                if flags & CLONE_FILES and not same_process:
-                    self._taint(step, time)
-                return
-            if child in self.files.node:  # killed unseen, or a number of a namespace that nobody saw being made
-                for space in self._spaces:
-                    self._distrust(space, child >> 32, time)
-                if flags & CLONE_FILES:
-                    self._taint(step, time)
-                return
-        self._born(step._replace(t1=back), time, child, step.task, flags)
+        if step.seq in self._told:
+            return  # the child's own first return says more
+        same_process = flags >= 0 and flags & CLONE_THREAD
+        child = (step.task >> 32 if same_process else step.a) << 32 | step.a & 0xFFFFFFFF
+        if self._namespaces:  # the number may be another task's outside
+            if flags & CLONE_FILES and not same_process:
+                self._taint(step, time)
+        elif child in self.files.node:  # killed unseen, or a number of a namespace that nobody saw being made
+            for space in self._spaces:
+                self._distrust(space, child >> 32, time)
+            if flags & CLONE_FILES:
+                self._taint(step, time)
+        else:
+            self._born(step, time, child, flags)
 
-    def _born(self, step: Step, time: int, child: int, parent: int, flags: int) -> None:
-        """A task begins; whether it shares or copies, ``flags`` say."""
+    def _child(self, step: Step, time: int) -> None:
+        """A child's first return; without its fork it is known what it shares, but not when it was made."""
+        fork, named = self._forks.get(step.seq), self._named.get(step.task) == step.seq - 1
+        if fork is not None:
+            self._born(fork._replace(t1=step.t0), time, step.task, fork.b, named)
+            return
+        if not step.a:
+            if not named:
+                self._drop(step.task, time)
+                self._ensure(step.task, time)
+            return
+        self._ensure(step.a, time)
+        if step.b < 0:
+            self._taint(step._replace(task=step.a), time)
+        self._born(step._replace(task=step.a), time, step.task, step.b, named)
+        for space, shared in ((self.files, CLONE_FILES), (self.folders, _CLONE_FS)):
+            if step.b >= 0 and not step.b & shared and not (named and space is self.files):
+                space.move(step.task, time, self._new(Birth.FRESH, time))
+
+    def _born(self, step: Step, time: int, child: int, flags: int, named: bool = False) -> None:
+        """A task begins.
+
+        Args:
+            step: The fork.
+            time: Since when.
+            child: The task.
+            flags: Say whether it shares or copies.
+            named: Whether its table was read from the kernel just before.
+        """
+        if child >> 32 == child & 0xFFFFFFFF:
+            for other in sorted(self._members[child >> 32] - {child}):
+                self._drop(other, time)
         self._dead.discard(child)
         for space, shared in ((self.files, CLONE_FILES), (self.folders, _CLONE_FS)):
-            above = space.node[parent]
-            if flags < 0 or flags & shared:
+            above = space.node.get(step.task, -1)
+            if named and space is self.files:
+                continue
+            if above < 0:
+                space.move(child, time, self._new(Birth.FRESH, time))
+            elif flags < 0 or flags & shared:
                 space.move(child, time, above)
-                self.crosses |= space is self.files and child >> 32 != parent >> 32
+                self.crosses |= space is self.files and child >> 32 != step.task >> 32
             else:
                 space.move(child, time, self._new(Birth.COPY, time, -1, step, above))
         self._members[child >> 32].add(child)
-
-    def _child(self, step: Step, time: int) -> None:
-        """A child whose fork is not recorded: what it shares is known, when it was made is not."""
-        if step.seq in self._children or not step.a or step.task in self.files.node:
-            return
-        self._ensure(step.a, time)
-        self._born(step, time, step.task, step.a, step.b)
-        for space, shared in ((self.files, CLONE_FILES), (self.folders, _CLONE_FS)):
-            if step.b < 0:
-                self._taint(step._replace(task=step.a), time)
-            elif not step.b & shared:
-                space.move(step.task, time, self._new(Birth.FRESH, time))
 
     def _taint(self, step: Step, time: int) -> None:
         """A table changes in ways that nobody sees."""
@@ -364,28 +387,24 @@ class Lives:
             self._replace(space, node, time, self._new(Birth.FRESH, time, self._group(node), unsure=time))
 
 
-def _births(steps: list[Step]) -> tuple[dict[int, tuple[int, int]], set[int]]:
-    """Which fork each child's first return belongs to.
-
-    Returns:
-        By the fork's event: the child's task, and when it first came back; and the events of the children so used.
-    """
+def _births(steps: list[Step]) -> dict[int, Step]:
+    """The fork of each child whose first return is recorded, by the sequence number of that."""
     forks: dict[int, list[Step]] = defaultdict(list)
     for step in steps:
         if step.op == Life.FORK:
             forks[step.task].append(step)
     for made in forks.values():
         made.sort(key=lambda step: step.t0)
-    matched: dict[int, tuple[int, int]] = {}
-    used = set()
+    found: dict[int, Step] = {}
+    taken: set[int] = set()
     for step in steps:
         if step.op == Life.CHILD and step.a in forks:
             made = forks[step.a]
             at = bisect_right(made, step.t0, key=lambda fork: fork.t0) - 1
-            if at >= 0 and step.t0 <= made[at].t1 and made[at].seq not in matched:
-                matched[made[at].seq] = step.task, step.t0
-                used.add(step.seq)
-    return matched, used
+            if at >= 0 and step.t0 <= made[at].t1 and made[at].seq not in taken:
+                found[step.seq] = made[at]
+                taken.add(made[at].seq)
+    return found
 
 
 _AT_ENTRY = frozenset({Life.FORK, Life.EXEC_BEGUN, Life.EXIT, Life.EXIT_GROUP, Life.TAINT, Life.SETNS})

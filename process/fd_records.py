@@ -121,7 +121,8 @@ CHANGE: Final = np.dtype(
         ("by", np.uint8),
     ]
 )
-"""A descriptor gets a new meaning: by event ``seq``, which took from ``t0`` to ``t1``. ``holder`` is the task, or the
+"""A descriptor gets a new meaning: by event ``seq``, which took from ``t0`` to ``t1`` (`NEVER` if its return was not
+seen). ``holder`` is the task, or the
 kernel's id of the table; ``by``, of `By`, tells which. ``src`` is the descriptor that ``join`` speaks of,
 ``text`` a code into a list of texts, or `UNKNOWN` or `CLOSED`. ``since`` and ``head`` are ``t0`` and ``seq`` of the
 first of the changes of the same descriptor that this one stands for (see `fd_prune`)."""

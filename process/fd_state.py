@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives
-from process.fd_records import ALWAYS, CHANGE, NODE, NONE, SIGHT, Birth, By, Join, Life, Records, Scan
+from process.fd_records import ALWAYS, CHANGE, NEVER, NODE, NONE, SIGHT, Birth, By, Join, Life, Records, Scan
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
 
@@ -95,10 +95,11 @@ def place(changes: Records, files: Timeline, folders: Timeline, owners: Timeline
     A call changes the table that its task has when it is over, and asks the one that it had at its entry.
     """
     node, source = np.full(len(changes), -1), np.full(len(changes), -1)
+    over = np.where(changes["t1"] == NEVER, changes["t0"] + 1, changes["t1"])
     of_folder = changes["fd"] == -100
     by_call = changes["by"] == By.CALL
     for timeline, mine in ((files, by_call & ~of_folder), (folders, by_call & of_folder)):
-        node[mine] = timeline.at(changes["holder"][mine], changes["t1"][mine], before=True)
+        node[mine] = timeline.at(changes["holder"][mine], over[mine], before=True)
     told = (changes["by"] == By.FOLDER) & of_folder
     node[told] = folders.at(changes["holder"][told], changes["t1"][told])
     read = ~by_call & ~of_folder
