@@ -171,13 +171,17 @@ class Lives:
         self._appear(task, time)
 
     def _distrust(self, space: Space, pid: int, time: int) -> None:
-        """The tables of a process's threads may be one or several, and hold anything."""
+        """The tables of a process's threads may be one or several, and hold anything; so may those of who shares them."""
         group = -1
+        old = {space.node[task] for task in self._members[pid] if task in space.node}
         for task in sorted(self._members[pid]):
             if task in space.node:
                 fresh = self._new(Birth.FRESH, time, group)
                 group = self._group(fresh)
                 space.move(task, time, fresh)
+        for node in sorted(old):
+            if space.sharers.get(node):
+                self._replace(space, node, time, self._new(Birth.FRESH, time, self._group(node), tainted=True))
 
     def _drop(self, task: int, time: int) -> None:
         """A task has ended."""

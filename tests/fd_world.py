@@ -304,8 +304,8 @@ class World:
         return Call("fchdir", (fd,), 0, (fd,), effect, {})
 
     def new_pid(self) -> int:
-        """A number that is free, the lowest: numbers are used again soon."""
-        taken = {one.number & 0xFFFFFFFF for one in self.tasks if one.alive}
+        """A number that is free, the lowest: numbers are used again soon. A process's lasts as long as its threads."""
+        taken = {part for one in self.tasks if one.alive for part in (one.number & 0xFFFFFFFF, one.number >> 32)}
         return next(pid for pid in range(3, 1 << 20) if pid not in taken)
 
     def spawn(self, one: Task, flags: int, nr: str, args: tuple[int, ...]) -> int:
