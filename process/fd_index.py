@@ -55,6 +55,12 @@ class ChangeIndex:
         overlaps = ~first & (np.concatenate(([0], self._t1[:-1])) > rows["t0"])
         self._unclear = (overlaps | (rows["t0"] < self._unsure[self._node])) & (rows["by"] == By.CALL)
 
+    def unclear(self, count: int) -> Mask:
+        """Of each of the ``count`` changes, whether others were under way with it: nobody knows which was the last."""
+        found = np.zeros(count, np.bool_)
+        found[self._change] = self._unclear
+        return found
+
     def last(self, asked: Asked) -> tuple[Mask, Numbers]:
         """The last change before each call.
 

@@ -96,7 +96,7 @@ class Resolver:
         self.names = names
         self._codes = {text: code for code, text in enumerate(names)}
         self._nodes = nodes
-        self._index = ChangeIndex(nodes, changes, node)
+        self._index, self._changes = ChangeIndex(nodes, changes, node), len(changes)
         count, known = len(changes), len(given.changes.name)
         text = changes["text"].astype(np.int64)
         lone = changes["src"] == NONE
@@ -138,7 +138,8 @@ class Resolver:
 
     def results(self, changes: Numbers) -> Answers:
         """What descriptors were after changes, by the changes' indices."""
-        return self._answers(_FIRST + changes)
+        unclear = self._index.unclear(self._changes)[changes]
+        return self._answers(np.where(unclear, _NOBODY, _FIRST + changes))
 
     def born(self, node: Numbers, fd: Numbers) -> Answers:
         """What tables held when they were made."""

@@ -89,7 +89,8 @@ class World:
         source: Of all chance.
         overlap: Whether calls of different tasks may be under way at once.
         children: Whether a child's first return is recorded.
-        threads: Whether tasks may share tables.
+        threads: Whether processes have threads.
+        shares: Whether processes may share tables.
         silent: Whether processes may be killed.
     """
 
@@ -97,6 +98,7 @@ class World:
     overlap: bool = True
     children: bool = True
     threads: bool = True
+    shares: bool = True
     silent: bool = True
     events: list[Event] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
@@ -151,7 +153,7 @@ class World:
     def enter(self, one: Task) -> None:
         kinds = ["openat"] * 5 + ["close"] * 4 + ["read"] * 8 + ["dup", "dup2", "dup3", "fcntl", "setfd", "pipe2"]
         kinds += ["chdir", "fchdir", "fork", "fork", "vfork", "execve", "exit_group", "close_range", "unshare", "exit"]
-        kinds += ["thread", "thread", "share"] * self.threads
+        kinds += ["thread", "thread"] * self.threads + ["share"] * self.shares
         if len([other for other in self.tasks if other.alive]) > 8:
             kinds = [kind for kind in kinds if kind not in ("fork", "vfork", "thread", "share")] + ["exit_group"]
         kind = self.source.choice(kinds)
