@@ -37,6 +37,10 @@ _TRAILER: Final = {kind: (0, 0) for kind in range(1, 20)} | {
 }
 
 
+class NoBtfError(ProfileError):
+    """A kernel image has no BTF."""
+
+
 class _Type(NamedTuple):
     kind: int
     size_or_type: int
@@ -185,7 +189,8 @@ def find_btf(image: KernelImage) -> Btf:
     """Open an image's BTF: section .BTF, or in a flat image the longest blob with a sound header.
 
     Raises:
-        ProfileError: there is none (CONFIG_DEBUG_INFO_BTF is off), or it is damaged.
+        NoBtfError: there is none (CONFIG_DEBUG_INFO_BTF is off).
+        ProfileError: it is damaged.
     """
     section = image.sections.get(".BTF")
     if section:
@@ -201,8 +206,8 @@ def find_btf(image: KernelImage) -> Btf:
             best_at, best_size = at, size
         at = image.data.find(_MAGIC, at + 1)
     if not best_size:
-        raise ProfileError(
+        raise NoBtfError(
             f"{image.path}: no BTF, so struct offsets are unknown (CONFIG_DEBUG_INFO_BTF is off); "
-            "names will be inferred without a profile, or give --profile"
+            "they will be derived from the running kernel, or give --profile"
         )
     return Btf(image.data[best_at : best_at + best_size], f"{image.path}, BTF at {best_at:#x}")

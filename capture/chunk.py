@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from capture.segment import CONTROL, CONTROL_OFFSET, COUNTERS, COUNTERS_OFFSET, Header, live_areas
+from capture.segment import AREAS, CONTROL, CONTROL_OFFSET, COUNTERS, COUNTERS_OFFSET, Header, live_areas
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Room:
     sets: int = 32768
     tasks: int = 4096
     marks: int = 4096
+    files: int = 16384
 
 
 class Chunk:
@@ -63,9 +64,11 @@ class Chunk:
 
     def open(self, header: Header, first_event: int, first_string: int, first_set: int, first_block: int) -> None:
         """Make the chunk readable: its segment's header, and what its areas start at."""
-        starts = (first_event, first_string, first_set, first_block, *astuple(self.room))
-        for word, value in enumerate(starts, CONTROL.index("first_event")):
-            self.control[word] = value
+        words = {"first_event": first_event, "first_string": first_string, "first_set": first_set}
+        words |= {"first_block": first_block}
+        words |= {f"max_{name}": room for name, room in zip(AREAS, astuple(self.room), strict=True)}
+        for name, value in words.items():
+            self.control[CONTROL.index(name)] = value
         packed = replace(header, live=True).pack()
         self.map[: len(packed)] = packed
         self.header = header

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from capture.abi import ABIS
-from capture.emulator import Machine, boot, run
+from capture.emulator import Machine, boot, console, run
 from capture.profile import Profile, ProfileError
 from capture.profile_cache import profile_of
 from capture.version import VERSION
@@ -27,11 +27,15 @@ Arch = Enum("Arch", {name: name for name in sorted(ABIS)}, type=str)  # type: ig
 
 DEFAULT_ARCH = Arch("x86_64")
 
+PROFILES = ("auto", "symbols", "none")
+"""What --profile takes besides a file; a file of such a name is ./none."""
+
 EXAMPLES = """\b
 Examples:
   capture -o segments --kernel vmlinuz --initrd initrd.gz
   capture -o segments --kernel vmlinuz --initrd initrd.gz --procs httpd --timeout 60
   capture -o segments --kernel vmlinuz --append 'root=/dev/sda nokaslr' -- -hda disk.img
+  capture -o segments --arch arm --kernel zImage --initrd initrd.gz
   capture profile vmlinuz -o vmlinuz.kernelinfo
 """
 PROFILE_EXAMPLE = """\b
@@ -75,13 +79,21 @@ def _version(wanted: bool) -> None:
 
 
 Outdir = Annotated[Path | None, typer.Option("-o", "--outdir", help="Folder for the segments; made if missing.")]
-ArchOption = Annotated[Arch, typer.Option(help="The guest's architecture.")]
+ArchOption = Annotated[Arch, typer.Option(help="The guest's architecture; also picks QEMU's machine.")]
 Kernel = Annotated[Path | None, typer.Option(help="Kernel image to boot (vmlinuz).")]
 Initrd = Annotated[Path | None, typer.Option(help="Initial file system to boot.")]
-Append = Annotated[str, typer.Option(help="Kernel command line. Names need nokaslr.")]
+Append = Annotated[
+    str | None, typer.Option(help="Kernel command line (console=PORT nokaslr panic=-1 quiet). Names need nokaslr.")
+]
 Mem = Annotated[str, typer.Option(help="Guest memory.")]
 ProfileFile = Annotated[
-    Path | None, typer.Option("--profile", help="kernelinfo file; made from the kernel image if not given.")
+    str,
+    typer.Option(
+        "--profile",
+        metavar="FILE|auto|symbols|none",
+        help="kernelinfo file; or auto: made from the kernel image; symbols: offsets are derived from the running "
+        "kernel even if the image has BTF; none: names come from the calls alone.",
+    ),
 ]
 BackendOption = Annotated[Backend, typer.Option(help="How calls are seen.")]
 Procs = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Record only this process; repeatable.")]
@@ -104,9 +116,9 @@ def main(
     arch: ArchOption = DEFAULT_ARCH,
     kernel: Kernel = None,
     initrd: Initrd = None,
-    append: Append = "console=ttyS0 nokaslr panic=-1 quiet",
+    append: Append = None,
     mem: Mem = "256M",
-    profile: ProfileFile = None,
+    profile: ProfileFile = "auto",
     backend: BackendOption = Backend.AUTO,
     procs: Procs = None,
     timeout: Timeout = None,
@@ -126,9 +138,11 @@ def main(
         return
     if outdir is None or kernel is None:
         raise fail("give -o DIR and --kernel VMLINUZ (see capture --help)", 2)
-    for path in (kernel, initrd, profile):
+    for path in (kernel, initrd, None if profile in PROFILES else Path(profile)):
         if path is not None and not path.is_file():
             raise fail(f"{path}: no such file", 2)
+    if append is None:
+        append = f"console={console(arch.value)} nokaslr panic=-1 quiet"
     machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), context.obj or ())
     options = {
         "outdir": outdir,
@@ -146,7 +160,7 @@ def main(
 
 @app.command("profile", epilog=PROFILE_EXAMPLE)
 def make_profile_file(
-    vmlinuz: Annotated[Path, typer.Argument(help="Kernel image with BTF.")],
+    vmlinuz: Annotated[Path, typer.Argument(help="Kernel image, or a debug vmlinux.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
 ) -> None:
     """Write the profile (kernelinfo) of a kernel: where its tasks keep their names and pids."""
@@ -158,14 +172,25 @@ def make_profile_file(
     except (ProfileError, OSError) as error:
         raise fail(str(error)) from None
     typer.echo(f"{output}: profile of {made.release}")
+    if not made.is_complete:
+        typer.echo(
+            f"{vmlinuz}: no BTF and no DWARF: the file has {len(made.symbols)} functions of the kernel and no offsets. "
+            "capture derives these from the running kernel; PANDA's osi_linux cannot use it. "
+            "A debug vmlinux gives them all."
+        )
 
 
-def _profile(given: Path | None, kernel: Path) -> Profile | None:
+def _profile(given: str, kernel: Path) -> Profile | None:
     """The profile to use: the one given, or one made from the kernel, or none with a warning."""
+    if given == "none":
+        return None
     try:
-        return Profile.load(given) if given else profile_of(kernel)
+        if given not in PROFILES:
+            return Profile.load(Path(given))
+        profile = profile_of(kernel)
+        return profile if given == "auto" else profile.without_offsets()
     except ProfileError as error:
-        if given:
+        if given not in PROFILES:
             raise fail(str(error)) from None
         typer.echo(f"capture: warning: {error}", err=True)
         return None

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import zstandard
 
-__all__ = ["ProfileError", "decompress", "is_compressed"]
+__all__ = ["MAGICS", "ProfileError", "decompress", "is_compressed"]
 
 
 class ProfileError(ValueError):
@@ -129,12 +129,15 @@ _FORMATS: Final[dict[bytes, Callable[[bytes, int], bytes]]] = {
     b"\x02\x21\x4c\x18": _lz4_legacy,
 }
 
+MAGICS: Final = tuple(_FORMATS)
+"""What a stream of each known compression begins with."""
+
 _ERRORS: Final = (ValueError, EOFError, IndexError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
 def is_compressed(data: bytes) -> bool:
     """Tell whether `data` begins with the magic number of a known compression."""
-    return data.startswith(tuple(_FORMATS))
+    return data.startswith(MAGICS)
 
 
 def decompress(packed: bytes, limit: int, where: str) -> bytes:

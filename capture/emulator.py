@@ -7,6 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_VIRT = ("-M", "virt")
+DEFAULTS = {
+    "aarch64": (*_VIRT, "-cpu", "cortex-a57"),
+    "arm": _VIRT,
+    "mips": ("-M", "malta"),
+    "mips64": ("-M", "malta"),
+    "mipsel": ("-M", "malta"),
+}
+"""QEMU's options for machines that have no usable default; what the user gives wins."""
+_SAME = {"-machine": "-M", "--machine": "-M", "--cpu": "-cpu"}
+WORD_64 = frozenset({"aarch64", "mips64", "x86_64"})
+
+
+def console(arch: str) -> str:
+    """The first serial port of the machine, as the guest names it."""
+    return "ttyAMA0" if DEFAULTS.get(arch, ())[:2] == _VIRT else "ttyS0"
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -36,7 +53,16 @@ class Machine:
         words += ["-initrd", str(self.initrd)] if self.initrd else []
         for path in self.serial:
             words += ["-serial", f"file:{path}"]
+        given = {_SAME.get(word, word) for word in self.extra}
+        usual = DEFAULTS.get(self.arch, ())
+        for option, value in zip(usual[::2], usual[1::2], strict=True):
+            words += [option, value] if option not in given else []
         return words + list(self.extra)
+
+    @property
+    def os_version(self) -> str:
+        """What PANDA calls the guest's system: picks its table of syscalls."""
+        return f"linux-{64 if self.arch in WORD_64 else 32}-generic"
 
 
 def boot(machine: Machine) -> Any:
@@ -48,7 +74,7 @@ def boot(machine: Machine) -> Any:
     """
     from pandare import Panda
 
-    return Panda(arch=machine.arch, mem=machine.mem, os_version="linux-64-generic", extra_args=machine.arguments())
+    return Panda(arch=machine.arch, mem=machine.mem, os_version=machine.os_version, extra_args=machine.arguments())
 
 
 def run(panda: Any, timeout: float | None) -> bool:

@@ -1,11 +1,13 @@
 """Read the kernel's own symbol table (kallsyms) out of a kernel image, without System.map or an ELF symtab.
 
-`scripts/kallsyms.c` writes these tables, all little-endian here, each aligned to 8 (4 on some builds):
+`scripts/kallsyms.c` writes these tables in the kernel's byte order, each aligned to 8 (4 on some 64-bit builds and on
+every 32-bit one):
 
     names        per symbol: length (one byte; since Linux 6.1 two when >= 128, 7 low bits first), then tokens
     markers      u32 offset in names of every 256th symbol
     token_table  256 NUL-terminated strings; token_index: u16 offset of each in it
-    offsets      i32 per symbol; relative_base: u64        (CONFIG_KALLSYMS_BASE_RELATIVE)
+    offsets      i32 per symbol; relative_base: a word     (CONFIG_KALLSYMS_BASE_RELATIVE)
+    addresses    a word per symbol                         (without that, and before Linux 4.6)
     num_syms     u32, just before names
 
 Their order changed: offsets and relative_base precede num_syms up to Linux 6.3, and follow token_index since
@@ -27,8 +29,8 @@ __all__ = ["Kallsyms", "read_symbols"]
 _DIGITS: Final = b"".join(b"%d\0" % digit for digit in range(10))
 _MOST_MARKER_BYTES: Final = 4 << 20  # markers and seqs_of_names of a million symbols
 _LONGEST_NAME: Final = 2 + 512  # bytes in names: KSYM_NAME_LEN is 512 since Linux 6.1
-_TOP: Final = 0xFFFF << 48
-_MASK: Final = (1 << 64) - 1
+_TOP: Final = {8: 0xFFFF << 48, 4: 1 << 30}
+"""By word size: the lowest address that a kernel is linked at. On 32 bits the user may have 1 GiB (VMSPLIT_1G)."""
 
 
 class _Tokens(NamedTuple):
@@ -50,7 +52,8 @@ class Kallsyms(NamedTuple):
     Attributes:
         symbols: name to link address (before KASLR), for x86_64 per-CPU variables to the offset from the
             per-CPU base (before Linux 6.15). Of symbols with the same name the one at the lowest address.
-            Without CONFIG_KALLSYMS_ALL (Debian's arm64 cloud kernel) functions only, no variables.
+            Without CONFIG_KALLSYMS_ALL (Debian's 686, armmp, malta and arm64 cloud kernels) functions only, no
+            variables.
         base: kallsyms_relative_base, the lowest address.
     """
 
@@ -65,9 +68,10 @@ def read_symbols(image: KernelImage) -> Kallsyms:
         ProfileError: no table is found, or the tables contradict each other.
     """
     found = None
-    for tokens in _find_tokens(image.data):
-        for markers_at, markers in _find_markers(image.data, tokens.table):
-            found = _find_names(image.data, markers_at, markers, tokens.texts)
+    order = ">" if image.big_endian else "<"
+    for tokens in _find_tokens(image.data, order):
+        for markers_at, markers in _find_markers(image.data, tokens.table, order):
+            found = _find_names(image.data, markers_at, markers, tokens.texts, order)
             if found:
                 break
         if found:
@@ -85,7 +89,7 @@ def _aligned(offset: int, to: int = 8) -> int:
     return -(-offset // to) * to
 
 
-def _find_tokens(data: bytes) -> Iterator[_Tokens]:
+def _find_tokens(data: bytes, order: str) -> Iterator[_Tokens]:
     """Find token_table by its digits (a used character is its own token) and check it against token_index."""
     digits = data.find(_DIGITS)
     while digits >= 0:
@@ -95,7 +99,7 @@ def _find_tokens(data: bytes) -> Iterator[_Tokens]:
         for index_at in {_aligned(end, 4), _aligned(end)}:
             if index_at + 512 > len(data):
                 continue
-            index = struct.unpack_from("<256H", data, index_at)
+            index = struct.unpack_from(f"{order}256H", data, index_at)
             table = digits - index[ord("0")]
             texts = data[max(table, 0) : end].split(b"\0")[:-1]
             if len(texts) == 256 and all(
@@ -106,10 +110,10 @@ def _find_tokens(data: bytes) -> Iterator[_Tokens]:
         digits = data.find(_DIGITS, digits + 1)
 
 
-def _find_markers(data: bytes, table: int) -> Iterator[tuple[int, list[int]]]:
+def _find_markers(data: bytes, table: int, order: str) -> Iterator[tuple[int, list[int]]]:
     """Look backwards from token_table for u32 0 followed by two or more plausible steps."""
     start = max(table % 4, table - _MOST_MARKER_BYTES)
-    words = struct.unpack_from(f"<{(table - start) // 4}I", data, start)
+    words = struct.unpack_from(f"{order}{(table - start) // 4}I", data, start)
     for first in range(len(words) - 3, -1, -1):
         if words[first]:
             continue
@@ -120,13 +124,13 @@ def _find_markers(data: bytes, table: int) -> Iterator[tuple[int, list[int]]]:
             yield start + 4 * first, list(words[first : last + 1])
 
 
-def _find_names(data: bytes, markers_at: int, markers: list[int], tokens: list[str]) -> _Names | None:
+def _find_names(data: bytes, markers_at: int, markers: list[int], tokens: list[str], order: str) -> _Names | None:
     """Look backwards from markers for a num_syms whose names agree with every marker."""
     latest = markers_at - markers[-1] - 2
     latest -= (latest - markers_at) % 4
     for start in range(latest, max(latest - 256 * _LONGEST_NAME, 8), -4):
         for count_at in (start - 8, start - 4):
-            count = int.from_bytes(data[count_at : count_at + 4], "little")
+            (count,) = struct.unpack_from(f"{order}I", data, count_at)
             if -(-count // 256) == len(markers) and (names := _names(data, start, count, markers, tokens)):
                 return _Names(count_at, names)
     return None
@@ -152,28 +156,41 @@ def _names(data: bytes, at: int, count: int, markers: list[int], tokens: list[st
 
 
 def _find_addresses(image: KernelImage, found: _Names, index_end: int) -> tuple[list[int], int]:
-    """Try offsets and relative_base on both sides (Linux 6.3 and before, 6.4 and after)."""
-    count = len(found.names)
-    before = found.count_at - 8
-    after = _aligned(index_end) + _aligned(4 * count)
+    """Try offsets and relative_base on both sides (Linux 6.3 and before, 6.4 and after), then plain addresses."""
+    count, word, order = len(found.names), image.word_size, ">" if image.big_endian else "<"
+    before = found.count_at - word
+    after = _aligned(index_end, word) + _aligned(4 * count, word)
     for base_at in (before, after):
-        offsets_at = base_at - _aligned(4 * count)
-        if offsets_at < 0 or base_at + 8 > len(image.data):
+        offsets_at = base_at - _aligned(4 * count, word)
+        if offsets_at < 0 or base_at + word > len(image.data):
             continue
-        offsets = struct.unpack_from(f"<{count}i", image.data, offsets_at)
-        base = int.from_bytes(image.data[base_at : base_at + 8], "little") or _relocated(image, base_at)
+        offsets = struct.unpack_from(f"{order}{count}i", image.data, offsets_at)
+        base = _word(image, base_at) or _relocated(image, base_at)
         # CONFIG_KALLSYMS_ABSOLUTE_PERCPU (x86_64 before 6.15): non-negative is absolute, negative counts down
         # from base - 1. Without it every offset is unsigned, and no image is so long that one looks negative.
         if min(offsets) < 0:
             addresses = [offset if offset >= 0 else base - 1 - offset for offset in offsets]
         else:
             addresses = [base + offset for offset in offsets]
-        if base & _TOP == _TOP and addresses[-1] <= _MASK and all(map(le, addresses, addresses[1:])):
+        if _are_addresses(addresses, base, word):
             return addresses, base
-    raise ProfileError(
-        f"{image.path} at {before:#x} and {after:#x}: no kallsyms offsets; "
-        "the kernel needs CONFIG_KALLSYMS_BASE_RELATIVE, or give --profile"
-    )
+    at = found.count_at - _aligned(word * count)
+    for start in (at, found.count_at - word * count):
+        if start >= 0:
+            listed = list(struct.unpack_from(f"{order}{count}{'Q' if word == 8 else 'I'}", image.data, start))
+            base = next((address for address in listed if address >= _TOP[word]), 0)
+            if _are_addresses(listed, base, word):
+                return listed, base
+    raise ProfileError(f"{image.path} at {before:#x} and {after:#x}: no kallsyms offsets or addresses; give --profile")
+
+
+def _are_addresses(addresses: list[int], base: int, word: int) -> bool:
+    """Whether these ascend from the kernel's half of the addresses on; absolute symbols may stand before."""
+    return base >= _TOP[word] and addresses[-1] < 1 << 8 * word and all(map(le, addresses, addresses[1:]))
+
+
+def _word(image: KernelImage, at: int) -> int:
+    return int.from_bytes(image.data[at : at + image.word_size], "big" if image.big_endian else "little")
 
 
 def _relocated(image: KernelImage, base_at: int) -> int:
@@ -185,7 +202,7 @@ def _relocated(image: KernelImage, base_at: int) -> int:
     at = image.data.find(info, 8)
     while 0 <= at <= len(image.data) - 16:
         place, _, base = struct.unpack_from("<QQQ", image.data, at - 8)
-        if base & _TOP == _TOP and not base & 0xFFF and place == image.address(base_at, base):
+        if base >= _TOP[8] and not base & 0xFFF and place == image.address(base_at, base):
             return int(base)
         at = image.data.find(info, at + 1)
     return 0

@@ -4,7 +4,8 @@ It is a GLib key file with decimal numbers, one group a kernel. osi_linux asks f
 when one is absent, and never looks at others (osi_linux/utils/kernelinfo/kernelinfo_read.c; seen with PANDA
 0.1.1.5), so ours live in the same group: `mm.arg_end_offset`, `fs.max_fds_offset`,
 `task.start_boottime_offset`, `symbol.NAME` (address of a kernel function) and `sysreel.absent` (PANDA's keys
-that were written as 0 because this kernel has no such thing).
+that were written as 0 because this kernel has no such thing). Of a kernel without BTF the functions alone are
+known: then all of PANDA's keys are absent, and osi_linux cannot use the file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +81,16 @@ class Profile:
             raise ProfileError(f"profile [{self.group}]: no {key}; make one with: capture profile") from None
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the offsets that name a task are known; if not, they must be derived from the running kernel."""
+        return all(key in self.values for key in ESSENTIAL)
+
+    def without_offsets(self) -> Profile:
+        """The kernel's functions alone, as of a kernel without BTF."""
+        values = {key: value for key, value in self.values.items() if key.startswith("version.")}
+        return replace(self, values=values)
+
+    @property
     def release(self) -> str:
         """Kernel release as `uname -r` prints it; "" when a third party's profile does not say."""
         return self.name.split("|")[0]
@@ -141,10 +152,11 @@ class Profile:
                 symbols[key.removeprefix("symbol.")] = number
             elif key not in absent:
                 values[key] = number
-        for key in ESSENTIAL:
-            if key not in values:
-                raise ProfileError(f"{path} [{group}]: no {key}; make a profile with: capture profile")
-        return cls(group, name, values, symbols)
+        profile = cls(group, name, values, symbols)
+        if not profile.is_complete and not symbols:
+            missing = next(key for key in ESSENTIAL if key not in values)
+            raise ProfileError(f"{path} [{group}]: no {missing}; make a profile with: capture profile")
+        return profile
 
 
 class _KeyFile(configparser.RawConfigParser):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from capture.mips_pages import MipsPages
 from capture.segment import StringFlag
 
 # Plain integers: looking up a member of an enumeration costs more than all the rest of a line (Python 3.11).
@@ -25,6 +26,7 @@ class GuestMemory:
         max_string: Bytes of a string that are kept.
         max_buffer: Bytes of a buffer that are kept; at most a page.
         max_vector: Elements of a string vector that are kept.
+        pages: Reads what PANDA alone takes for unmapped, on mips.
     """
 
     def __init__(
@@ -36,19 +38,20 @@ class GuestMemory:
         max_string: int,
         max_buffer: int,
         max_vector: int,
+        pages: MipsPages | None = None,
     ) -> None:
-        self._ffi = panda.ffi
-        self._read = panda.libpanda.panda_virtual_memory_read_external
+        self._ffi, self.pages = panda.ffi, pages
+        self._read = pages.read if pages else panda.libpanda.panda_virtual_memory_read_external
         self._buffer = self._ffi.new("char[]", _PAGE)
         self._bytes = self._ffi.buffer(self._buffer)
-        self._word_size = word_size
+        self.word_size = word_size
         self._order = "big" if big_endian else "little"
-        self._user_limit = user_limit
+        self.user_limit = user_limit
         self._max_string, self._max_buffer, self._max_vector = max_string, max_buffer, max_vector
 
     def word(self, cpu: Any, address: int, size: int = 0) -> int | None:
         """An unsigned integer of ``size`` bytes (a pointer's if 0), or None if it is not mapped."""
-        size = size or self._word_size
+        size = size or self.word_size
         if self._read(cpu, address, self._buffer, size) < 0:
             return None
         return int.from_bytes(self._bytes[:size], self._order)  # type: ignore[arg-type]
@@ -64,7 +67,7 @@ class GuestMemory:
         """The bytes before the NUL at ``address`` and ``StringFlag`` bits; reads no page that it need not."""
         data, size = b"", _FIRST
         while True:
-            if address >= self._user_limit:
+            if address >= self.user_limit:
                 return data, _UNREADABLE
             size = min(size, _PAGE - address % _PAGE, self._max_string + 1 - len(data))
             if self._read(cpu, address, self._buffer, size) < 0:
@@ -77,20 +80,20 @@ class GuestMemory:
                 return data[: self._max_string], _TRUNCATED
             address, size = address + size, _PAGE
 
-    def buffer(self, cpu: Any, address: int, length: int) -> tuple[bytes, int]:
-        """The first bytes of a buffer, and ``StringFlag`` bits."""
-        size = min(length, self._max_buffer, _PAGE)
+    def buffer(self, cpu: Any, address: int, length: int, most: int | None = None) -> tuple[bytes, int]:
+        """The first bytes of a buffer, at the most ``most``, and ``StringFlag`` bits."""
+        size = min(length, self._max_buffer if most is None else most, _PAGE)
         flags = _BUFFER | (_TRUNCATED if length > size else 0)
         if size == 0:
             return b"", flags
-        data = self.block(cpu, address, size) if address + size <= self._user_limit else None
+        data = self.block(cpu, address, size) if address + size <= self.user_limit else None
         return (b"", _BUFFER | _UNREADABLE) if data is None else (data, flags)
 
     def vector(self, cpu: Any, address: int) -> tuple[bytes, int]:
         """A NULL-terminated vector of strings, each ended by NUL, and ``StringFlag`` bits for the whole."""
         parts, flags, room = [], _LIST, self._max_vector * 64
         for _ in range(self._max_vector):
-            pointer = self.word(cpu, address) if address < self._user_limit else None
+            pointer = self.word(cpu, address) if address < self.user_limit else None
             if not pointer:
                 if pointer is None:
                     flags |= _UNREADABLE
@@ -105,7 +108,7 @@ class GuestMemory:
                 break
             parts.append(text)
             flags |= text_flags
-            address += self._word_size
+            address += self.word_size
         else:
             if self.word(cpu, address) != 0:
                 flags |= _TRUNCATED

@@ -9,14 +9,17 @@ from typing import Any
 
 from pandare import PyPlugin
 
-from capture.abi import ABIS
+from capture.abi import ABIS, COMPAT
 from capture.arguments import ArgumentReader
+from capture.calls import joined
 from capture.calls import load as load_calls
 from capture.chunk import Room
-from capture.introspection import Introspection
+from capture.introspection import introspect
 from capture.memory import GuestMemory
+from capture.mips_pages import MipsPages
 from capture.profile import Profile
 from capture.recorder import Recorder
+from capture.segment import ABI_NUMBERS
 from capture.syscalls2 import Syscalls2
 
 
@@ -28,7 +31,8 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
 
     * ``outdir``: folder for the segments (required).
     * ``procs``: names of the processes to record; all by default.
-    * ``profile``: a kernelinfo file, or a `Profile`; without it processes have no names.
+    * ``profile``: a kernelinfo file, or a `Profile`; without it a task is an address space, and has a name only if
+      the calls themselves tell it.
     * ``segment_size``, ``max_size``: stored bytes after which a segment is closed, and recording stops.
     * ``max_string``, ``max_vector``: bytes of a string and elements of an argv that are kept (4096, 1024).
     * ``buffers``: bytes of what is read and written that are kept (32).
@@ -56,7 +60,9 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         max_vector = int(self.get_arg("max_vector") or 1024)
         buffers = self.get_arg("buffers")
         max_buffer = 32 if buffers is None else int(buffers)
-        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, max_string, max_buffer, max_vector)
+        pages = MipsPages(panda, abi.big_endian) if abi.refill_handler else None
+        sizes = (max_string, max_buffer, max_vector)
+        memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, *sizes, pages)
         self.recorder = Recorder(
             Path(outdir),
             abi.name,
@@ -68,12 +74,17 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             meta={"backend": "syscalls2", "procs": procs, **(self.get_arg("meta") or {})},
             on_chunk=lambda: self.backend.tracer.forget(),
         )
-        introspection = Introspection(panda, memory, profile, 16 * max_string) if profile else None
-        calls = load_calls(abi.name)
+        introspection = introspect(panda, memory, profile, 16 * max_string, abi) if profile else None
+        calls, other, others = load_calls(abi.name), COMPAT.get(abi.name), None
+        if other:
+            calls = joined(calls, load_calls(other.name), ABI_NUMBERS[other.name])
+            others = GuestMemory(panda, 4, abi.big_endian, other.user_limit, *sizes)
         wanted = frozenset(name.encode() for name in procs)
+        arguments = ArgumentReader(memory, calls, max_buffer > 0, abi.word_size)
         self.backend = Syscalls2(
-            panda, abi, calls, self.recorder, ArgumentReader(memory, calls, max_buffer > 0), introspection, wanted
-        )
+            panda, abi, calls, self.recorder, memory, arguments, introspection, wanted,
+            ArgumentReader(others, calls, max_buffer > 0, 4) if others else None,
+        )  # fmt: skip
         self._open = True
         atexit.register(self.close)
 

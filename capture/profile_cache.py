@@ -10,6 +10,9 @@ from pathlib import Path
 from capture.profile import Profile, ProfileError, make_profile
 from capture.version import VERSION
 
+_EDITION = 3
+"""Counts what `make_profile` has learned to give: profiles kept by an older one are made anew."""
+
 
 def profile_of(kernel: Path) -> Profile:
     """The profile of a kernel image: from the cache, else made and cached if the cache can be written.
@@ -22,7 +25,7 @@ def profile_of(kernel: Path) -> Profile:
     except OSError as error:
         raise ProfileError(f"{kernel}: {error.strerror}") from None
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cached = home / "sysreel" / f"{digest[:32]}-{VERSION}.kernelinfo"
+    cached = home / "sysreel" / f"{digest[:32]}-{VERSION}-{_EDITION}.kernelinfo"
     with suppress(ProfileError):
         return Profile.load(cached)
     profile = make_profile(kernel)

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,18 @@ from typing import Any
 from capture.chunk import Chunk, Room
 from capture.sealer import Sealer
 from capture.segment import (
+    AREAS,
+    CONTROL,
     COUNTERS,
     EVENT_ROW,
+    FILE_ROW,
     LIVE_SUFFIX,
     MARK_ROW,
+    NO_FD,
     SET_ROW,
     STRING_INDEX,
     TASK_ROW,
+    FileFlag,
     Header,
     StringFlag,
     live_block_count,
@@ -33,8 +38,14 @@ _PACK_EVENT = EVENT_ROW.pack_into
 _RESERVE_BYTES, _RESERVE_RECORDS = 8 * MAX_STRING, 16
 """Room that one more event may need: six strings, and the name and argv of a new task."""
 
+_FILES = CONTROL.index("files")
+_CWD, _SNAPSHOT = int(FileFlag.CWD), int(FileFlag.SNAPSHOT)
+
 String = tuple[int, bytes, int]
 """Position of an argument (0 to 5), the bytes read for it, its ``StringFlag`` bits."""
+
+OpenFile = tuple[int, bytes | None, int]
+"""A descriptor, its path as the kernel shows it (None: not known), its ``FileFlag`` bits."""
 
 
 class Recorder:
@@ -217,7 +228,7 @@ class Recorder:
 
     def identity(
         self, task: int, asid: int, pid: int, tid: int, ppid: int, flags: int, start_ns: int, comm: bytes, argv: bytes,
-        argv_flags: int,
+        argv_flags: int, table: int = 0,
     ) -> None:  # fmt: skip
         """Record who a task is, from the next event on.
 
@@ -232,6 +243,7 @@ class Recorder:
             comm: Its name in the kernel.
             argv: Its argument vector, each argument ended by NUL.
             argv_flags: ``StringFlag`` bits of ``argv``.
+            table: Its table of descriptors, as `files` is told it; 0 if unknown.
         """
         comm_id, argv_id = self.string(comm), self.string(argv, argv_flags | StringFlag.LIST)
         chunk = self._chunk
@@ -241,10 +253,47 @@ class Recorder:
         at = chunk.control[4]
         TASK_ROW.pack_into(
             chunk.map, chunk.offsets["tasks"] + TASK_ROW.size * at, self.next_event, task, asid, pid, tid, ppid,
-            flags, start_ns, comm_id, argv_id, 0, 0,
+            flags, start_ns, comm_id, argv_id, table,
         )  # fmt: skip
         chunk.control[4] = at + 1
         if at + _RESERVE_RECORDS >= self._room.tasks:
+            self._limit = -1
+
+    def files(self, table: int, found: Sequence[OpenFile], snapshot: bool = False) -> None:
+        """Record what descriptors of a table are, from the next event on: all of them, or none if there is no room.
+
+        Args:
+            table: Any number that stands for the table; tasks that share it have it in their identities.
+            found: The descriptors.
+            snapshot: Whether these are all that the table has.
+        """
+        if snapshot:
+            found = [(fd, path, flags | _SNAPSHOT) for fd, path, flags in found] or [(NO_FD, None, _SNAPSHOT)]
+        chunk, room = self._chunk, self._room.files
+        if chunk is None or chunk.control[_FILES] + len(found) > room:
+            self.counts["unstored"] += len(found)
+            if 2 * len(found) <= room:  # more than half an area never fit: a new chunk would not help them
+                self._limit = -1
+            return
+        for fd, path, flags in found:
+            self.file(table, fd, path, flags)
+
+    def folder(self, task: int, path: bytes | None) -> None:
+        """Record a task's current folder, from the next event on; None: it is not known."""
+        self.file(task, 0, path, _CWD)
+
+    def file(self, owner: int, fd: int, path: bytes | None, flags: int) -> None:
+        """Record one descriptor of a table, from the next event on; with ``FileFlag.CWD`` a task's folder."""
+        number = 0 if path is None else self.string(path)
+        chunk, room = self._chunk, self._room.files
+        if chunk is None or (at := chunk.control[_FILES]) >= room:
+            self.counts["unstored"] += 1
+            self._limit = -1
+            return
+        offset = chunk.offsets["files"] + FILE_ROW.size * at
+        FILE_ROW.pack_into(chunk.map, offset, self._first + self._events, owner, fd, number, flags, 0)
+        chunk.control[_FILES] = at + 1
+        if at + _RESERVE_RECORDS >= room:
             self._limit = -1
 
     def mark(self, text: str) -> None:
@@ -286,7 +335,7 @@ class Recorder:
         control = chunk.committed()
         self._next_event = self._first + self._events
         self._next_block += live_block_count(control)
-        for name in ("events", "strings", "string_bytes", "sets", "tasks", "marks"):
+        for name in AREAS:
             self.counts[name] += control[name]
         for word, value in enumerate(self._totals()):
             chunk.counters[word] = value

@@ -10,6 +10,8 @@ import threading
 import time
 from array import array
 from collections import deque
+from itertools import chain
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ import zstandard
 from capture.chunk import Chunk, Room
 from capture.segment import (
     COUNTERS,
+    EVENT_ROW,
+    ROW_SIZES,
     SEGMENT_SUFFIX,
+    UNKNOWN,
     Block,
     BlockType,
     Encoding,
@@ -29,6 +34,8 @@ from capture.segment import (
 
 SPARES = 2
 SPARE_SUFFIX = ".spare"
+_NUMBER = 80
+"""Where the syscall number lies in an event row."""
 LEVEL = 3
 """Zstandard's level: 1 takes a fifth more space on captures, 6 three times the time for a twentieth less."""
 
@@ -174,10 +181,12 @@ class Sealer:
 
 
 def _pack(header: Header, block: Block) -> bytes:
-    """A live file's block as it is stored: compressed, event rows and sets as columns."""
+    """A live file's block as it is stored: compressed, records of fixed size as planes."""
     rows, encoding = bytes(block.stored), Encoding.ZSTD
     if block.type == BlockType.EVENTS:
-        rows, encoding = _columns(rows), Encoding.COLUMNS
+        rows, encoding = event_planes(rows), Encoding.PLANES
+    elif block.type in ROW_SIZES:
+        rows, encoding = planes(rows, ROW_SIZES[block.type]), Encoding.PLANES
     stored = zstandard.ZstdCompressor(level=LEVEL).compress(rows)
     return pack_block(
         header,
@@ -191,7 +200,31 @@ def _pack(header: Header, block: Block) -> bytes:
     )
 
 
-def _columns(rows: bytes) -> bytes:
-    """Event rows as twelve columns of 8-byte words. ``array`` cuts them without NumPy and without a loop."""
+def planes(rows: bytes, size: int) -> bytes:
+    """Rows of ``size`` bytes as that many planes: the k-th byte of every row, for each k."""
+    return b"".join([rows[k::size] for k in range(size)])
+
+
+def event_planes(rows: bytes) -> bytes:
+    """Event rows as planes, rows of one syscall together: they are alike, and pack into a fifth less space.
+
+    The planes of the syscall number keep the events' own order, from which a reader has the order of the others.
+    Times become differences to the event before. ``array`` and slices do this without NumPy.
+    """
+    size = EVENT_ROW.size
     words = array("Q", rows)
-    return b"".join(words[column::12].tobytes() for column in range(12))
+    times = words[:: size // 8]
+    words[:: size // 8] = _steps(times)
+    own, numbers = words.tobytes(), array("I", rows)[_NUMBER // 4 :: size // 4]
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    by_number = b"".join([own[size * i : size * i + size] for i in order])
+    return b"".join([(own if _NUMBER <= k < _NUMBER + 4 else by_number)[k::size] for k in range(size)])
+
+
+def _steps(times: array[int]) -> array[int]:
+    """The difference of each time to the one before, modulo 2**64; the first to 0."""
+    before = chain((0,), times)
+    try:
+        return array("Q", array("q", map(sub, times, before)).tobytes())
+    except OverflowError:  # no clock's times, but they are recorded nonetheless
+        return array("Q", [(time - old) & UNKNOWN for time, old in zip(times, chain((0,), times), strict=False)])

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import zstandard
 from crc32c import crc32c
 
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 FILE_MAGIC = b"\x89SREEL\r\n"  # a high bit and a CR LF pair, so that a text-mode transfer is caught, as PNG does
 BLOCK_MAGIC = b"\xb1SRB"
 MAX_RAW = 1 << 26
@@ -43,10 +43,12 @@ EVENT_ROW = struct.Struct("<3Q6QQIIII")
 """time_ns, duration_ns, task, args[6], ret, nr, strings, flags, entry: one event, 96 bytes."""
 SET_ROW = struct.Struct("<6I")
 """The string id of each argument of an event, 0 where the argument has none."""
-TASK_ROW = struct.Struct("<3QIIIIQIIII")
-"""seq, task, asid, pid, tid, ppid, flags, start_ns, comm, argv, two reserved words: one identity record."""
+TASK_ROW = struct.Struct("<3QIIIIQIIQ")
+"""seq, task, asid, pid, tid, ppid, flags, start_ns, comm, argv, table: one identity record."""
 MARK_ROW = struct.Struct("<QII")
 """seq, string id, reserved: a text that applies to every event from ``seq`` on."""
+FILE_ROW = struct.Struct("<QQIIII")
+"""seq, owner, fd, path, flags, reserved: what a descriptor of a table, or a task's folder, is from ``seq`` on."""
 STRING_INDEX = struct.Struct("<II")
 """End offset of a string in the block's bytes, and its flags."""
 
@@ -60,6 +62,7 @@ class BlockType(IntEnum):
     TASKS = 4
     MARKS = 5
     EVENTS = 6
+    FILES = 7
     END = 15
 
 
@@ -70,6 +73,9 @@ class Encoding(IntEnum):
     ZSTD = 1
     COLUMNS = 2
     """Rows cut into 8-byte columns, one after the other, then Zstandard."""
+    PLANES = 3
+    """Rows cut into bytes: the first of every row, then the second of every row ...; then Zstandard. The rows of an
+    EVENTS block are brought into another order before: see docs/FORMAT.md."""
 
 
 _KNOWN_TYPES = frozenset(BlockType)
@@ -78,6 +84,7 @@ ROW_SIZES: dict[int, int] = {
     BlockType.TASKS: TASK_ROW.size,
     BlockType.MARKS: MARK_ROW.size,
     BlockType.EVENTS: EVENT_ROW.size,
+    BlockType.FILES: FILE_ROW.size,
     BlockType.END: 8,
 }
 
@@ -134,23 +141,45 @@ class TaskFlag(IntEnum):
     START = 8
     KERNEL = 16
     """A thread with no memory of its own: a kernel thread."""
+    DERIVED = 32
+    """The offsets used were derived from the running kernel, not taken from its debug data."""
 
+
+class FileFlag(IntEnum):
+    """Bits of a file record's flags."""
+
+    CLOEXEC = 1
+    """The descriptor is closed when its process executes a program."""
+    CWD = 2
+    """The task's current folder: ``owner`` is the task, ``fd`` means nothing."""
+    SNAPSHOT = 4
+    """One row of a whole table: all with this flag, this owner and this sequence number; the rest is closed."""
+
+
+NO_FD = 0xFFFFFFFF
+"""``fd`` of the one row that stands for an empty table."""
 
 COUNTERS = (
     "events", "strings", "string_bytes", "sets", "tasks", "marks",
     "dropped", "unstored", "filtered", "context", "truncated", "unreadable", "inferred", "unmatched", "errors",
+    "files", "unnamed",
 )  # fmt: skip
 """The words of an END block and of a live file's counters, in order; new ones are appended.
 
-Dropped events keep their sequence numbers, so that they are a gap to the reader; unstored are strings, identities
-and marks that found no room; unmatched are returns whose entry was not seen.
+Dropped events keep their sequence numbers, so that they are a gap to the reader; unstored are strings, identities,
+marks and file records that found no room; unmatched are returns whose entry was not seen; unnamed are open
+descriptors and folders whose path could not be read.
 """
 
 CONTROL = (
     "events", "strings", "string_bytes", "sets", "tasks", "marks", "first_event", "first_string", "first_set",
     "first_block", "max_events", "max_strings", "max_string_bytes", "max_sets", "max_tasks", "max_marks",
+    "files", "max_files",
 )  # fmt: skip
 """The words that follow a live file's header: how much of each area is committed, what it starts at, its room."""
+
+AREAS = ("events", "strings", "string_bytes", "sets", "tasks", "marks", "files")
+"""A live file's areas, in the order in which they lie. Each has two words of ``CONTROL``: NAME and max_NAME."""
 
 CONTROL_OFFSET = FILE_HEADER_SIZE
 COUNTERS_OFFSET = CONTROL_OFFSET + 8 * 32
@@ -242,14 +271,14 @@ class Block:
     """Of the block's header in its file, for messages."""
 
     def payload(self) -> bytes | memoryview:
-        """The payload as ``encoding`` left it after decompression: rows, or columns for ``COLUMNS``.
+        """The payload as ``encoding`` left it after decompression: rows, or as ``Encoding`` says.
 
         Raises:
             SegmentError: The payload does not unpack to exactly what the header says.
         """
         if self.encoding == Encoding.RAW:
             data: bytes | memoryview = self.stored
-        elif self.encoding in (Encoding.ZSTD, Encoding.COLUMNS):
+        elif self.encoding in (Encoding.ZSTD, Encoding.COLUMNS, Encoding.PLANES):
             data = _decompress(self.stored, self.raw_length, self.offset)
         else:
             raise SegmentError(f"block at offset {self.offset}: unknown encoding {self.encoding}; upgrade sysreel")
@@ -413,11 +442,11 @@ def live_areas(rooms: Sequence[int]) -> tuple[dict[str, Area], int]:
     """Where each area of a live file lies, and the file's length.
 
     Args:
-        rooms: The room of each area in the order of ``CONTROL``: events, strings, string_bytes, sets, tasks, marks.
+        rooms: The room of each area in the order of ``AREAS``.
     """
-    sizes = (EVENT_ROW.size, STRING_INDEX.size, 1, SET_ROW.size, TASK_ROW.size, MARK_ROW.size)
+    sizes = (EVENT_ROW.size, STRING_INDEX.size, 1, SET_ROW.size, TASK_ROW.size, MARK_ROW.size, FILE_ROW.size)
     areas, at = {}, LIVE_DATA_OFFSET
-    for name, room, size in zip(CONTROL[:6], rooms, sizes, strict=True):
+    for name, room, size in zip(AREAS, rooms, sizes, strict=True):
         areas[name] = Area(name, at, room, size)
         at += -(-room * size // 8) * 8
     return areas, at
@@ -425,7 +454,7 @@ def live_areas(rooms: Sequence[int]) -> tuple[dict[str, Area], int]:
 
 def live_blocks(data: bytes | memoryview, control: dict[str, int]) -> Iterator[Block]:
     """The committed part of a live file as raw blocks, in the order in which they are sealed."""
-    areas, _ = live_areas([control[f"max_{name}"] for name in CONTROL[:6]])
+    areas, _ = live_areas([control[f"max_{name}"] for name in AREAS])
     view = memoryview(data)
 
     def committed(name: str) -> memoryview:
@@ -438,6 +467,7 @@ def live_blocks(data: bytes | memoryview, control: dict[str, int]) -> Iterator[B
         (BlockType.SETS, "sets", control["first_set"], control["sets"], committed("sets")),
         (BlockType.TASKS, "tasks", control["first_event"], control["tasks"], committed("tasks")),
         (BlockType.MARKS, "marks", control["first_event"], control["marks"], committed("marks")),
+        (BlockType.FILES, "files", control["first_event"], control["files"], committed("files")),
     ]
     events = committed("events")
     for start in range(0, control["events"], BLOCK_EVENTS):
@@ -453,7 +483,7 @@ def live_blocks(data: bytes | memoryview, control: dict[str, int]) -> Iterator[B
 
 def live_block_count(control: dict[str, int]) -> int:
     """How many blocks `live_blocks` gives."""
-    others = sum(control[name] > 0 for name in ("strings", "sets", "tasks", "marks"))
+    others = sum(control[name] > 0 for name in ("strings", "sets", "tasks", "marks", "files"))
     return others + -(-control["events"] // BLOCK_EVENTS)
 
 
@@ -463,10 +493,10 @@ def _parse_live(data: bytes, name: str, header: Header) -> Segment:
         raise SegmentError(f"{name}: truncated live file ({len(data)} bytes); nothing to recover")
     words = struct.unpack_from(f"<{len(CONTROL)}Q", data, CONTROL_OFFSET)
     control = dict(zip(CONTROL, words, strict=True))
-    rooms = [control[f"max_{area}"] for area in CONTROL[:6]]
+    rooms = [control[f"max_{area}"] for area in AREAS]
     if any(room > MAX_RAW for room in rooms) or live_areas(rooms)[1] != len(data):
         raise SegmentError(f"{name}: damaged live file (its areas do not fit its {len(data)} bytes)")
-    if any(control[area] > room for area, room in zip(CONTROL[:6], rooms, strict=True)):
+    if any(control[area] > room for area, room in zip(AREAS, rooms, strict=True)):
         raise SegmentError(f"{name}: damaged live file (more is committed than its areas hold)")
     counters = dict(zip(COUNTERS, struct.unpack_from(f"<{len(COUNTERS)}Q", data, COUNTERS_OFFSET), strict=True))
     return Segment(name, header, list(live_blocks(data, control)), [], False, counters, {}, len(data))

@@ -1,28 +1,33 @@
-"""The syscalls2 back end: PANDA's own plugin calls at every syscall's entry and return."""
+"""The syscalls2 back end: PANDA's own plugin calls at every syscall's entry; a hook shows its return."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from operator import itemgetter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from capture.abi import Abi
 from capture.arguments import ArgumentReader
 from capture.calls import Calls
+from capture.compat import compat_of
+from capture.files import FileRecords
 from capture.introspection import AddressSpaces, Introspection
+from capture.memory import GuestMemory
 from capture.recorder import Recorder, String
+from capture.registers import Tables, arguments_of, space_of, tables_of, words_of
+from capture.returns import Returns
 from capture.segment import EventFlag
 from capture.tracer import Args, Identity, Tracer
+
+_ERROR = int(EventFlag.ERROR)
+_LOW = 0xFFFFFFFF
+_WORD = (1 << 64) - 1
+_INT_0X80 = 2  # bytes of the instruction
 
 
 class Syscalls2:
     """Feeds a `Recorder` from a running PANDA.
-
-    Registers are read from the CPU, not from syscalls2's context: the kernel keeps the argument registers over a
-    call, while the context of a call may be another thread's that waits at the same instruction (PANDA 0.1.1.5
-    keys contexts by return address and address space).
 
     Attributes:
         enabled: Whether calls are recorded.
@@ -31,8 +36,8 @@ class Syscalls2:
     """
 
     def __init__(
-        self, panda: Any, abi: Abi, calls: Calls, recorder: Recorder, arguments: ArgumentReader,
-        introspection: Introspection | None, procs: frozenset[bytes],
+        self, panda: Any, abi: Abi, calls: Calls, recorder: Recorder, memory: GuestMemory, arguments: ArgumentReader,
+        introspection: Introspection | None, procs: frozenset[bytes], compat_arguments: ArgumentReader | None = None,
     ) -> None:  # fmt: skip
         """Load syscalls2 and register with it.
 
@@ -41,50 +46,104 @@ class Syscalls2:
             abi: Its guest's ABI.
             calls: The syscalls of that.
             recorder: Where events go.
+            memory: The guest's memory.
             arguments: Reads what arguments point to.
             introspection: How tasks are told apart and named; None if there is no profile.
             procs: Names of the processes to record; empty for all.
+            compat_arguments: Reads those of 32-bit programs, if the guest's kernel may run such.
         """
         self.enabled, self.recorder = True, recorder
         self.trouble: str | None = None
         self._panda, self._abi, self._arguments, self._introspection = panda, abi, arguments, introspection
-        self._args: Callable[[memoryview], Args] = itemgetter(*abi.args)
-        self._ret = abi.ret
-        self._cpu: Any = None
+        self._memory, self._cpu = memory, None
+        self._files: FileRecords | None = None
+        self._args = arguments_of(abi, memory, lambda: self._cpu)
+        self._number, self._ret, self._error, self._sixth_at = abi.number, abi.ret, abi.error, abi.sixth_at
         self._words = memoryview(bytearray(8)).cast("Q")
-        """The CPU's registers, as they are at any moment."""
+        self._space: memoryview | Tables = self._words
+        """The CPU's registers, and the one that tells address spaces apart, as they are at any moment."""
+        self._space_mask = abi.space.mask
         flags = 0 if introspection else int(EventFlag.TASK_IS_ASID)
         self.tracer = Tracer(calls, recorder, self, procs, flags)
         panda.load_plugin("syscalls2", {"load-info": True})
         panda.ppp("syscalls2", "on_all_sys_enter2", name=f"sysreel_enter_{id(self)}")(self._entered)
-        panda.ppp("syscalls2", "on_all_sys_return2", name=f"sysreel_return_{id(self)}")(self._returned)
+        self._returns = Returns(panda, self._returned)
+        self._compat_arguments = compat_arguments
+        self._compat = compat_of(panda, abi, memory, self._compat_entered, self._compat_returned)
 
     def identity(self, task: int) -> Identity:
         """Who the current task is."""
         return (self._introspection or AddressSpaces()).identity(self._cpu, task)
 
     def args(self) -> Args:
-        """The argument registers as they are now; the kernel has kept them over a call."""
+        """The argument registers as they are now."""
         return self._args(self._words)
+
+    def wide(self, number: int, args: Args) -> Args:
+        """The arguments of a call whose arguments lie in memory."""
+        return self._reader(number).wide(self._cpu, number, args)
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """The strings of a call's arguments."""
-        return self._arguments.read(self._cpu, number, args, ret)
+        return self._reader(number).read(self._cpu, number, args, ret)
+
+    def _reader(self, number: int) -> ArgumentReader:
+        """What reads the arguments of a call: those of 32-bit programs have pointers of 4 bytes."""
+        return self._compat_arguments if number >> 32 and self._compat_arguments else self._arguments
+
+    def rights(self, number: int, message: int) -> list[int]:
+        """The descriptors that a message has brought."""
+        return self._reader(number).rights(self._cpu, message) if self._files else []
+
+    def parent(self) -> int:
+        """The task that made the current one; 0 if it is not known."""
+        return self._introspection.parent(self._cpu) if self._introspection else 0
+
+    def opened(self, task: int, again: bool) -> None:
+        """Record the table and the folder of the current task."""
+        if self._files and self._introspection:
+            self._files.identified(self._cpu, self._introspection.current, task, again)
+
+    def made(self, fds: Iterable[int]) -> None:
+        """Record descriptors of the current task."""
+        if self._files and self._introspection:
+            self._files.made(self._cpu, self._introspection.current, fds)
+
+    def moved(self, task: int) -> None:
+        """Record the folder of the current task and of those who share it."""
+        if self._files and self._introspection:
+            self._files.moved(self._cpu, self._introspection.current, task)
+
+    def gone(self, pid: int) -> None:
+        """The table of a process is another's from now on, or has changed."""
+        if self._files:
+            self._files.gone(pid)
+
+    def forget(self) -> None:
+        """No table is on record: a chunk has begun."""
+        if self._files:
+            self._files.forget()
 
     def _start(self, cpu: Any) -> None:
         """At the first call of all: find the registers, and see whether the profile fits the kernel that runs."""
-        registers = self._panda.ffi.cast(self._abi.registers, cpu.env_ptr).regs
-        self._words = memoryview(self._panda.ffi.buffer(registers)).cast("Q")
+        self._words, self._space = words_of(self._panda, self._abi, cpu), space_of(self._panda, self._abi, cpu)
         self._cpu = cpu
+        if self._compat:
+            self._compat.start(cpu)
+        tables = tables_of(self._panda, self._abi, self._memory, cpu)
+        if tables:
+            self._space, self._space_mask = tables, _WORD
+        moves = self._abi.space.moves and tables is None
         if self._introspection and self._introspection.task(cpu) is None:
             self._introspection = None
             self.tracer.tasks_are_asids()
-            self.trouble = "no process names: the profile does not fit the guest's kernel (was it booted with nokaslr?)"
+            self.trouble = "no names from the kernel: the profile does not fit it (was it booted with nokaslr?)"
+        elif self._introspection and self._introspection.descriptors:
+            self._files = FileRecords(self._introspection.descriptors, self.recorder)
+        self.tracer.spaces_move = moves and self._introspection is None
 
     def _task(self, cpu: Any, asid: int) -> int:
         """The current task; the address space where tasks cannot be told apart."""
-        if self._cpu is None:
-            self._start(cpu)
         if self._introspection is None:
             return asid
         task = self._introspection.task(cpu)
@@ -97,20 +156,49 @@ class Syscalls2:
         if not self.enabled:
             return
         try:
-            asid = context.asid
-            task = self._task(cpu, asid)
-            self.tracer.enter(task, asid, context.retaddr, context.no, self._args(self._words))
+            if self._cpu is None:
+                self._start(cpu)
+            words, asid, back = self._words, self._space[0] & self._space_mask, context.retaddr
+            if self._compat and back <= _LOW and self._compat.takes(cpu, pc, back):
+                return
+            args = self._args(words)
+            if self._sixth_at is not None and back != pc + _INT_0X80:
+                args = (*args[:5], self._memory.word(cpu, words[self._sixth_at]) or 0)
+            self._returns.watch(back)
+            self.tracer.enter(self._task(cpu, asid), asid, back, words[self._number] & 0xFFFFFFFF, args)
         except Exception as error:  # pandare would stop the guest
             self._failed(error)
 
-    def _returned(self, cpu: Any, pc: int, info: Any, context: Any) -> None:
-        """PANDA's on_all_sys_return2: the guest is back at the instruction after the call."""
+    def _returned(self, cpu: Any, block: Any, hook: Any) -> None:
+        """The guest is at an instruction that follows a call: the task that is there has come back, or passes by."""
+        if not self.enabled or self._cpu is None:
+            return
+        try:
+            words, asid = self._words, self._space[0] & self._space_mask
+            failed = self._error is not None and words[self._error] != 0
+            self.tracer.leave(self._task(cpu, asid), asid, block.pc, words[self._ret], _ERROR if failed else 0)
+        except Exception as error:  # as above
+            self._failed(error)
+
+    def _compat_entered(self, cpu: Any, back: int, number: int, args: Args) -> None:
+        """A 32-bit program has made a call; ``back`` and ``number`` are marked with its ABI."""
         if not self.enabled:
             return
         try:
-            asid = context.asid
-            task = self._task(cpu, asid)
-            self.tracer.leave(task, asid, pc, context.no, self._words[self._ret])
+            if self._cpu is None:
+                self._start(cpu)
+            asid = self._space[0] & self._space_mask
+            self.tracer.enter(self._task(cpu, asid), asid, back, number, args)
+        except Exception as error:  # as above
+            self._failed(error)
+
+    def _compat_returned(self, cpu: Any, back: int, ret: int) -> None:
+        """A 32-bit program's call may have come back."""
+        if not self.enabled or self._cpu is None:
+            return
+        try:
+            asid = self._space[0] & self._space_mask
+            self.tracer.leave(self._task(cpu, asid), asid, back, ret)
         except Exception as error:  # as above
             self._failed(error)
 

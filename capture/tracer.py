@@ -1,18 +1,20 @@
 """From two moments to one event: pairs the entry and the return of a call, and knows when a task is new.
 
-The order of things, as syscalls2 (PANDA 0.1.1.5) shows them: every call's entry, and the return of those whose
-return address is reached again in the same address space. A successful execve is never seen to return, of the two
-returns of vfork only the first is (the child's), and a thread's return may be taken for another's when both wait at
-the same instruction. Each task's pending call is therefore kept here, and proven over by its next entry.
+The order of things, as the back end shows them: every call's entry, and each time that a task is at an instruction
+which follows a call. Whether that is a return is known here, where each task's pending call is kept: a task without
+one at that instruction merely passes by, or is the child of a fork. A successful execve is never seen to return; it is
+proven by its task's next entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Iterable
 from time import monotonic_ns
 from typing import NamedTuple, Protocol
 
-from capture.calls import Calls
+from capture.births import Births
+from capture.calls import Calls, load_socketcall
 from capture.recorder import Recorder, String
 from capture.segment import UNKNOWN, EventFlag, StringFlag
 
@@ -23,6 +25,10 @@ _RETURNED = int(EventFlag.RETURNED)
 _UNREADABLE, _BUFFER = int(StringFlag.UNREADABLE), int(StringFlag.BUFFER)
 _CUT = _UNREADABLE | int(StringFlag.TRUNCATED)
 _PR_SET_NAME = 15  # include/uapi/linux/prctl.h
+_F_DUPFD = (0, 1030)  # and F_DUPFD_CLOEXEC, include/uapi/linux/fcntl.h
+_LOW = 0xFFFFFFFF
+_TWO = struct.Struct("<2I")
+"""What pipe fills; descriptors are looked up only in guests with a profile, which are little-endian."""
 _MAX_NESTED = 8
 """Calls of one task that a signal handler may have interrupted before the oldest is given up."""
 
@@ -34,7 +40,7 @@ class Pending(NamedTuple):
     """Return address: which of a task's calls comes back."""
     asid: int
     began: int
-    """On the recorder's clock; -1 if the entry was not seen."""
+    """On the recorder's clock."""
     number: int
     args: Args
     entry: int
@@ -54,6 +60,8 @@ class Identity(NamedTuple):
     comm: bytes
     argv: bytes
     argv_flags: int
+    table: int = 0
+    """Its table of descriptors."""
 
 
 class Guest(Protocol):
@@ -63,10 +71,34 @@ class Guest(Protocol):
         """Read who the current task is."""
 
     def args(self) -> Args:
-        """The argument registers as they are now."""
+        """The argument registers as they are now; the kernel keeps the first three over a call."""
+
+    def wide(self, number: int, args: Args) -> Args:
+        """The arguments of a call of ``Calls.wide``, which lie in memory."""
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
         """Read the strings of a call: at its return if ``ret`` is given, else at its entry."""
+
+    def rights(self, number: int, message: int) -> list[int]:
+        """The descriptors that a message has brought."""
+
+    def parent(self) -> int:
+        """The task that made the current one; 0 if it is not known."""
+
+    def opened(self, task: int, again: bool) -> None:
+        """Record the table and the folder of the current task; ``again``: although its table is on record."""
+
+    def made(self, fds: Iterable[int]) -> None:
+        """Record descriptors of the current task."""
+
+    def moved(self, task: int) -> None:
+        """Record the folder of the current task and of those who share it."""
+
+    def gone(self, pid: int) -> None:
+        """The table of a process is another's from now on, or has changed."""
+
+    def forget(self) -> None:
+        """No table is on record: a chunk has begun."""
 
 
 class Tracer:
@@ -86,25 +118,34 @@ class Tracer:
         self._began = recorder.began
         self._pending: dict[int, Pending] = {}
         self._interrupted: dict[int, list[Pending]] = {}
-        self._children: dict[int, int] = {}
-        """Parent task to the tid of the child whose return of vfork came first."""
         self._seen: dict[int, int] = {}
         """Task to the address space in which its identity was recorded."""
         self._unwanted: set[int] = set()
-        self.forget: Callable[[], None] = self._seen.clear
-        """Record every task's identity anew when it is next seen: a chunk has begun."""
+        self._births = Births(calls.forks)
+        self.spaces_move = False
+        """Tasks are address spaces, and a task's may get another number while it is in a call."""
+
+    def forget(self) -> None:
+        """Record every task's identity and table anew when it is next seen: a chunk has begun."""
+        self._seen.clear()
+        self._guest.forget()
 
     def tasks_are_asids(self) -> None:
         """From now on a task is an address-space id."""
         self._flags |= EventFlag.TASK_IS_ASID
 
     def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
-        """A task has entered a call."""
+        """A task has entered a call. ``number`` has its ABI's number in the upper half; 0 for the capture's own."""
         now = monotonic_ns() - self._began
+        changed = self._seen.get(task) != asid
+        if changed and task >> 32 == task & 0xFFFFFFFF:
+            self._take_over(task, asid, now)
         if task in self._pending:
             self._prove(task, self._pending[task], asid, now)
-        if self._seen.get(task) != asid:
+        if changed:
             self._identify(task, asid)
+        if number in self._calls.wide:
+            args = self._guest.wide(number, args)
         entry = -1
         found: tuple[String, ...] = ()
         if number in self._calls.entry:
@@ -118,33 +159,74 @@ class Tracer:
                 return
         self._pending[task] = Pending(pc, asid, now, number, args, entry, found)
 
-    def leave(self, task: int, asid: int, pc: int, number: int, ret: int) -> None:
-        """A call has come back to a task. ``number`` serves if its entry was not seen."""
+    def leave(self, task: int, asid: int, pc: int, ret: int, error: int = 0) -> None:
+        """A task is at an instruction that follows a call.
+
+        Args:
+            task: The task.
+            asid: Its address space.
+            pc: The instruction.
+            ret: The return register.
+            error: ``EventFlag.ERROR`` if the ABI has a flag for errors and it is set.
+        """
         call = self._pending.pop(task, None)
         if call is None or call.pc != pc:
-            if call is not None:
-                self._pending[task] = call
-            call = self._resume(task, pc, number, ret)
+            latest, call = call, self._resume(task, pc)
+            if latest is not None:
+                self._still_waits(task, latest, call)
+            if call is None and self.spaces_move:
+                call = self._moved(pc, ret)
             if call is None:
+                if ret == 0 and latest is None:
+                    self._born(task, asid, pc)
                 return
         number, calls = call.number, self._calls
+        if ret == 0 and not error and self._is_anothers(call, asid):
+            self._pending[task] = call
+            return
         if self._seen.get(task) != asid:
             self._identify(task, asid)
         now, found, began = monotonic_ns() - self._began, call.found, call.began
         if not found or any(flags & _UNREADABLE for _, _, flags in found):
-            found = self._guest.strings(number, call.args, ret)
-        if began < 0:
-            self._write(task, now, UNKNOWN, call.args, ret, number, found, _RETURNED, call.entry)
-        elif call.entry >= 0 or self._unwanted:
-            self._write(task, began, now - began, call.args, ret, number, found, _RETURNED, call.entry)
+            found = self._guest.strings(number, call.args, UNKNOWN if error else ret)
+        if call.entry >= 0 or self._unwanted:
+            self._write(task, began, now - began, call.args, ret, number, found, _RETURNED | error, call.entry)
         else:  # nearly every call
             strings = self._intern(found) if found else 0
-            flags = _RETURNED | self._flags
+            flags = _RETURNED | self._flags | error | number >> 32 << 16
             self._recorder.event(began, now - began, task, *call.args, ret, number & 0xFFFFFFFF, strings, flags, 0)
-        if number in calls.renames and call.args[0] == _PR_SET_NAME:
+        if number in calls.after and not error and ret >> 31 == 0:
+            self._after(task, call, ret, found)
+
+    def _after(self, task: int, call: Pending, ret: int, found: tuple[String, ...]) -> None:
+        """A call has succeeded that may have changed who a task is or what it has open."""
+        calls, guest, number, args = self._calls, self._guest, call.number, call.args
+        role = calls.files.get(number, "")
+        if number in calls.renames and args[0] == _PR_SET_NAME:
             self._seen.pop(task, None)
-        elif number in calls.waits and 0 < ret < 1 << 31:
+        elif number in calls.waits and ret:
             self._seen.pop(ret << 32 | ret, None)
+            self._births.ended(ret << 32 | ret)
+            guest.gone(ret)
+        elif number in calls.forks:
+            self._births.returned(task, call, ret)
+        if role == "socketcall":
+            sub = load_socketcall().get(args[0] & _LOW)
+            role = sub.role if sub else ""
+            args = (args[0] >> 32, args[1] >> 32, args[2] >> 32, *args[3:])
+        if role == "fd" or (role == "dupfd" and args[1] & _LOW in _F_DUPFD):
+            guest.made((ret,))
+        elif role == "fds":
+            for _, data, _ in found:
+                if len(data) == _TWO.size:
+                    guest.made(_TWO.unpack(data))
+        elif role == "rights":
+            guest.made(guest.rights(number, args[1]))
+        elif role == "cwd":
+            guest.moved(task)
+        elif role == "table":
+            self._seen.pop(task, None)
+            guest.gone(task >> 32)
 
     def finish(self) -> None:
         """Record what has not come back: calls that are still waiting, or whose return was never seen."""
@@ -172,9 +254,8 @@ class Tracer:
         distance = recorder.next_event - entry if entry >= 0 and flags & _RETURNED else 0
         if distance >= 1 << 32:
             distance = 0
-        return recorder.event(
-            began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags | self._flags, distance
-        )
+        flags |= self._flags | number >> 32 << 16
+        return recorder.event(began, duration, task, *args, ret, number & 0xFFFFFFFF, strings, flags, distance)
 
     def _intern(self, found: tuple[String, ...]) -> int:
         """The id of an event's strings; counts those that are not whole."""
@@ -186,15 +267,26 @@ class Tracer:
     def _prove(self, task: int, call: Pending, asid: int, now: int) -> None:
         """A task enters a call while another of its calls is pending: what has become of that one?"""
         del self._pending[task]
-        if call.number in self._calls.execs and asid != call.asid:
+        if call.number in self._calls.execs and (asid != call.asid or self._flags & EventFlag.TASK_IS_ASID):
             self._infer(task, call, 0, now)
-        elif task in self._children:
-            self._infer(task, call, self._children.pop(task), now)
         elif call.number not in self._calls.execs:
             nested = self._interrupted.setdefault(task, [])
             nested.append(call)
             if len(nested) > _MAX_NESTED:
                 self._give_up(task, nested.pop(0))
+
+    def _take_over(self, leader: int, asid: int, now: int) -> None:
+        """A process is in a new address space: if one of its threads was executing a program, it goes on as the leader.
+
+        The kernel gives such a thread the leader's number and ends all others.
+        """
+        for task, call in list(self._pending.items()):
+            if task >> 32 == leader >> 32 and task != leader and call.number in self._calls.execs and call.asid != asid:
+                del self._pending[task]
+                self._infer(task, call, 0, now)
+                self._ended(task)
+                if leader in self._pending:
+                    self._give_up(leader, self._pending.pop(leader))
 
     def _infer(self, task: int, call: Pending, ret: int, now: int) -> None:
         """Record a return that was not seen but has happened."""
@@ -207,11 +299,27 @@ class Tracer:
         if call.entry < 0:
             self._write(task, call.began, UNKNOWN, call.args, 0, call.number, call.found, 0, 0)
 
-    def _resume(self, task: int, pc: int, number: int, ret: int) -> Pending | None:
-        """The call that comes back although it is not the task's latest.
+    def _is_anothers(self, call: Pending, asid: int) -> bool:
+        """Whether what looks like a call's return of 0 is none: a fork's child, or the program that was executed.
 
-        None for what is no return: the child's side of a fork, or code that merely follows a call that never returns.
+        Where tasks are address spaces, a child may share its parent's. A new program may pass the same address.
         """
+        calls = self._calls
+        return call.number in calls.forks or (call.number in calls.execs and asid != call.asid)
+
+    def _still_waits(self, task: int, latest: Pending, returned: Pending | None) -> None:
+        """Keep a call that is not the one that came back, unless that proves what has become of it.
+
+        Where tasks are address spaces, vfork's return proves that the child, which had its parent's, has executed.
+        """
+        calls = self._calls
+        if returned is not None and returned.number in calls.forks and latest.number in calls.execs:
+            self._infer(task, latest, 0, monotonic_ns() - self._began)
+        else:
+            self._pending[task] = latest
+
+    def _resume(self, task: int, pc: int) -> Pending | None:
+        """The call that comes back although it is not the task's latest, or None."""
         nested = self._interrupted.get(task, [])
         for index in range(len(nested) - 1, -1, -1):
             if nested[index].pc == pc:
@@ -220,21 +328,34 @@ class Tracer:
                     self._give_up(task, lost)
                 del nested[index:]
                 return call
-        if ret == 0 and number in self._calls.forks:
-            for parent, call in self._pending.items():
-                if call.pc == pc and call.number in self._calls.forks and parent != task:
-                    self._children[parent] = task & 0xFFFFFFFF
-            return None
-        if number in self._calls.resumes or number in self._calls.ends:
-            return None  # syscalls2 takes a second visit to the instruction after rt_sigreturn for its return
-        self._recorder.counts["unmatched"] += 1
-        return Pending(pc, 0, -1, number, self._guest.args(), -1, ())
+        return None
+
+    def _moved(self, pc: int, ret: int) -> Pending | None:
+        """The latest call made at ``pc`` with the arguments that the CPU still holds, by whomsoever, or None."""
+        args, calls = self._guest.args()[:3], self._calls
+        for task, call in reversed(self._pending.items()):
+            if call.pc == pc and call.args[:3] == args and (ret or call.number not in calls.forks):
+                del self._pending[task]
+                return call
+        return None
+
+    def _born(self, task: int, asid: int, pc: int) -> None:
+        """A task without a call comes by with a result of 0: record it if it is a fork's child."""
+        birth = self._births.birth(task, self._guest.parent(), pc, self._pending)
+        if birth is None:
+            return
+        if self._seen.get(task) != asid:
+            self._identify(task, asid)
+        now = monotonic_ns() - self._began
+        self._write(task, now, UNKNOWN, birth.args, birth.parent, birth.number, (), int(EventFlag.CHILD), -1)
 
     def _identify(self, task: int, asid: int) -> None:
         """Record who a task is, and whether the filter wants it."""
         who = self._guest.identity(task)
         self._recorder.identity(task, asid, *who)
+        self._guest.opened(task, again=task in self._seen)
         self._seen[task] = asid
+        self._births.seen(task)
         if self._procs:
             first = who.argv.split(b"\0", 1)[0]
             if self._procs.isdisjoint((first, first.rsplit(b"/", 1)[-1], who.comm)):
@@ -244,7 +365,11 @@ class Tracer:
 
     def _ended(self, task: int) -> None:
         """A task has entered its last call: its number may be another's from now on."""
+        if self._flags & EventFlag.TASK_IS_ASID:
+            return  # its address space may have other threads
         for call in self._interrupted.pop(task, []):
             self._give_up(task, call)
         self._seen.pop(task, None)
         self._unwanted.discard(task)
+        self._births.ended(task)
+        self._guest.gone(task >> 32)

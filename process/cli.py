@@ -11,7 +11,7 @@ from types import FrameType
 import typer
 
 from capture.version import VERSION
-from process.commands import decode, dump, info
+from process.commands import decode, dump, info, show
 
 app = typer.Typer(
     name="process",
@@ -20,13 +20,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Decode recorded syscalls into SQLite or Parquet. `process DIR` alone decodes.",
-    epilog=decode.EXAMPLES + "  process info captures.sqlite            what is in it",
+    epilog=decode.EXAMPLES
+    + "  process info captures.sqlite            what is in it\n"
+    + "  process show captures/ --errors         calls as strace prints them",
 )
 app.command(epilog=decode.EXAMPLES)(decode.decode)
 app.command(epilog=info.EXAMPLES)(info.info)
 app.command(epilog=dump.EXAMPLES)(dump.dump)
+app.command(epilog=show.EXAMPLES)(show.show)
 
-_VERBS = frozenset({"decode", "info", "dump"})
+_VERBS = frozenset({"decode", "info", "dump", "show"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,15 @@ import errno_tables
 from capture.segment import UNKNOWN as NO_DURATION
 from capture.segment import EventFlag, Header, StringFlag
 from errno_tables.tsv import TableError
+from process.calls import Call, Events
 from process.fd_names import path_below
 from process.fd_records import CHANGE, LIFE, NEVER, NONE, UNKNOWN, By, Cloexec, Join, Life, Records, Scan
-from process.read import ARG0, DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words
-from process.render import to_signed
+from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_MAX_ERRNO = 4095
 _PARTIAL = StringFlag.TRUNCATED | StringFlag.UNREADABLE
 
 
@@ -36,6 +36,7 @@ class Called:
 
     Attributes:
         name: Kernel entry point.
+        abi: Name of its ABI.
         arg_names: Of its arguments.
         rows: Their indices in the batch.
         tasks: uint64, as events have them.
@@ -45,10 +46,12 @@ class Called:
         ok: Whether it came back and did not fail.
         pending: Whether nothing is known of its end.
         child: Whether the event is the child's side of a fork, and no call.
+        strings: Position of each argument's string in the event's set.
         entry: The event at which the call was entered; the event itself if that was not recorded.
     """
 
     name: str
+    abi: str
     arg_names: tuple[str, ...]
     rows: npt.NDArray[np.intp]
     tasks: Words
@@ -59,6 +62,7 @@ class Called:
     pending: Mask
     child: Mask
     entry: Words
+    strings: tuple[int | None, ...]
     _args: Callable[[int], Numbers]
 
     def arg(self, position: int) -> Numbers:
@@ -70,16 +74,13 @@ class Batch:
     """Events whose calls change state, and the records made of them.
 
     Attributes:
-        abi: Name of the guest's own ABI.
         big_endian: The guest's byte order.
-        in_progress: The number of EINPROGRESS.
         texts: Of the changes; grows.
     """
 
     def __init__(self, header: Header, sets: SetTable, strings: StringTable) -> None:
         """Begin without events."""
-        self.abi, self.big_endian, self._word_size = header.abi, header.big_endian, header.word_size
-        self.in_progress = _in_progress(header.abi)
+        self.big_endian = header.big_endian
         self.texts: list[str] = []
         self._codes: dict[str, int] = {}
         self._sets, self._strings = sets, strings
@@ -87,9 +88,10 @@ class Batch:
         self._changes: list[Records] = [np.zeros(0, CHANGE)]
         self._lives: list[Records] = [np.zeros(0, LIFE)]
 
-    def take(self, sequences: Numbers, words: Words) -> None:
-        """Turn to the next events: their sequence numbers, and their words as `process.read` gives them."""
-        self._sequences, self._words = sequences, words
+    def take(self, sequences: Numbers, events: Events) -> None:
+        """Turn to the next events, of some sequence numbers."""
+        self._sequences, self._words, self._events = sequences, events.words, events
+        words = events.words
         self._t0 = words[TIME].view(np.int64)
         self._flags = (words[FLAGS_ENTRY] & LOW).astype(np.int64)
         known = words[DURATION] != np.uint64(NO_DURATION)
@@ -97,22 +99,40 @@ class Batch:
         self._unseen = (self._flags & EventFlag.RETURNED != 0) & ~known & (self._flags & EventFlag.CHILD == 0)
         self._ids = self._sets.find((words[NR_STRINGS] >> HIGH).astype(np.int64))
 
-    def called(self, name: str, arg_names: tuple[str, ...], rows: npt.NDArray[np.intp]) -> Called:
-        """The events of one call."""
+    def called(self, call: Call) -> Called | None:
+        """The events of one call; None if its arguments were not recorded: then anything may have changed."""
+        rows = call.rows
         flags, raw = self._flags[rows], self._words[RET][rows]
         child = flags & EventFlag.CHILD != 0
         returned = (flags & EventFlag.RETURNED != 0) & ~child
-        ret = to_signed(raw, self._word_size)
-        failed = (ret < 0) & (ret >= -_MAX_ERRNO)
+        ret, failed = self._events.result(call)
         unseen = self._unseen[rows]
         made = Called(
-            name, arg_names, rows, self._words[TASK][rows], ret, raw, returned & ~unseen, returned & ~failed & ~unseen,
-            ~returned & ~child, child,
-            self._sequences[rows].view(np.uint64) - (self._words[FLAGS_ENTRY][rows] >> HIGH), lambda k: to_signed(self._words[ARG0 + k][rows], self._word_size),
-        )  # fmt: skip
+            name=call.name,
+            abi=call.abi,
+            arg_names=tuple(argument.name for argument in call.args),
+            rows=rows,
+            tasks=self._words[TASK][rows],
+            ret=ret,
+            raw_ret=raw,
+            returned=returned & ~unseen,
+            ok=returned & ~failed & ~unseen,
+            pending=~returned & ~child,
+            child=child,
+            entry=self._sequences[rows].view(np.uint64) - (self._words[FLAGS_ENTRY][rows] >> HIGH),
+            strings=tuple(place.string for place in call.target.places),
+            _args=lambda position: self._argument(call, position),
+        )
+        if any(place.word is None for place in call.target.places):
+            self.life(made, ~child, Life.LOST)
+            return None
         if unseen.any():
             self.life(made, unseen, Life.LOST)
         return made
+
+    def _argument(self, call: Call, position: int) -> Numbers:
+        found = self._events.argument(call, position) if position < len(call.args) else None
+        return np.zeros(len(call.rows), np.int64) if found is None else found
 
     def text(self, text: str) -> int:
         """The code of a text."""
@@ -170,7 +190,7 @@ class Batch:
 
     def words(self, call: Called, position: int, offset: int, size: int) -> Numbers:
         """Unsigned integers of the guest in the bytes that an argument points to; -1 where they are not there."""
-        distinct, inverse = np.unique(self._ids[position][call.rows], return_inverse=True)
+        distinct, inverse = np.unique(self._strings_of(call, position), return_inverse=True)
         found = [self._word(number, offset, size) for number in distinct.tolist()]
         return np.array(found, np.int64)[inverse]
 
@@ -180,6 +200,11 @@ class Batch:
         changes = changes[np.argsort(changes["seq"], kind="stable")]
         fits = (changes["fd"] >= 0) | (changes["fd"] == -100)
         return Scan(changes[fits], lives[np.argsort(lives["seq"], kind="stable")], self.texts)
+
+    def _strings_of(self, call: Called, position: int) -> Numbers:
+        """Ids of the strings of an argument, 0 where it has none."""
+        at = call.strings[position] if position < len(call.strings) else None
+        return np.zeros(len(call.rows), np.int64) if at is None else self._ids[at][call.rows]
 
     def _word(self, number: int, offset: int, size: int) -> int:
         text = self._strings.get(number) if number > 0 else None
@@ -193,7 +218,7 @@ class Batch:
         make: Callable[..., tuple[str | None, bool]],
     ) -> tuple[Numbers, Mask]:  # fmt: skip
         """Something for each distinct string, made once."""
-        distinct, inverse = np.unique(self._ids[position][call.rows], return_inverse=True)
+        distinct, inverse = np.unique(self._strings_of(call, position), return_inverse=True)
         found = []
         for number in distinct.tolist():
             key = number, what
@@ -212,7 +237,8 @@ def _path(text: str) -> tuple[str | None, bool]:
     return (path_below("", text), True) if text.startswith("/") else (text, False)
 
 
-def _in_progress(abi: str) -> int:
+@cache
+def in_progress(abi: str) -> int:
     """The number of EINPROGRESS; 0, which is no error, if there is no table."""
     try:
         table = errno_tables.load(abi).by_number

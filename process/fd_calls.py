@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from process.fd_batch import Batch, Called, low_int
+from process.fd_batch import Batch, Called, in_progress, low_int
 from process.fd_names import address_text, path_below, socket_text
 from process.fd_records import CLOSED, CWD, NONE, UNKNOWN, Cloexec, Join, Life
 
@@ -32,8 +32,8 @@ _BPF_MAKES_FD: Final = (0, 5, 7, 13, 14, 17, 18, 19, 28, 30, 32, 33)
 """include/uapi/linux/bpf.h: MAP_CREATE, PROG_LOAD, OBJ_GET, *_GET_FD_BY_ID, RAW_TRACEPOINT_OPEN, BTF_LOAD..."""
 
 
-def _o_cloexec(batch: Batch) -> int:
-    return 0x400000 if batch.abi.startswith("sparc") else 0o2000000
+def _o_cloexec(call: Called) -> int:
+    return 0x400000 if call.abi.startswith("sparc") else 0o2000000
 
 
 def _flagged(values: Numbers | None, bit: int, count: int) -> npt.NDArray[np.uint8]:
@@ -54,7 +54,7 @@ def _opens(batch: Batch, call: Called, path: int, folder: Numbers, flags: Number
     """A call that opens a path: what it returns is the descriptor."""
     texts, absolute = batch.paths(call, path)
     if flags is not None:
-        unnamed = flags & (_O_TMPFILE_SPARC if batch.abi.startswith("sparc") else _O_TMPFILE) != 0
+        unnamed = flags & (_O_TMPFILE_SPARC if call.abi.startswith("sparc") else _O_TMPFILE) != 0
         texts = np.where(unnamed, UNKNOWN, texts)
     lone = absolute | (texts < 0) | (folder == NONE)
     texts = np.where((folder == NONE) & ~absolute, UNKNOWN, texts)
@@ -66,7 +66,7 @@ def _opens(batch: Batch, call: Called, path: int, folder: Numbers, flags: Number
 
 def _open(batch: Batch, call: Called) -> None:
     flags = call.arg(1)
-    _opens(batch, call, 0, np.full(len(call.rows), CWD), flags, _flagged(flags, _o_cloexec(batch), len(call.rows)))
+    _opens(batch, call, 0, np.full(len(call.rows), CWD), flags, _flagged(flags, _o_cloexec(call), len(call.rows)))
 
 
 def _creat(batch: Batch, call: Called) -> None:
@@ -75,20 +75,20 @@ def _creat(batch: Batch, call: Called) -> None:
 
 def _openat(batch: Batch, call: Called) -> None:
     flags = call.arg(2)
-    _opens(batch, call, 1, _folder(call, 0), flags, _flagged(flags, _o_cloexec(batch), len(call.rows)))
+    _opens(batch, call, 1, _folder(call, 0), flags, _flagged(flags, _o_cloexec(call), len(call.rows)))
 
 
 def _openat2(batch: Batch, call: Called) -> None:
     """`struct open_how`: flags, mode, resolve, 8 bytes each."""
     flags, resolve = batch.words(call, 2, 0, 8), batch.words(call, 2, 16, 8)
     sure = (flags >= 0) & (resolve >= 0) & (resolve & _RESOLVE_IN_ROOT == 0)
-    cloexec = np.where(flags >= 0, _flagged(flags, _o_cloexec(batch), len(flags)), Cloexec.UNSURE)
+    cloexec = np.where(flags >= 0, _flagged(flags, _o_cloexec(call), len(flags)), Cloexec.UNSURE)
     _opens(batch, call, 1, _folder(call, 0), np.where(sure, flags, _O_TMPFILE | _O_TMPFILE_SPARC), cloexec)
 
 
 def _open_tree(batch: Batch, call: Called) -> None:
     flags = call.arg(2)
-    _opens(batch, call, 1, _folder(call, 0), None, _flagged(flags, _o_cloexec(batch), len(call.rows)))
+    _opens(batch, call, 1, _folder(call, 0), None, _flagged(flags, _o_cloexec(call), len(call.rows)))
 
 
 def _dup(batch: Batch, call: Called) -> None:
@@ -98,7 +98,7 @@ def _dup(batch: Batch, call: Called) -> None:
 def _dup2(batch: Batch, call: Called) -> None:
     old, new = low_int(call.arg(0)), low_int(call.arg(1))
     flags = call.arg(2) if call.name == "sys_dup3" else np.zeros(len(old), np.int64)
-    cloexec = _flagged(flags, _o_cloexec(batch), len(old))
+    cloexec = _flagged(flags, _o_cloexec(call), len(old))
     batch.change(call, call.ok & (old != new), new, src=old, join=Join.SAME, cloexec=cloexec)
     batch.lose(call, call.pending & (old != new), new)
 
@@ -135,7 +135,7 @@ def _close_range(batch: Batch, call: Called) -> None:
 
 def _pipe(batch: Batch, call: Called) -> None:
     flags = call.arg(1) if call.name == "sys_pipe2" else np.zeros(len(call.rows), np.int64)
-    _pair(batch, call, 0, ("pipe(read)", "pipe(write)"), _flagged(flags, _o_cloexec(batch), len(call.rows)))
+    _pair(batch, call, 0, ("pipe(read)", "pipe(write)"), _flagged(flags, _o_cloexec(call), len(call.rows)))
 
 
 def _pair(batch: Batch, call: Called, position: int, names: tuple[str, str], cloexec: object) -> None:
@@ -153,18 +153,18 @@ def _sysm_pipe(batch: Batch, call: Called) -> None:
 def _socket_texts(batch: Batch, call: Called, name: str) -> Numbers:
     triples = np.stack([low_int(call.arg(k)) for k in range(3)])
     distinct, inverse = np.unique(triples, axis=1, return_inverse=True)
-    codes = [batch.text(socket_text(f, t, p, batch.abi, name)) for f, t, p in distinct.T.tolist()]
+    codes = [batch.text(socket_text(f, t, p, call.abi, name)) for f, t, p in distinct.T.tolist()]
     return np.array(codes, np.int64)[inverse.reshape(-1)]
 
 
 def _socket(batch: Batch, call: Called) -> None:
-    cloexec = _flagged(call.arg(1), _o_cloexec(batch), len(call.rows))
+    cloexec = _flagged(call.arg(1), _o_cloexec(call), len(call.rows))
     batch.change(call, call.ok, low_int(call.ret), text=_socket_texts(batch, call, "socket"), cloexec=cloexec)
 
 
 def _socketpair(batch: Batch, call: Called) -> None:
     texts = _socket_texts(batch, call, "socketpair")
-    cloexec = _flagged(call.arg(1), _o_cloexec(batch), len(call.rows))
+    cloexec = _flagged(call.arg(1), _o_cloexec(call), len(call.rows))
     for which in range(2):
         fd = batch.words(call, 3, 4 * which, 4)
         batch.change(call, call.ok & (fd >= 0), fd, text=texts, cloexec=cloexec)
@@ -176,7 +176,7 @@ def _addresses(batch: Batch, call: Called) -> Numbers:
 
 def _connect(batch: Batch, call: Called) -> None:
     fd, text = low_int(call.arg(0)), _addresses(batch, call)
-    done = call.ok | (call.returned & (call.ret == -batch.in_progress))
+    done = call.ok | (call.returned & (call.ret == -in_progress(call.abi)))
     batch.change(call, done & (text >= 0), fd, src=fd, text=text, join=Join.PEER, cloexec=Cloexec.KEEP)
 
 
@@ -191,7 +191,7 @@ def _accept(batch: Batch, call: Called) -> None:
     text = _addresses(batch, call)
     batch.change(
         call, call.ok, low_int(call.ret), src=low_int(call.arg(0)), text=np.where(text >= 0, text, batch.text("")),
-        join=Join.ACCEPT, cloexec=_flagged(flags, _o_cloexec(batch), len(text)),
+        join=Join.ACCEPT, cloexec=_flagged(flags, _o_cloexec(call), len(text)),
     )  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def _mq_open(batch: Batch, call: Called) -> None:
 def _signalfd(batch: Batch, call: Called) -> None:
     flags = call.arg(3) if call.name == "sys_signalfd4" else np.zeros(len(call.rows), np.int64)
     made = call.ok & (low_int(call.arg(0)) == -1)
-    cloexec = _flagged(flags, _o_cloexec(batch), len(flags))
+    cloexec = _flagged(flags, _o_cloexec(call), len(flags))
     batch.change(call, made, low_int(call.ret), text=batch.text("anon_inode:[signalfd]"), cloexec=cloexec)
 
 
@@ -232,7 +232,7 @@ def _maker(text: str | None, position: int | None, bit: int) -> Handler:
     def handler(batch: Batch, call: Called) -> None:
         cloexec: object = Cloexec.YES if bit else Cloexec.NO
         if position is not None:
-            cloexec = _flagged(call.arg(position), bit or _o_cloexec(batch), len(call.rows))
+            cloexec = _flagged(call.arg(position), bit or _o_cloexec(call), len(call.rows))
         code = UNKNOWN if text is None else batch.text(text)
         batch.change(call, call.ok, low_int(call.ret), text=code, cloexec=cloexec)
 

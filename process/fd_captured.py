@@ -28,7 +28,7 @@ class Captured:
     """
 
     def __init__(self, contents: Contents) -> None:
-        self._rows: Words = getattr(contents, "files", np.zeros((4, 0), np.uint64))
+        self._rows: Words = contents.files
         self._strings = contents.strings
         tasks = contents.tasks
         self._identities = tasks[:, tasks[_TABLE] != 0]

@@ -100,7 +100,7 @@ def _pair(group: Numbers, fd: Numbers) -> Numbers:
 def _later(since: Numbers, which: Numbers) -> Numbers:
     """The earliest of ``since`` from each place to the end of its stretch of equal ``which``, which ascends."""
     if not len(since):
-        return since.copy()
+        return since
     distinct, rank = np.unique(since, return_inverse=True)
     shifted = rank + which * len(distinct)
     lowest = np.minimum.accumulate(shifted[::-1])[::-1]

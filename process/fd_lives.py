@@ -171,7 +171,7 @@ class Lives:
         self._appear(task, time)
 
     def _distrust(self, space: Space, pid: int, time: int) -> None:
-        """The tables of a process's threads may be one or several, and hold anything; so may those of who shares them."""
+        """The tables of a process's threads may be one or several, and hold anything; so may those of others then."""
         group = -1
         old = {space.node[task] for task in self._members[pid] if task in space.node}
         for task in sorted(self._members[pid]):
@@ -415,8 +415,8 @@ _AT_ENTRY = frozenset({Life.FORK, Life.EXEC_BEGUN, Life.EXIT, Life.EXIT_GROUP, L
 """Steps whose effect may begin with the call; that of the others is seen after it."""
 _STEPS = {
     Life.SNAPSHOT: Lives._snapshot, Life.IDENTITY: Lives._identity, Life.FORK: Lives._fork, Life.CHILD: Lives._child,
-    Life.EXEC: Lives._exec, Life.EXEC_BEGUN: Lives._exec_begun, Life.EXIT: Lives._exit, Life.EXIT_GROUP: Lives._exit_group,
-    Life.UNSHARE: Lives._unshare, Life.RANGE: Lives._range, Life.PIVOT: Lives._pivot, Life.TAINT: Lives._taint,
+    Life.EXEC: Lives._exec, Life.EXEC_BEGUN: Lives._exec_begun, Life.EXIT: Lives._exit,
+    Life.EXIT_GROUP: Lives._exit_group, Life.UNSHARE: Lives._unshare, Life.RANGE: Lives._range, Life.PIVOT: Lives._pivot, Life.TAINT: Lives._taint,
     Life.SETNS: Lives._setns, Life.LOST: Lives._lost,
 }  # fmt: skip
 _PLAIN = new_node(Birth.FRESH, 0, 0)[0].tolist()

@@ -202,7 +202,8 @@ class Resolver:
         if not len(self._birth_keys):
             return distinct
         at = np.minimum(np.searchsorted(self._birth_keys, distinct), len(self._birth_keys) - 1)
-        return distinct[self._birth_keys[at] != distinct]
+        fresh: Numbers = distinct[self._birth_keys[at] != distinct]
+        return fresh
 
     def _remember(self, keys: Numbers, vertices: Numbers) -> None:
         at = np.searchsorted(self._birth_keys, keys)

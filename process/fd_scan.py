@@ -9,14 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import EventFlag
+from process.calls import Rules
 from process.fd_batch import Batch
 from process.fd_calls import HANDLERS
 from process.fd_captured import Captured
 from process.fd_records import ALWAYS, SIGHT, Records, Scan
-from process.prototypes import PrototypeTable
 from process.read import DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, TASK, TIME, Contents, Words
 
 Numbers = npt.NDArray[np.int64]
+
+_NUMBERS = 1 << 13
+"""Numbers below this one have a table; all but those of x32 and arm's old ABI are."""
 
 _BATCH = 1 << 16
 """State events that are looked at together: enough that a call's events are many."""
@@ -31,21 +34,16 @@ class Scanner:
             event came back, and ``clock`` before it.
     """
 
-    def __init__(self, contents: Contents, table: PrototypeTable | None) -> None:
+    def __init__(self, contents: Contents, rules: Rules | None) -> None:
         """Prepare.
 
         Args:
             contents: The segment.
-            table: Prototypes of its ABI; without one, nothing is known of its calls.
+            rules: How to read its events; without, nothing is known of its calls.
         """
         self._batch = Batch(contents.header, contents.sets, contents.strings)
-        self._calls = {
-            number: prototype
-            for number, prototype in (table.by_number.items() if table is not None else ())
-            if prototype.name in HANDLERS
-        }
-        self._wanted = np.zeros(max(self._calls, default=0) + 2, np.bool_)
-        self._wanted[list(self._calls)] = True
+        self._rules = rules
+        self._wanted: dict[int, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = {}
         self._held: list[tuple[Numbers, Words]] = []
         self._count = 0
         self._sights: list[Records] = []
@@ -59,8 +57,7 @@ class Scanner:
         flags = words[FLAGS_ENTRY] & LOW
         self._keep_time(first, words, flags)
         by_task = flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
-        numbers = np.minimum(words[NR_STRINGS] & LOW, np.uint64(len(self._wanted) - 1))
-        wanted = self._wanted[numbers] & (flags & np.uint64(0xFF0000) == 0) & by_task
+        wanted = self._wants(words[NR_STRINGS] & LOW, flags >> np.uint64(16) & np.uint64(0xFF)) & by_task
         if wanted.any():
             at = np.flatnonzero(wanted)
             self._held.append((first + at, words[:, at]))
@@ -88,14 +85,33 @@ class Scanner:
         sequences = np.concatenate([held for held, _ in self._held])
         words = np.concatenate([held for _, held in self._held], axis=1)
         self._held, self._count = [], 0
-        self._batch.take(sequences, words)
-        numbers = (words[NR_STRINGS] & LOW).astype(np.int64)
-        order = np.argsort(numbers, kind="stable")
-        distinct, starts = np.unique(numbers[order], return_index=True)
-        for number, rows in zip(distinct.tolist(), np.split(order, starts[1:]), strict=True):
-            prototype = self._calls[number]
-            names = tuple(argument.name for argument in prototype.args)
-            HANDLERS[prototype.name](self._batch, self._batch.called(prototype.name, names, rows))
+        assert self._rules is not None  # else no event was wanted
+        events = self._rules.resolve(words)
+        self._batch.take(sequences, events)
+        for call in events.named(HANDLERS):
+            called = self._batch.called(call)
+            if called is not None:
+                HANDLERS[call.name](self._batch, called)
+
+    def _wants(self, numbers: Words, abis: Words) -> npt.NDArray[np.bool_]:
+        """Which events may change state, by their numbers and those of their ABIs; each number is looked at once."""
+        rules, wanted = self._rules, np.zeros(len(numbers), np.bool_)
+        if rules is None:
+            return wanted
+        for abi in np.unique(abis).tolist() if abis.any() else [0]:
+            mine: slice | npt.NDArray[np.bool_] = abis == abi if abis.any() else slice(None)
+            some = numbers[mine]
+            if (some >= _NUMBERS).any():  # those of x32 and arm's old ABI
+                distinct, which = np.unique(some, return_inverse=True)
+                wanted[mine] = np.array([rules.may_be(abi, one, HANDLERS) for one in distinct.tolist()])[which]
+                continue
+            known, table = self._wanted.setdefault(abi, (np.zeros(_NUMBERS, np.bool_), np.zeros(_NUMBERS, np.bool_)))
+            slots = some.astype(np.intp)
+            if not known[slots].all():
+                for number in np.unique(slots[~known[slots]]).tolist():
+                    known[number], table[number] = True, rules.may_be(abi, number, HANDLERS)
+            wanted[mine] = table[slots]
+        return wanted
 
     def _see(self, tasks: Words, times: Numbers) -> None:
         """Note which tasks there are."""

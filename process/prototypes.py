@@ -18,6 +18,9 @@ from errno_tables import tsv
 COLUMNS = ("number", "name", "kind", "returns", "source", "args")
 KINDS = frozenset({"call", "noreturn", "unimplemented"})
 RETURNS = frozenset({"long", "pointer"})
+WIDE_TYPES = frozenset({"loff_t", "u64", "__u64", "long long", "unsigned long long"})
+"""C types of 64 bits on every ABI: with 4-byte words such an argument takes two. No other type does; `off_t`,
+`size_t`, `aio_context_t` and all pointers have the size of a word."""
 ARGUMENT_KINDS = frozenset({"value", "fd", "string", "strings", "out_string", "buffer", "struct", "pointer"})
 MAX_ARGS = 6
 
@@ -91,14 +94,6 @@ def load(abi: str) -> PrototypeTable:
     return parse(tsv.text("process", "tables", abi), f"process/tables/{abi}.tsv")
 
 
-def of(abi: str) -> PrototypeTable | None:
-    """Likewise, None if there is no such table."""
-    try:
-        return load(abi)
-    except tsv.TableError:
-        return None
-
-
 def parse(text: str, where: str) -> PrototypeTable:
     """Interprets a table's text; `where` names it in messages.
 
@@ -110,13 +105,17 @@ def parse(text: str, where: str) -> PrototypeTable:
     for line, number, (name, kind, returns, source, cell) in table.numbered():
         if kind not in KINDS or returns not in RETURNS:
             table.fail(line, f"unknown kind or return {kind!r}, {returns!r}")
-        args = _arguments(table, line, cell)
+        args = arguments(table, line, cell)
         by_number[number] = Prototype(number, name, kind, returns, source, args, cell != "-")
     return PrototypeTable(table.header, MappingProxyType(by_number))
 
 
-def _arguments(table: tsv.Table, line: int, cell: str) -> tuple[Argument, ...]:
-    """Splits `fd:int dfd; string:const char *filename`; `void` is none, `-` unknown."""
+def arguments(table: tsv.Table, line: int, cell: str) -> tuple[Argument, ...]:
+    """Splits `fd:int dfd; string:const char *filename`; `void` is none, `-` unknown.
+
+    Raises:
+        tsv.TableError: It has another form.
+    """
     if cell in ("void", "-"):
         return ()
     args = []

@@ -92,6 +92,7 @@ class Contents:
         sets: Sets by id.
         tasks: Identity records: uint64 of shape (8, n), the words of ``TASK_ROW``.
         marks: Mark records: uint64 of shape (2, n), the words of ``MARK_ROW``.
+        files: File records: uint64 of shape (4, n), the words of ``FILE_ROW``.
         damage: What was passed over.
         is_sealed: Whether the segment was closed properly.
         counters: Its ledger, by the names of ``COUNTERS``.
@@ -105,6 +106,7 @@ class Contents:
     sets: SetTable = field(default_factory=SetTable)
     tasks: Words = field(default_factory=lambda: np.zeros((8, 0), np.uint64))
     marks: Words = field(default_factory=lambda: np.zeros((2, 0), np.uint64))
+    files: Words = field(default_factory=lambda: np.zeros((4, 0), np.uint64))
     damage: list[Damage] = field(default_factory=list)
     is_sealed: bool = False
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
@@ -122,8 +124,23 @@ def words(block: Block) -> Words:
     flat: Words = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
     if block.encoding == Encoding.COLUMNS:
         return flat.reshape(width, block.count)
+    if block.encoding == Encoding.PLANES:
+        return _of_planes(block, payload, width)
     rows: Words = flat.reshape(block.count, width).T
     return rows
+
+
+def _of_planes(block: Block, payload: bytes | memoryview, width: int) -> Words:
+    """Words out of byte planes. Of events, all but the number are sorted by it, and times are differences."""
+    planes = np.frombuffer(payload, np.uint8).reshape(width, 8, block.count)
+    found: Words = planes.transpose(0, 2, 1).copy().view("<u8")[..., 0].astype(np.uint64, copy=False)
+    if block.type == BlockType.EVENTS:
+        numbers = found[NR_STRINGS] & LOW
+        order = np.argsort(numbers, kind="stable")
+        found[:, order] = found.copy()
+        found[NR_STRINGS] = found[NR_STRINGS] & ~LOW | numbers
+        np.cumsum(found[TIME], out=found[TIME])
+    return found
 
 
 def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
@@ -194,7 +211,7 @@ def _is_sealed(chunk: list[Block], blocks: list[tuple[str, Block]]) -> bool:
 
 def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
     """Put each block where it belongs; one that contradicts itself or another is damage."""
-    tasks, marks = [contents.tasks], [contents.marks]
+    tasks, marks, files = [contents.tasks], [contents.marks], [contents.files]
     events = []
     for file, block in blocks:
         try:
@@ -209,11 +226,14 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
                 tasks.append(words(block))
             elif block.type == BlockType.MARKS:
                 marks.append(words(block))
+            elif block.type == BlockType.FILES:
+                files.append(words(block))
             if not taken:
                 contents.damage.append(damage_of(file, block, "its records contradict its header"))
         except SegmentError as error:
             contents.damage.append(damage_of(file, block, str(error)))
     contents.tasks, contents.marks = np.concatenate(tasks, axis=1), np.concatenate(marks, axis=1)
+    contents.files = np.concatenate(files, axis=1)
     contents.events = list(_in_order(contents, events))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from capture.segment import EVENT_ROW, MARK_ROW, SET_ROW, TASK_ROW, Block, BlockType, SegmentError
+from capture.segment import EVENT_ROW, FILE_ROW, MARK_ROW, SET_ROW, TASK_ROW, Block, BlockType, SegmentError
 from process.discover import Part
 from process.read import damage_of, join, words
 from process.strings import StringTable, escape
@@ -61,15 +61,20 @@ def _sets(block: Block) -> Iterator[Record]:
 
 
 def _tasks(block: Block) -> Iterator[Record]:
-    names = ("seq", "task", "asid", "pid", "tid", "ppid", "flags", "start_ns", "comm", "argv")
+    names = ("seq", "task", "asid", "pid", "tid", "ppid", "flags", "start_ns", "comm", "argv", "table")
     for row in _rows(block):
-        yield {"type": "task", **dict(zip(names, TASK_ROW.unpack(row), strict=False))}
+        yield {"type": "task", **dict(zip(names, TASK_ROW.unpack(row), strict=True))}
 
 
 def _marks(block: Block) -> Iterator[Record]:
     for row in _rows(block):
         seq, text, _ = MARK_ROW.unpack(row)
         yield {"type": "mark", "seq": seq, "text": text}
+
+
+def _files(block: Block) -> Iterator[Record]:
+    for row in _rows(block):
+        yield {"type": "file", **dict(zip(("seq", "owner", "fd", "path", "flags"), FILE_ROW.unpack(row), strict=False))}
 
 
 def _events(block: Block) -> Iterator[Record]:
@@ -87,5 +92,6 @@ _READERS: dict[int, Callable[[Block], Iterator[Record]]] = {
     BlockType.SETS: _sets,
     BlockType.TASKS: _tasks,
     BlockType.MARKS: _marks,
+    BlockType.FILES: _files,
     BlockType.EVENTS: _events,
 }

@@ -121,6 +121,15 @@ def to_signed(values: Words, word_size: int) -> npt.NDArray[np.int64]:
     return values.astype(np.uint32).view(np.int32).astype(np.int64)
 
 
-def to_unsigned(values: Words, word_size: int) -> Words:
-    """Registers of ``word_size`` bytes as bit patterns."""
-    return values if word_size >= 8 else values & np.uint64(0xFFFFFFFF)
+def to_unsigned(values: Words, size: int) -> Words:
+    """Words as the bit patterns of their lower ``size`` bytes."""
+    return values if size >= 8 else values & np.uint64(0xFFFFFFFF)
+
+
+def nullable(values: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_]) -> pl.Series:
+    """Int64 values, null where not valid."""
+    series = pl.Series(values, dtype=pl.Int64)
+    if valid.all():
+        return series
+    some: pl.Series = series.zip_with(pl.Series(valid), pl.Series([None], dtype=pl.Int64))
+    return some

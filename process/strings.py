@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from capture.segment import STRING_INDEX, StringFlag
 
@@ -25,12 +27,46 @@ class Text(NamedTuple):
     flags: int
 
 
+_IS_ODD = np.array([not 0x20 <= byte < 0x7F or byte in b'\\"' for byte in range(256)])
+"""Bytes that cannot be shown between double quotes as they are, or are part of a longer character."""
+
+
+class _Block:
+    """The strings of one block.
+
+    Attributes:
+        bounds: Where each begins in ``data``, and the end of the last: int64 of shape (n + 1,).
+        flags: ``StringFlag`` bits of each: uint32.
+        data: Their bytes.
+    """
+
+    def __init__(self, bounds: Ids, flags: npt.NDArray[np.uint32], data: memoryview) -> None:
+        self.bounds, self.flags, self.data = bounds, flags, data
+
+    @cached_property
+    def is_plain(self) -> npt.NDArray[np.bool_]:
+        """Which strings are shown byte by byte: printable ASCII with nothing to escape, and no list."""
+        plain: npt.NDArray[np.bool_] = self.flags & (StringFlag.LIST | StringFlag.UNREADABLE) == 0
+        filled = np.flatnonzero(np.diff(self.bounds))
+        if len(filled):
+            odd = _IS_ODD[np.frombuffer(self.data, np.uint8, self.bounds[-1])]
+            plain[filled] &= ~np.logical_or.reduceat(odd, self.bounds[filled])
+        return plain
+
+    def show_plain(self, positions: Ids) -> pl.Series:
+        """What `show` gives for some plain strings."""
+        where = pl.DataFrame({"start": self.bounds[positions], "end": self.bounds[positions + 1]})
+        rest = pl.Series(['")', '"...)']).gather((self.flags[positions] & StringFlag.TRUNCATED != 0).astype(np.uint32))
+        text = pl.lit(bytes(self.data)).bin.slice("start", pl.col("end") - pl.col("start")).cast(pl.String)
+        return where.select(pl.concat_str(pl.lit('("'), text, rest)).to_series()
+
+
 class StringTable:
     """The strings of a segment by id, as far as their blocks are there."""
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
-        self._blocks: list[tuple[Ids, npt.NDArray[np.uint32], memoryview]] = []
+        self._blocks: list[_Block] = []
 
     def add(self, first: int, count: int, payload: bytes | memoryview) -> bool:
         """Take a STRINGS block's payload. False if it contradicts itself and was not taken."""
@@ -43,7 +79,7 @@ class StringTable:
             return False
         at = bisect_right(self._firsts, first)
         self._firsts.insert(at, first)
-        self._blocks.insert(at, (bounds, index[:, 1], memoryview(payload)[index_size:]))
+        self._blocks.insert(at, _Block(bounds, index[:, 1], memoryview(payload)[index_size:]))
         return True
 
     def get(self, number: int) -> Text | None:
@@ -51,11 +87,37 @@ class StringTable:
         at = bisect_right(self._firsts, number) - 1
         if at < 0 or number < 1:
             return None
-        bounds, flags, data = self._blocks[at]
-        position = number - self._firsts[at]
-        if position >= len(flags):
+        block, position = self._blocks[at], number - self._firsts[at]
+        if position >= len(block.flags):
             return None
-        return Text(bytes(data[bounds[position] : bounds[position + 1]]), int(flags[position]))
+        start, end = block.bounds[position : position + 2]
+        return Text(bytes(block.data[start:end]), int(block.flags[position]))
+
+    def show(self, numbers: Ids) -> pl.Series:
+        """What `show` gives for each of some ids; most are made all at once.
+
+        Args:
+            numbers: Distinct ids of strings; one that is lost, or ``LOST``, is shown as `([lost])`.
+
+        Returns:
+            String, in the order of ``numbers``.
+        """
+        blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
+        pieces, rows, rest = [], [], np.ones(len(numbers), np.bool_)
+        for at in np.unique(blocks[blocks >= 0]).tolist():
+            block = self._blocks[at]
+            mine = np.flatnonzero(blocks == at)
+            positions = numbers[mine] - self._firsts[at]
+            there = positions < len(block.flags)
+            there[there] = block.is_plain[positions[there]]
+            pieces.append(block.show_plain(positions[there]))
+            rows.append(mine[there])
+            rest[mine[there]] = False
+        others = np.flatnonzero(rest)
+        pieces.append(pl.Series([show(self.get(number)) for number in numbers[others].tolist()], dtype=pl.String))
+        order = np.argsort(np.concatenate([*rows, others]))
+        texts: pl.Series = pl.concat(pieces).gather(order)
+        return texts
 
 
 class SetTable:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import EventFlag, SegmentError, TaskFlag
-from process import prototypes
+from process.calls import Rules
 from process.discover import Part
 from process.fd_prune import prune
 from process.fd_scan import Scanner
@@ -54,7 +54,7 @@ class Survey:
         part: Which segment.
         blocks: (first, count) of each sound EVENTS block, ascending.
         opened: Entry rows that nothing in this segment completes: int64 sequence numbers, ascending.
-        closed: Entry rows that this segment itself completes, likewise.
+        closed: Entry rows that this segment itself completes, and events that are no calls, likewise.
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
         identities: By sequence number.
@@ -100,7 +100,7 @@ def survey(part: Part, whole: bool = False) -> Survey:
         OSError: A file cannot be read.
     """
     contents = load(part)
-    seen, scanner = _Events(), Scanner(contents, prototypes.of(part.header.abi))
+    seen, scanner = _Events(), Scanner(contents, _rules(part))
     for block in contents.events:
         try:
             words = block.words()
@@ -117,7 +117,7 @@ def survey(part: Part, whole: bool = False) -> Survey:
         part=part,
         blocks=seen.blocks,
         opened=np.setdiff1d(entries, returns, assume_unique=True),
-        closed=np.intersect1d(entries, returns, assume_unique=True),
+        closed=np.union1d(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children)),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),
@@ -129,6 +129,14 @@ def survey(part: Part, whole: bool = False) -> Survey:
         span=span,
         effect=_effect(scanner, whole),
     )
+
+
+def _rules(part: Part) -> Rules | None:
+    """How to read its events; None if nobody can."""
+    try:
+        return Rules(part.header)
+    except SegmentError:
+        return None
 
 
 def _effect(scanner: Scanner, whole: bool) -> Effect:
@@ -151,6 +159,7 @@ class _Events:
     blocks: list[tuple[int, int]] = field(default_factory=list)
     entries: list[Sequences] = field(default_factory=list)
     returns: list[Sequences] = field(default_factory=list)
+    children: list[Sequences] = field(default_factory=list)
     tasks: list[Words] = field(default_factory=list)
     earliest: int = MAX_SEQUENCE
     latest: int = 0
@@ -158,11 +167,13 @@ class _Events:
     def add(self, first: int, words: Words) -> None:
         count = words.shape[1]
         sequences = np.arange(first, first + count)
-        returned = words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
+        child = words[FLAGS_ENTRY] & np.uint64(EventFlag.CHILD) != 0
+        returned = (words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0) & ~child
         back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
         completes = returned & (back > 0) & (back <= sequences)
         self.blocks.append((first, count))
-        self.entries.append(sequences[~returned])
+        self.entries.append(sequences[~returned & ~child])
+        self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
         self.tasks.append(np.unique(words[TASK]))
         self.earliest = min(self.earliest, int(words[TIME].min()))

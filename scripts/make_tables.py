@@ -12,31 +12,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tables import abis, headers, syscalls
+from tables import abis, headers, indirect, syscalls
 from tables.abis import Abi
 from tables.headers import HeaderError
 from tables.kinds import Argument
 from tables.packages import Package, PackageError, fetch, newest_headers
-from tables.syscalls import Syscall
+from tables.syscalls import Prototypes, Syscall
 
 VERSION = 1
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path.home() / ".cache/sysreel/packages"
 ERRNO_H = "include/linux/errno.h"
+WIDE_TYPES = ("loff_t", "u64")  # of process/prototypes.py those that the headers have here
 STRING_KINDS = ("string", "strings", "out_string")
-
-# A const buffer goes in, and its length is the next argument; another one comes out, as long as the return value
-# says. These go in although they are not const (net/socket.c, kernel/sys.c), or return no length (mm/mincore.c).
-BUFFERS = {
-    "sys_setsockopt": "in_buffer",
-    "sys_sethostname": "in_buffer",
-    "sys_setdomainname": "in_buffer",
-    "sys_getsockopt": "",
-    "sys_mincore": "",
-}
 
 # include/linux/errno.h has no comment on these two; handle_signal() in
 # arch/x86/kernel/signal.c (Linux 6.1) shows when each restarts the call.
@@ -52,8 +43,8 @@ def errno_lines(abi: Abi, include: list[Path], kernel: Path) -> list[str]:
     Raises:
         HeaderError: A code has no text.
     """
-    found = [(code, "uapi") for code in headers.errnos(headers.find(abi.errno, include), include)]
-    found += [(code, "kernel") for code in headers.errnos(kernel / ERRNO_H, [])]
+    found = [(code, "uapi") for code in headers.errnos(headers.find(abi.errno, include), include, abi.defines)]
+    found += [(code, "kernel") for code in headers.errnos(kernel / ERRNO_H, [], {})]
     lines = ["# columns: number name text kind"]
     for (number, name, comment), kind in sorted(found):
         text = comment or KERNEL_TEXTS.get(name)
@@ -66,31 +57,83 @@ def errno_lines(abi: Abi, include: list[Path], kernel: Path) -> list[str]:
 def prototype_lines(calls: Iterable[Syscall]) -> list[str]:
     """Returns the prototype table."""
     lines = ["# columns: number name kind returns source args"]
-    for number, name, kind, returns, source, args in calls:
-        declared = (f"{arg.kind}:{arg.ctype} {arg.name}".replace("* ", "*") for arg in args or ())
-        text = "-" if args is None else "; ".join(declared) or "void"
-        lines.append(f"{number}\t{name}\t{kind}\t{returns}\t{source}\t{text}")
+    for call in calls:
+        number, name, kind, returns, source, _ = call
+        lines.append(f"{number}\t{name}\t{kind}\t{returns}\t{source}\t{prototype(call)}")
     return lines
 
 
-def _read_as(syscall: str, arg: Argument) -> str:
+def prototype(call: Syscall) -> str:
+    """Returns a call's arguments as the tables write them."""
+    declared = (f"{arg.kind}:{arg.ctype} {arg.name}".replace("* ", "*") for arg in call.args or ())
+    return "-" if call.args is None else "; ".join(declared) or "void"
+
+
+def _read_as(syscall: str, arg: Argument, decided: Mapping[tuple[str, str], str]) -> str:
     """Returns how capture reads an argument; empty if it does not."""
-    if arg.kind == "buffer":
-        return BUFFERS.get(syscall, "in_buffer" if arg.ctype.startswith("const ") else "out_buffer")
+    if (syscall, arg.name) in decided:
+        return decided[syscall, arg.name].removeprefix("-")
+    if arg.kind == "buffer":  # a const one goes in, as long as the next argument says; another comes out
+        return "in_buffer" if arg.ctype.startswith("const ") else "out_buffer"
     return arg.kind if arg.kind in STRING_KINDS else ""
 
 
-def capture_lines(calls: Iterable[Syscall]) -> list[str]:
+def _read(call: Syscall, decided: Mapping[tuple[str, str], str], narrow: bool) -> str:
+    """Returns the cell that says how capture reads a call's arguments; empty if it reads none.
+
+    The positions are those of registers: with `narrow` ones, of 4 bytes, a 64-bit argument takes two.
+
+    Raises:
+        HeaderError: The position depends on whether pairs of registers must start at an even one.
+    """
+    cell, position, is_odd = [], 0, False
+    for arg in call.args or ():
+        if kind := _read_as(call.name, arg, decided):
+            if is_odd:
+                raise HeaderError(f"{call.name}: ABIs differ in where {arg.name} is")
+            if narrow or not kind.startswith("words:"):  # an event has no room for more words of 8 bytes
+                cell.append(f"{position}:{kind}")
+        is_wide = narrow and arg.ctype in WIDE_TYPES
+        is_odd |= is_wide and position % 2 == 1
+        position += 1 + is_wide
+    return " ".join(cell)
+
+
+def capture_lines(calls: Iterable[Syscall], narrow: bool) -> list[str]:
     """Returns the table of what capture looks at: arguments to read, and roles."""
     lines = ["# columns: number name roles args"]
-    roles = syscalls.roles()
+    roles, decided = syscalls.roles(), syscalls.reads()
     for call in calls:
-        args = enumerate(call.args or ())
-        kinds = [(position, _read_as(call.name, arg)) for position, arg in args]
-        read = [f"{position}:{kind}" for position, kind in kinds if kind]
+        read = _read(call, decided, narrow)
         if read or call.name in roles:
-            lines.append(f"{call.number}\t{call.name}\t{roles.get(call.name, '-')}\t{' '.join(read) or '-'}")
+            lines.append(f"{call.number}\t{call.name}\t{roles.get(call.name, '-')}\t{read or '-'}")
     return lines
+
+
+def indirect_tables(known: Prototypes) -> Iterator[tuple[str, str, list[str]]]:
+    """Yields folder, name and lines of the tables of calls behind other calls."""
+    roles, decided = syscalls.roles(), syscalls.reads()
+    rows = list(indirect.read("socketcall", known, roles))
+    lines = [f"{row.number}\t{row.call.name}\t{row.feeds}\t{prototype(row.call)}" for row in rows]
+    yield "process/tables", "socketcall", ["# columns: number name words prototype", *lines]
+    lines = [
+        f"{row.number}\t{row.call.name}\t{row.feeds}\t{row.role}\t{_read(row.call, decided, True) or '-'}"
+        for row in rows
+    ]
+    yield "capture/tables", "socketcall", ["# columns: number name words role args", *lines]
+    lines = [
+        f"{row.number}\t{row.abi}\t{row.call.name}\t{row.feeds}\t{prototype(row.call)}"
+        for row in indirect.read("ipc", known, roles)
+    ]
+    yield (
+        "process/tables",
+        "words",
+        [
+            "# columns: name prototype",
+            *(f"{call.name}\t{prototype(call)}" for call in indirect.words(known, decided)),
+        ],
+    )
+    yield "process/tables", "ipc", ["# columns: number abi name args prototype", *lines]
 
 
 def make(abi: Abi, uapi: Package, common: Package, out: Path) -> None:
@@ -102,20 +145,31 @@ def make(abi: Abi, uapi: Package, common: Package, out: Path) -> None:
     tables = (
         ("errno", "errno_tables", f"{abi.errno} {ERRNO_H}", errno_lines(abi, include, kernel)),
         ("prototypes", "process/tables", syscall_sources, prototype_lines(calls)),
-        ("capture", "capture/tables", syscall_sources, capture_lines(calls)),
+        ("capture", "capture/tables", syscall_sources, capture_lines(calls, abi.narrow)),
     )
     for table, folder, sources, lines in tables:
-        header = (
-            f"# table: {table}",
-            f"# abi: {abi.name}",
-            f"# version: {VERSION}",
-            "# generator: scripts/make_tables.py",
-            f"# packages: {uapi} {common}",
-            f"# headers: {sources}",
-        )
-        path = out / folder / f"{abi.name}.tsv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join((*header, *lines)) + "\n", encoding="ascii", newline="\n")
+        write(out / folder / f"{abi.name}.tsv", table, abi.name, f"{uapi} {common}", sources, lines)
+
+
+def make_indirect(abi: Abi, common: Package, out: Path) -> None:
+    """Writes the tables of calls behind other calls below `out`."""
+    known = Prototypes(abi, common.root / "usr/src" / common.name)
+    for folder, name, lines in indirect_tables(known):
+        write(out / folder / f"{name}.tsv", name, "*", str(common), syscalls.SYSCALLS_H, lines)
+
+
+def write(path: Path, table: str, abi: str, packages: str, sources: str, lines: Iterable[str]) -> None:
+    """Writes one table with its header."""
+    header = (
+        f"# table: {table}",
+        f"# abi: {abi}",
+        f"# version: {VERSION}",
+        "# generator: scripts/make_tables.py",
+        f"# packages: {packages}",
+        f"# headers: {sources}",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join((*header, *lines)) + "\n", encoding="ascii", newline="\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,6 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for abi in (rows[name] for name in args.abi or rows):
             uapi = fetch(pins.get(abi.package, abi.package), args.cache)
             make(abi, uapi, common, args.out)
+            if abi is abis.ROWS[0]:
+                make_indirect(abi, common, args.out)
             print(f"{abi.name}: tables made from {uapi} {common}")
     except (PackageError, HeaderError) as error:
         print(f"make_tables: {error}", file=sys.stderr)

@@ -18,6 +18,15 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "FORMAT.md"
 _ROW = re.compile(r"^\| (\d+) \| (\d+) \| (\S+) \| (\w+) \|", re.MULTILINE)
 _WORD = re.compile(r"^\| (\d+) \| (\w+) \|", re.MULTILINE)
 
+_RECORDS = {
+    3: ("SETS", "Set"),
+    4: ("TASKS", "Identity"),
+    5: ("MARKS", "Mark"),
+    6: ("EVENTS", "Event"),
+    7: ("FILES", "File"),
+}
+"""Blocks of records of one size: their names, and the sections that describe the records."""
+
 Fields = list[tuple[int, int, str, str]]
 
 
@@ -80,7 +89,9 @@ def crc32c(data: bytes) -> int:
 
 def read(data: bytes) -> Iterator[tuple[str, Any]]:
     """A sealed segment's records in file order: ("header", dict), then (block type's name, record) pairs."""
-    tables = {name: fields(name) for name in ("File header", "Block header", "Event", "Set", "Identity", "Mark")}
+    tables = {
+        name: fields(name) for name in ("File header", "Block header", *(title for _, title in _RECORDS.values()))
+    }
     header = record(tables["File header"], data)
     if header["magic"] != b"\x89SREEL\r\n" or header["crc"] != crc32c(data[:124]) or header["major"] != 1:
         raise NotAsDocumented("file header")
@@ -113,8 +124,26 @@ def _unpack(block: dict[str, Any], stored: bytes) -> bytes:
         raise NotAsDocumented(f"block {block['index']}: unpacks to {len(data)} bytes")
     if block["encoding"] == 1:
         return data
-    count, words = block["count"], [data[i : i + 8] for i in range(0, len(data), 8)]
-    return b"".join(b"".join(words[row::count]) for row in range(count))
+    count = block["count"]
+    if block["encoding"] == 2:
+        words = [data[i : i + 8] for i in range(0, len(data), 8)]
+        return b"".join(b"".join(words[row::count]) for row in range(count))
+    rows = [bytearray(data[row::count]) for row in range(count)]
+    return b"".join(_in_order(rows) if block["type"] == 6 else rows)
+
+
+def _in_order(stored: list[bytearray]) -> list[bytearray]:
+    """EVENTS of encoding 3 in the order of their sequence numbers."""
+    numbers = [bytes(row[80:84]) for row in stored]
+    rows = [bytearray() for _ in stored]
+    of_number = sorted(range(len(stored)), key=lambda at: (int.from_bytes(numbers[at], "little"), at))
+    for row, at in zip(stored, of_number, strict=True):
+        rows[at] = row
+    time = 0
+    for row, number in zip(rows, numbers, strict=True):
+        time = (time + int.from_bytes(row[:8], "little")) % 2**64
+        row[:8], row[80:84] = time.to_bytes(8, "little"), number
+    return rows
 
 
 def _records(block: dict[str, Any], data: bytes, tables: dict[str, Fields]) -> Iterator[tuple[str, Any]]:
@@ -129,13 +158,8 @@ def _records(block: dict[str, Any], data: bytes, tables: dict[str, Fields]) -> I
             found = record(entry, data[i * size_of(entry) :])
             yield "STRINGS", {"id": first + i, "bytes": blob[at : found["end"]], "flags": found["flags"]}
             at = found["end"]
-    elif kind in (3, 4, 5, 6):
-        name, title = {
-            3: ("SETS", "Set"),
-            4: ("TASKS", "Identity"),
-            5: ("MARKS", "Mark"),
-            6: ("EVENTS", "Event"),
-        }[kind]
+    elif kind in _RECORDS:
+        name, title = _RECORDS[kind]
         table = tables[title]
         if size_of(table) * block["count"] != len(data):
             raise NotAsDocumented(f"block {block['index']}: {len(data)} bytes are not {block['count']} records")
@@ -145,4 +169,6 @@ def _records(block: dict[str, Any], data: bytes, tables: dict[str, Fields]) -> I
     elif kind == 15:
         names = [name for _, name in _WORD.findall(sections()["Totals"])]
         words = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data), 8)]
-        yield "END", dict(zip(names, words, strict=True))
+        if len(words) > len(names):
+            raise NotAsDocumented(f"{len(words)} totals")
+        yield "END", dict.fromkeys(names, 0) | dict(zip(names, words, strict=False))

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-LIBRARY = "data/x86_64-softmmu/panda/plugins/syscalls2_dso_info_linux_x64.so"
+FOLDER = "data/x86_64-softmmu/panda/plugins"
+ABIS = {"x64": "x86_64", "x86": "i386", "arm": "arm", "arm64": "aarch64", "mips": "mips-o32"}
+"""PANDA's lists, and what we call the ABI of each."""
 
 
 class _Info(ctypes.Structure):
@@ -34,19 +36,20 @@ class PandaSyscall(NamedTuple):
     args: tuple[str, ...]
 
 
-def library() -> Path | None:
-    """Returns the library with the list; None when pandare is not installed or lacks it."""
+def library(name: str) -> Path | None:
+    """Returns the library with one of PANDA's lists; None when pandare is not installed or lacks it."""
     spec = importlib.util.find_spec("pandare")
     if spec is None or spec.origin is None:
         return None
-    path = Path(spec.origin).parent / LIBRARY
+    path = Path(spec.origin).parent / FOLDER / f"syscalls2_dso_info_linux_{name}.so"
     return path if path.exists() else None
 
 
 def syscalls(path: Path) -> Iterator[PandaSyscall]:
     """Yields the named syscalls of the list."""
     dso = ctypes.CDLL(str(path))
-    highest = ctypes.c_uint32.in_dll(dso, "__syscall_meta").value
+    # The list ends at the generic calls; arm's highest number, the first word here, is beyond them and not in it.
+    highest = (ctypes.c_uint32 * 2).in_dll(dso, "__syscall_meta")[1]
     infos = (_Info * (highest + 1)).in_dll(dso, "__syscall_info_a")
     for info in infos:
         if info.name:

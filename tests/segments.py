@@ -10,12 +10,15 @@ from pathlib import Path
 import zstandard
 
 from capture.segment import (
+    AREAS,
     CONTROL,
     CONTROL_OFFSET,
     COUNTERS,
     COUNTERS_OFFSET,
     EVENT_ROW,
+    FILE_ROW,
     MARK_ROW,
+    NO_FD,
     SET_ROW,
     STRING_INDEX,
     TASK_ROW,
@@ -23,6 +26,7 @@ from capture.segment import (
     BlockType,
     Encoding,
     EventFlag,
+    FileFlag,
     Header,
     StringFlag,
     TaskFlag,
@@ -54,6 +58,7 @@ class Builder:
     capture: uuid.UUID = CAPTURE
     abi: str = "x86_64"
     word_size: int = 8
+    big_endian: bool = False
     realtime_ns: int = BEGAN
     columns: bool = True
     counters: dict[str, int] = field(default_factory=dict)
@@ -64,7 +69,7 @@ class Builder:
             self.segment,
             self.abi,
             self.word_size,
-            False,
+            self.big_endian,
             self.realtime_ns,
             5,
             self.first,
@@ -80,7 +85,7 @@ class Builder:
     def _begin(self) -> None:
         self._chunk_first = self.next
         self._first_string, self._first_set, self._first_block = self._ids + 1, self._set_ids + 1, self._index
-        self._rows: dict[str, list[bytes]] = {name: [] for name in ("events", "strings", "sets", "tasks", "marks")}
+        self._rows: dict[str, list[bytes]] = {name: [] for name in AREAS if name != "string_bytes"}
         self._bytes = b""
 
     def string(self, data: bytes, flags: int = 0) -> int:
@@ -117,13 +122,23 @@ class Builder:
 
     def task(
         self, who: int = task(7), argv: bytes | None = b"sh\0-c\0ls\0", comm: bytes = b"sh", ppid: int = 1,
-        flags: int = 0, seq: int | None = None,
+        flags: int = 0, seq: int | None = None, table: int = 0,
     ) -> None:  # fmt: skip
         """Add an identity, from the next event on."""
         known = TaskFlag.PIDS | TaskFlag.COMM | (TaskFlag.ARGV if argv is not None else 0) | flags
         comm_id, argv_id = self.string(comm), self.string(argv or b"", LIST)
         since, pid, tid = self.next if seq is None else seq, who >> 32, who & 0xFFFFFFFF
-        self._rows["tasks"].append(TASK_ROW.pack(since, who, 0x1000, pid, tid, ppid, known, 0, comm_id, argv_id, 0, 0))
+        self._rows["tasks"].append(TASK_ROW.pack(since, who, 0x1000, pid, tid, ppid, known, 0, comm_id, argv_id, table))
+
+    def file(self, owner: int, fd: int, path: bytes | None = None, flags: int = 0, seq: int | None = None) -> None:
+        """Add what a descriptor of a table is, from the next event on; a folder with ``FileFlag.CWD``."""
+        since, text = self.next if seq is None else seq, 0 if path is None else self.string(path)
+        self._rows["files"].append(FILE_ROW.pack(since, owner, fd, text, flags, 0))
+
+    def table(self, owner: int, files: dict[int, bytes], seq: int | None = None) -> None:
+        """Add a whole table: descriptors and their paths."""
+        for fd, path in files.items() or [(NO_FD, None)]:
+            self.file(owner, fd, path, FileFlag.SNAPSHOT, seq)
 
     def mark(self, text: bytes) -> None:
         """Add a mark, from the next event on."""
@@ -152,6 +167,7 @@ class Builder:
                 (BlockType.SETS, self._first_set, "sets"),
                 (BlockType.TASKS, self._chunk_first, "tasks"),
                 (BlockType.MARKS, self._chunk_first, "marks"),
+                (BlockType.FILES, self._chunk_first, "files"),
                 (BlockType.EVENTS, self._chunk_first, "events"),
             )
             if rows[name][1]
@@ -191,19 +207,15 @@ class Builder:
         """Write the chunk being filled as a live file, and seal it no further."""
         folder.mkdir(parents=True, exist_ok=True)
         rows = {name: (b"".join(rows), len(rows)) for name, rows in self._rows.items()}
-        counts = [
-            rows["events"][1],
-            rows["strings"][1],
-            len(self._bytes),
-            *(rows[n][1] for n in ("sets", "tasks", "marks")),
-        ]
-        rooms = [count + 3 for count in counts]
-        areas, length = live_areas(rooms)
+        counts = {name: len(self._bytes) if name == "string_bytes" else rows[name][1] for name in AREAS}
+        rooms = {f"max_{name}": count + 3 for name, count in counts.items()}
+        areas, length = live_areas(list(rooms.values()))
         data = bytearray(length)
         packed = replace(self.header, live=True).pack()
         data[: len(packed)] = packed
-        starts = [self._chunk_first, self._first_string, self._first_set, self._first_block]
-        struct.pack_into(f"<{len(CONTROL)}Q", data, CONTROL_OFFSET, *counts, *starts, *rooms)
+        words = counts | rooms | {"first_event": self._chunk_first, "first_string": self._first_string}
+        words |= {"first_set": self._first_set, "first_block": self._first_block}
+        struct.pack_into(f"<{len(CONTROL)}Q", data, CONTROL_OFFSET, *(words[name] for name in CONTROL))
         totals = (self.counters.get(name, 0) for name in COUNTERS)
         struct.pack_into(f"<{len(COUNTERS)}Q", data, COUNTERS_OFFSET, *totals)
         contents = {name: rows[name][0] for name in rows} | {"string_bytes": self._bytes}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from capture.emulator import Machine, console
 from conftest import command
 
 
@@ -48,3 +49,15 @@ def test_importing_capture_needs_neither_pandare_nor_polars_nor_numpy() -> None:
         "import capture, capture.recorder, capture.tracer, capture.cli, capture.profile_cache"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_machine_has_what_it_needs_by_default_and_what_the_user_gives_instead() -> None:
+    def options(arch: str, *extra: str) -> list[str]:
+        return Machine(arch, Path("k"), None, "", extra=extra).arguments()[7:]
+
+    assert options("x86_64") == options("i386") == []
+    assert options("arm") == ["-M", "virt"] and console("arm") == "ttyAMA0"
+    assert options("aarch64", "-m", "1G") == ["-M", "virt", "-cpu", "cortex-a57", "-m", "1G"]
+    assert options("aarch64", "-cpu", "cortex-a53") == ["-M", "virt", "-cpu", "cortex-a53"]
+    assert options("mipsel", "-machine", "mips") == ["-machine", "mips"] and console("mipsel") == "ttyS0"
+    assert Machine("mipsel", Path("k"), None, "").os_version == "linux-32-generic"

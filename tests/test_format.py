@@ -10,15 +10,20 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import format_reader
 from capture import segment as layout
 from capture.chunk import Room
-from capture.recorder import Recorder
+from capture.recorder import OpenFile, Recorder
+from capture.sealer import event_planes
 from capture.segment import BlockType, Encoding, EventFlag, Header, StringFlag, pack_block
 from conftest import RECORDED, command
+from process.discover import discover
+from process.read import load, words
+from segments import Builder
 
 EXAMPLE_CALL = (
     1_000_000,
@@ -49,7 +54,7 @@ def example() -> bytes:
         (BlockType.STRINGS, 1, 1, struct.pack("<II", 11, 0) + b"/etc/passwd"),
         (BlockType.SETS, 1, 1, struct.pack("<6I", 0, 1, 0, 0, 0, 0)),
         (BlockType.EVENTS, 1, 0, layout.EVENT_ROW.pack(*EXAMPLE_CALL)),
-        (BlockType.END, 15, 0, struct.pack("<15Q", 1, 1, 11, 1, *[0] * 11)),
+        (BlockType.END, 17, 0, struct.pack("<17Q", 1, 1, 11, 1, *[0] * 13)),
     )
     blocks = [
         pack_block(header, kind, Encoding.RAW, index, count, first, len(data), data)
@@ -95,6 +100,7 @@ def test_crc32c_has_its_published_check_value() -> None:
         ("Set", layout.SET_ROW.size),
         ("Identity", layout.TASK_ROW.size),
         ("Mark", layout.MARK_ROW.size),
+        ("File", layout.FILE_ROW.size),
         ("String index entry", layout.STRING_INDEX.size),
         ("Live control", 8 * len(layout.CONTROL)),
     ],
@@ -118,7 +124,9 @@ def record_something(directory: Path, events: int) -> None:
         wait=True,
         room=Room(events=64, tasks=64, marks=64, strings=256, sets=256),
     )
-    recorder.identity(7 << 32 | 7, 0x1000, 7, 7, 1, 15, 99, b"sh", b"sh\0-c\0", 0)
+    recorder.identity(7 << 32 | 7, 0x1000, 7, 7, 1, 15, 99, b"sh", b"sh\0-c\0", 0, table=2**64 - 64)
+    recorder.files(2**64 - 64, [(0, b"/dev/console", 0), (1, None, 1)], snapshot=True)
+    recorder.folder(7 << 32 | 7, b"/")
     for i in range(events):
         if i % 50 == 0:
             recorder.mark(f"test case {i}")
@@ -161,14 +169,11 @@ def compare(path: Path) -> None:
     for block in ours.blocks:
         table = {
             BlockType.EVENTS: layout.EVENT_ROW, BlockType.SETS: layout.SET_ROW,
-            BlockType.TASKS: layout.TASK_ROW, BlockType.MARKS: layout.MARK_ROW,
+            BlockType.TASKS: layout.TASK_ROW, BlockType.MARKS: layout.MARK_ROW, BlockType.FILES: layout.FILE_ROW,
         }.get(BlockType(block.type))  # fmt: skip
         if table is None:
             continue
-        data = bytes(block.payload())
-        if block.encoding == Encoding.COLUMNS:
-            words = [data[i : i + 8] for i in range(0, len(data), 8)]
-            data = b"".join(b"".join(words[row :: block.count]) for row in range(block.count))
+        data = words(block).T.tobytes()
         mine = [table.unpack_from(data, i * table.size) for i in range(block.count)]
         known = [
             found for kind, found in theirs
@@ -177,6 +182,30 @@ def compare(path: Path) -> None:
         assert len(mine) == len(known)
         for own, other in zip(mine, known, strict=True):
             assert list(own) == _flat(other)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            *(st.integers(0, 2**64 - 1) | st.integers(0, 300) for _ in range(10)),
+            *(st.integers(0, 2**32 - 1) | st.integers(0, 3) for _ in range(4)),
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_events_come_back_from_planes_in_their_order(rows: list[tuple[int, ...]]) -> None:
+    data = b"".join(layout.EVENT_ROW.pack(*row) for row in rows)
+    stored = event_planes(data)
+    assert len(stored) == len(data)
+    block = layout.Block(BlockType.EVENTS, Encoding.PLANES, 0, len(rows), 0, len(data), _zstd(stored), 0)
+    assert words(block).T.tobytes() == data
+    head = {"index": 0, "type": 6, "encoding": 3, "count": len(rows), "raw_length": len(data)}
+    assert format_reader._unpack(head, bytes(block.stored)) == data
+
+
+def _zstd(data: bytes) -> memoryview:
+    return memoryview(zstandard.compress(data))
 
 
 def _flat(found: dict[str, object]) -> list[object]:
@@ -255,6 +284,64 @@ def test_a_capture_that_was_never_closed_is_whole_in_its_live_files(tmp_path: Pa
             if block.type == BlockType.EVENTS:
                 seen |= set(range(block.first, block.first + block.count))
     assert seen == set(range(100))
+
+
+OPEN: list[OpenFile] = [(0, b"/dev/console", 0), (3, b"pipe:[7]", 1), (9, None, 0)]
+
+
+def test_file_records_are_read_back_from_a_sealed_segment_and_from_a_live_file(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "x86_64", wait=True, room=Room(64, 256, 1 << 20, 256, 64, 64, 64))
+    recorder.identity(7 << 32 | 7, 1, 7, 7, 1, 15, 0, b"sh", b"", 0, table=5)
+    recorder.files(5, OPEN, snapshot=True)
+    recorder.folder(7 << 32 | 7, b"/tmp (deleted)")
+    recorder.event(0, 0, 7 << 32 | 7, 0, 0, 0, 0, 0, 0, 4, 2)
+    recorder.files(5, [(4, b"/etc/passwd", 0)])
+    recorder.files(6, [], snapshot=True)
+    live = read(next(tmp_path.glob("*.live")))
+    recorder.close()
+    assert read(next(tmp_path.glob("*.seg"))) == live
+    assert live == [
+        (0, 5, 0, b"/dev/console", 4),
+        (0, 5, 3, b"pipe:[7]", 5),
+        (0, 5, 9, None, 4),
+        (0, 7 << 32 | 7, 0, b"/tmp (deleted)", 2),
+        (1, 5, 4, b"/etc/passwd", 0),
+        (1, 6, layout.NO_FD, None, 4),
+    ]
+    assert recorder.counts["files"] == 6
+
+
+def read(path: Path) -> list[tuple[int, int, int, bytes | None, int]]:
+    """The file records of a segment: event, owner, descriptor, path, flags."""
+    contents = load(discover([path]).parts[0])
+    assert not contents.damage and contents.tasks[7].tolist() == [5]
+    found = []
+    for seq, owner, fd_path, flags in contents.files.T.tolist():
+        text = contents.strings.get(fd_path >> 32)
+        found.append((seq, owner, fd_path & 0xFFFFFFFF, text and text.data, flags))
+    return found
+
+
+def test_a_table_for_which_there_is_no_room_is_not_recorded_in_part(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "x86_64", wait=True, room=Room(64, 256, 1 << 20, 256, 64, 64, 40))
+    for table in range(20):
+        recorder.files(table, OPEN, snapshot=True)
+    recorder.close()
+    assert recorder.counts["files"] == 39 and recorder.counts["unstored"] == 60 - 39
+
+
+def test_a_live_file_of_version_1_0_is_read(tmp_path: Path) -> None:
+    """It has neither the area of file records nor the words that tell of it."""
+    builder = Builder()
+    builder.task()
+    builder.event()
+    data = bytearray(builder.live(tmp_path).read_bytes())
+    rooms = [layout.CONTROL_OFFSET + 8 * layout.CONTROL.index(name) for name in ("files", "max_files")]
+    assert struct.unpack_from("<Q", data, rooms[1])[0] == 3
+    for at in rooms:
+        data[at : at + 8] = bytes(8)
+    segment = layout.parse_segment(bytes(data[: -3 * layout.FILE_ROW.size]), "old")
+    assert [block.type for block in segment.blocks] == [BlockType.STRINGS, BlockType.TASKS, BlockType.EVENTS]
 
 
 def test_a_full_folder_costs_counted_events_and_never_an_exception(tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ def test_forged_ids_in_records_find_nothing(tmp_path: Path) -> None:
     builder = Builder()
     builder.add(
         BlockType.TASKS, 2, 0,
-        TASK_ROW.pack(0, task(7), 0, 7, 7, 1, 7, 0, (1 << 32) - 1, 77, 0, 0)
-        + TASK_ROW.pack((1 << 64) - 1, (1 << 64) - 1, 0, 7, 7, 1, 7, 0, 0, 0, 0, 0),
+        TASK_ROW.pack(0, task(7), 0, 7, 7, 1, 7, 0, (1 << 32) - 1, 77, 0)
+        + TASK_ROW.pack((1 << 64) - 1, (1 << 64) - 1, 0, 7, 7, 1, 7, 0, 0, 0, 0),
     )  # fmt: skip
     builder.add(BlockType.SETS, 1, 1, SET_ROW.pack(*[(1 << 32) - 1] * 6))
     builder.event(OPENAT, 1, 0x10, strings=1)

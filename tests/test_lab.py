@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import boot, cpio, debian, guest, machines, panda, standins, store, workloads
+from lab import boot, compilers, cpio, debian, guest, machines, panda, standins, store, tools, workloads
 from lab.store import ROOT, LabError
 
 NOBODY = 65534
@@ -192,7 +192,7 @@ class TestGuest:
 
     def test_options_boot_it_and_send_its_ports_to_files(self, downloaded: Path) -> None:
         job = guest.guest("x86_64", "demo", "count=5")
-        assert job.append == "console=ttyS0 nokaslr panic=-1 quiet count=5"
+        assert job.append == "console=ttyS0 nokaslr panic=-1 quiet cryptomgr.notests count=5"
         options = job.options(Path("console"), Path("second"))
         assert options[-4:] == ["-serial", "file:console", "-serial", "file:second"]
         assert options[options.index("-initrd") + 1] == str(downloaded / "demo.cpio.gz")
@@ -207,7 +207,7 @@ class TestGuest:
         broken = tmp_path / "broken.c"
         broken.write_text("int main(void) { return missing; }\n")
         monkeypatch.setitem(workloads.TABLE, "demo", workloads.Workload("demo", "", (broken,)))
-        if debian.missing(guest.COMPILER):
+        if debian.missing(compilers.TABLE["x86_64"].packages):
             pytest.skip("no compiler here")
         assert guest.main(["--workload", "demo"]) == 1
         (line,) = capsys.readouterr().err.splitlines()
@@ -217,6 +217,38 @@ class TestGuest:
     def test_the_list_names_every_workload(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert guest.main(["--list"]) == 0
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(workloads.TABLE)
+
+
+@pytest.mark.skipif(bool(debian.missing(panda.TOOLS)), reason="no binutils here")
+class TestTools:
+    def test_a_tool_comes_with_its_loader_and_all_libraries(
+        self, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        listing = run("ldd", shutil.which("readelf") or "").stdout
+        libraries = [Path(word) for word in listing.split() if word.startswith("/")]
+
+        def download(pattern: str, architecture: str, into: Path) -> Path:
+            return into / pattern
+
+        def unpack(package: Path, into: Path) -> None:
+            (into / "bin").mkdir(parents=True, exist_ok=True)
+            if package.name == "program":
+                shutil.copy(shutil.which("readelf") or "", into / "bin" / "readelf")
+            else:
+                for library in libraries:
+                    shutil.copy(library.resolve(), into / library.name)
+
+        monkeypatch.setattr(debian, "download", download)
+        monkeypatch.setattr(debian, "unpack", unpack)
+        store.cache().mkdir()
+        tools.fetch(tools.Tool("readelf", ("program", "libraries")), "amd64", tmp_path / "made")
+        made = {entry.name for entry in tools.members(tmp_path / "made")}
+        loader = next(path for path in libraries if "ld-linux" in path.name)
+        assert {"bin/readelf", str(loader).lstrip("/")} <= made
+        assert {f"lib/{path.name}" for path in libraries if path != loader} == {n for n in made if n.startswith("lib/")}
+        with pytest.raises(LabError, match=r"none of the packages has .*\.so"):
+            tools.fetch(tools.Tool("readelf", ("program",)), "amd64", tmp_path / "half")
+        assert not (tmp_path / "half").exists()
 
 
 class TestDebian:

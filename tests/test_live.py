@@ -96,7 +96,10 @@ def compare(row: dict[str, Any], line: dict[str, Any]) -> None:
     assert row["nr"] == line["nr"] & 0xFFFFFFFF, told
     assert (row["pid"], row["tid"]) == (line["pid"], line["tid"]), told
     values = [row[f"arg{i}"] for i in range(6) if row[f"arg{i}"] is not None]
-    assert values == [signed(int(word, 16)) for word in line["args"]], told
+    wanted_values = [signed(int(word, 16)) for word in line["args"]]
+    if line["name"] is None:  # a call that does not exist has as many arguments as one likes
+        wanted_values = wanted_values[: len(values)]
+    assert values == wanted_values, told
     assert row["retno"] == line["ret"], told
     assert row["errno"] == line["errno"], told
     if line["errno"]:
@@ -136,7 +139,8 @@ def test_names_come_from_the_kernel_table_and_unknown_numbers_are_kept(
 def test_unreadable_strings_are_said_to_be_unreadable(rows: pl.DataFrame, truth: list[dict[str, Any]]) -> None:
     faults = [line for line in truth if line["name"] == "openat" and line["errno"] == "EFAULT"]
     assert len(faults) >= 5
-    shown = {row["arg1"]: row["arg1_repr"] for row in between_marks(rows) if row["errno"] == "EFAULT"}
+    openats = [row for row in between_marks(rows) if row["name"] == "sys_openat"]
+    shown = {row["arg1"]: row["arg1_repr"] for row in openats if row["errno"] == "EFAULT"}
     for line in faults:
         address = int(line["args"][1], 16)
         assert shown[signed(address)] == "filename=[NULL]" if address == 0 else "[unreadable]" in shown[signed(address)]
@@ -182,7 +186,7 @@ def test_a_filter_keeps_its_process_whole_and_flags_what_it_keeps_of_others(tmp_
     assert set(others["name"].to_list()) <= {
         "sys_execve", "sys_open", "sys_openat", "sys_close", "sys_dup2", "sys_fcntl", "sys_clone", "sys_vfork",
         "sys_wait4", "sys_exit_group", "sys_chdir", "sys_prctl", "sys_rt_sigreturn", "sys_reboot", "sys_fork",
-        "sys_pipe", "sys_pipe2", "sys_dup",
+        "sys_pipe", "sys_pipe2", "sys_dup", "sys_set_tid_address",
     }  # fmt: skip
 
 

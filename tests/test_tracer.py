@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ import pytest
 from capture import calls
 from capture.chunk import Room
 from capture.recorder import Recorder, String
-from capture.segment import UNKNOWN, EventFlag, StringFlag
+from capture.segment import ABI_NUMBERS, UNKNOWN, EventFlag, StringFlag
 from capture.tracer import Args, Identity, Tracer
 from process import prototypes
 
-EXECVE, VFORK, FORK, READ, SIGRETURN, EXIT, GETPID, PRCTL = 59, 58, 57, 0, 15, 60, 39, 157
+EXECVE, VFORK, CLONE, READ, SIGRETURN, EXIT, GETPID, PRCTL = 59, 58, 56, 0, 15, 60, 39, 157
+I386 = ABI_NUMBERS["i386"]
 NONE: Args = (0, 0, 0, 0, 0, 0)
 PARENT, CHILD = 7 << 32 | 7, 8 << 32 | 8
 
@@ -25,16 +27,44 @@ class Guest:
         self.names: dict[int, bytes] = {}
         self.found: dict[int, tuple[String, ...]] = {}
         self.asked: list[int] = []
+        self.told: list[tuple[object, ...]] = []
+        self.forker = 0
+        self.results: list[int | None] = []
 
     def identity(self, task: int) -> Identity:
         self.asked.append(task)
         return Identity(task >> 32, task & 0xFFFFFFFF, 1, 15, 0, self.names.get(task, b"x"), b"", 0)
 
     def args(self) -> Args:
-        return (3, 0, 0, 0, 0, 0)
+        return (3, 4, 5, 0, 0, 0)
+
+    def wide(self, number: int, args: Args) -> Args:
+        return args
 
     def strings(self, number: int, args: Args, ret: int | None) -> tuple[String, ...]:
+        self.results.append(ret)
         return self.found.get(number, ())
+
+    def rights(self, number: int, message: int) -> list[int]:
+        return [message]
+
+    def parent(self) -> int:
+        return self.forker
+
+    def opened(self, task: int, again: bool) -> None:
+        self.told.append(("opened", task, again))
+
+    def made(self, fds: Iterable[int]) -> None:
+        self.told.append(("made", *fds))
+
+    def moved(self, task: int) -> None:
+        self.told.append(("moved", task))
+
+    def gone(self, pid: int) -> None:
+        self.told.append(("gone", pid))
+
+    def forget(self) -> None:
+        self.told.append(("forget",))
 
 
 class Rows(Recorder):
@@ -71,7 +101,7 @@ def shown(rows: Rows) -> list[tuple[int, int, int, int, int]]:
 
 def test_a_call_and_its_return_are_one_event_with_a_duration(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, READ, NONE)
-    tracer.leave(PARENT, 1, 100, READ, 5)
+    tracer.leave(PARENT, 1, 100, 5)
     assert shown(rows) == [(PARENT, READ, 5, EventFlag.RETURNED, 0)]
     assert rows.rows[0][5] != UNKNOWN
 
@@ -90,28 +120,82 @@ def test_an_execve_that_is_not_seen_to_return_has_succeeded_when_its_task_calls_
 
 def test_a_failed_execve_has_its_result(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, EXECVE, NONE)
-    tracer.leave(PARENT, 1, 100, EXECVE, 2**64 - 2)
+    tracer.leave(PARENT, 1, 100, 2**64 - 2)
     assert shown(rows)[1] == (PARENT, EXECVE, 2**64 - 2, EventFlag.RETURNED, 1)
 
 
-def test_vfork_whose_childs_return_comes_first_returns_the_child_to_the_parent(tracer: Tracer, rows: Rows) -> None:
+def test_vfork_returns_to_the_parent_after_the_child_has_come_back_from_it(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    guest.forker = PARENT
     tracer.enter(PARENT, 1, 100, VFORK, NONE)
-    tracer.leave(CHILD, 1, 100, VFORK, 0)
+    tracer.leave(CHILD, 1, 100, 0)
     tracer.enter(CHILD, 1, 300, EXIT, NONE)
-    tracer.enter(PARENT, 1, 200, GETPID, NONE)
+    tracer.leave(PARENT, 1, 100, 8)
     assert shown(rows) == [
         (PARENT, VFORK, 0, 0, 0),
+        (CHILD, VFORK, PARENT, EventFlag.CHILD, 0),
         (CHILD, EXIT, 0, 0, 0),
-        (PARENT, VFORK, 8, EventFlag.RETURNED | EventFlag.INFERRED, 2),
+        (PARENT, VFORK, 8, EventFlag.RETURNED, 3),
     ]
+
+
+def test_where_tasks_are_address_spaces_a_childs_return_is_not_its_parents(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.enter(1, 1, 100, CLONE, NONE)
+    tracer.leave(1, 1, 100, 0)
+    tracer.enter(1, 1, 200, GETPID, NONE)
+    tracer.leave(1, 1, 200, 7)
+    tracer.enter(1, 1, 300, EXIT, NONE)
+    tracer.leave(1, 1, 100, 8)
+    assert [row[1:3] for row in shown(rows)] == [(GETPID, 7), (EXIT, 0), (CLONE, 8)]
+
+
+def test_where_tasks_are_address_spaces_vforks_return_proves_its_childs_execve(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.enter(1, 1, 100, VFORK, NONE)
+    tracer.leave(1, 1, 100, 0)
+    tracer.enter(1, 1, 200, EXECVE, NONE)
+    tracer.enter(2, 2, 300, GETPID, NONE)
+    tracer.leave(1, 1, 100, 8)
+    flags = EventFlag.RETURNED | EventFlag.TASK_IS_ASID
+    assert shown(rows)[2:] == [(1, EXECVE, 0, flags | EventFlag.INFERRED, 1), (1, VFORK, 8, flags, 3)]
+
+
+def test_a_call_comes_back_to_its_task_under_another_number_where_address_spaces_move(rows: Rows, guest: Guest) -> None:
+    tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset(), int(EventFlag.TASK_IS_ASID))
+    tracer.spaces_move = True
+    tracer.enter(1, 1, 100, READ, (3, 4, 6, 0, 0, 0))
+    tracer.enter(2, 2, 100, CLONE, (3, 4, 5, 0, 0, 0))
+    tracer.leave(4, 4, 100, 0)
+    tracer.leave(3, 3, 100, 8)
+    assert [row[:3] for row in shown(rows)] == [(3, CLONE, 8)]
+
+
+def test_a_program_that_passes_the_address_of_the_execve_that_began_it_does_not_return_from_it(
+    tracer: Tracer, rows: Rows
+) -> None:
+    tracer.enter(PARENT, 1, 100, EXECVE, NONE)
+    tracer.leave(PARENT, 2, 100, 0)
+    tracer.enter(PARENT, 2, 200, GETPID, NONE)
+    assert shown(rows)[1] == (PARENT, EXECVE, 0, EventFlag.RETURNED | EventFlag.INFERRED, 1)
+
+
+def test_the_flag_that_says_error_is_kept_and_what_the_call_would_have_written_is_not_read(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    tracer.enter(PARENT, 1, 100, READ, NONE)
+    tracer.leave(PARENT, 1, 100, 9, EventFlag.ERROR)
+    assert shown(rows) == [(PARENT, READ, 9, EventFlag.RETURNED | EventFlag.ERROR, 0)]
+    assert guest.results == [UNKNOWN]
 
 
 def test_a_call_that_a_signal_handler_interrupts_keeps_its_own_arguments(tracer: Tracer, rows: Rows) -> None:
     tracer.enter(PARENT, 1, 100, READ, (3, 4, 5, 0, 0, 0))
     tracer.enter(PARENT, 1, 200, GETPID, NONE)
-    tracer.leave(PARENT, 1, 200, GETPID, 7)
+    tracer.leave(PARENT, 1, 200, 7)
     tracer.enter(PARENT, 1, 300, SIGRETURN, NONE)
-    tracer.leave(PARENT, 1, 100, READ, 2**64 - 4)
+    tracer.leave(PARENT, 1, 100, 2**64 - 4)
     assert shown(rows) == [
         (PARENT, GETPID, 7, EventFlag.RETURNED, 0),
         (PARENT, SIGRETURN, 0, 0, 0),
@@ -127,10 +211,12 @@ def test_what_is_still_waiting_at_the_end_is_recorded_as_entered(tracer: Tracer,
     assert all(row[5] == UNKNOWN for row in rows.rows)
 
 
-def test_a_return_without_an_entry_is_kept_and_counted(tracer: Tracer, rows: Rows) -> None:
-    tracer.leave(PARENT, 1, 100, READ, 1)
-    assert shown(rows) == [(PARENT, READ, 1, EventFlag.RETURNED, 0)]
-    assert rows.rows[0][5] == UNKNOWN and rows.counts["unmatched"] == 1
+def test_a_task_that_passes_where_it_made_no_call_does_not_return(tracer: Tracer, rows: Rows) -> None:
+    tracer.leave(PARENT, 1, 100, 1)
+    tracer.enter(PARENT, 1, 200, READ, NONE)
+    tracer.leave(PARENT, 1, 100, 1)
+    tracer.leave(PARENT, 1, 200, 5)
+    assert shown(rows) == [(PARENT, READ, 5, EventFlag.RETURNED, 0)]
 
 
 def test_an_endless_nest_of_handlers_is_given_up_without_growing(tracer: Tracer, rows: Rows) -> None:
@@ -147,7 +233,7 @@ def test_strings_that_could_not_be_read_at_entry_are_read_again_at_return(
     guest.found[EXECVE] = ((0, b"", int(StringFlag.UNREADABLE)),)
     tracer.enter(PARENT, 1, 100, EXECVE, NONE)
     guest.found[EXECVE] = ((0, b"/bin/true", 0),)
-    tracer.leave(PARENT, 1, 100, EXECVE, 2**64 - 2)
+    tracer.leave(PARENT, 1, 100, 2**64 - 2)
     rows.close()
     assert rows.counts["strings"] >= 2 and rows.counts["unreadable"] == 1
 
@@ -157,7 +243,7 @@ def test_a_filtered_task_leaves_only_calls_that_carry_state(rows: Rows, guest: G
     tracer = Tracer(calls.load("x86_64"), rows, guest, frozenset({b"wanted"}), 0)
     for task, number in ((PARENT, GETPID), (PARENT, 257), (CHILD, GETPID)):
         tracer.enter(task, task, 100, number, NONE)
-        tracer.leave(task, task, 100, number, 3)
+        tracer.leave(task, task, 100, 3)
     assert shown(rows) == [
         (PARENT, 257, 3, EventFlag.RETURNED | EventFlag.CONTEXT, 0),
         (CHILD, GETPID, 3, EventFlag.RETURNED, 0),
@@ -169,10 +255,37 @@ def test_a_task_is_identified_again_when_it_renames_itself_or_its_number_is_anot
     tracer: Tracer, guest: Guest
 ) -> None:
     tracer.enter(PARENT, 1, 100, PRCTL, (15, 0, 0, 0, 0, 0))
-    tracer.leave(PARENT, 1, 100, PRCTL, 0)
+    tracer.leave(PARENT, 1, 100, 0)
     tracer.enter(PARENT, 1, 200, EXIT, NONE)
     tracer.enter(PARENT, 1, 300, GETPID, NONE)
     assert guest.asked == [PARENT, PARENT, PARENT]
+
+
+def test_calls_of_another_abi_have_its_roles_and_say_so(rows: Rows, guest: Guest) -> None:
+    """11 is munmap to a 64-bit program and execve to a 32-bit one; 59 is execve, and oldolduname."""
+    both = calls.joined(calls.load("x86_64"), calls.load("i386"), I386)
+    tracer, other = Tracer(both, rows, guest, frozenset(), 0), I386 << 32
+    for number in (11, other | EXECVE, other | 11, EXECVE):
+        tracer.enter(PARENT, 1, 100, number, NONE)
+        tracer.leave(PARENT, 1, 100, 5)
+    tagged = I386 << 16
+    assert shown(rows) == [
+        (PARENT, 11, 5, EventFlag.RETURNED, 0),
+        (PARENT, EXECVE, 5, EventFlag.RETURNED | tagged, 0),
+        (PARENT, 11, 0, tagged, 0),
+        (PARENT, 11, 5, EventFlag.RETURNED | tagged, 1),
+        (PARENT, EXECVE, 0, 0, 0),
+        (PARENT, EXECVE, 5, EventFlag.RETURNED, 1),
+    ]
+
+
+def test_joined_tables_keep_both() -> None:
+    native, other = calls.load("aarch64"), calls.load("arm")
+    both = calls.joined(native, other, ABI_NUMBERS["arm"])
+    for name, value in vars(native).items():
+        theirs = {ABI_NUMBERS["arm"] << 32 | number for number in getattr(other, name)}
+        assert set(getattr(both, name)) == set(value) | theirs
+    assert both.args[ABI_NUMBERS["arm"] << 32 | 5] == other.args[5] != native.args.get(5)
 
 
 def test_the_roles_of_calls_are_those_of_the_kernel_table() -> None:
@@ -189,3 +302,19 @@ def test_the_roles_of_calls_are_those_of_the_kernel_table() -> None:
         "sys_prctl", "sys_waitid", "sys_clone", "sys_execve", "sys_exit", "sys_rt_sigreturn",
     }  # fmt: skip
     assert "sys_read" not in {names[number] for number in table.context}
+
+
+def test_a_thread_that_executes_a_program_goes_on_as_its_leader(tracer: Tracer, rows: Rows) -> None:
+    """The thread's execve has succeeded; what its leader waited for never comes back."""
+    thread = PARENT & ~0xFFFFFFFF | 8
+    tracer.enter(PARENT, 1, 100, READ, NONE)
+    tracer.enter(thread, 1, 200, EXECVE, NONE)
+    tracer.enter(PARENT, 2, 300, GETPID, NONE)
+    tracer.leave(PARENT, 2, 300, 7)
+    inferred = EventFlag.RETURNED | EventFlag.INFERRED
+    assert shown(rows) == [
+        (thread, EXECVE, 0, 0, 0),
+        (thread, EXECVE, 0, inferred, 1),
+        (PARENT, READ, 0, 0, 0),
+        (PARENT, GETPID, 7, EventFlag.RETURNED, 0),
+    ]

@@ -23,7 +23,7 @@ def dump(
 ) -> None:
     """Print the raw records of segments as JSON lines, nothing decoded.
 
-    Each line has a "type": segment, string, set, task, mark, event, damage or totals. Guest bytes are shown
+    Each line has a "type": segment, string, set, task, mark, file, event, damage or totals. Guest bytes are shown
     as text with backslash escapes, from which they can be had back exactly.
 
     Exit status: 0, 1 nothing could be read, 2 wrong usage, 3 something is damaged or missing.

@@ -6,8 +6,6 @@ They are `guest/ARCH/vmlinuz` and `guest/ARCH/WORKLOAD.cpio.gz` in the cache; bu
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,17 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import cpio, debian, machines, store, workloads
+from lab import compilers, cpio, debian, machines, store, tools, workloads
 from lab.machines import Machine
 from lab.store import LabError
 from lab.workloads import Workload
 
 EXAMPLE = "example: scripts/lab-guest --workload demo --workload calls"
-COMPILER: tuple[debian.Wanted, ...] = (("gcc",), ("libc6-dev",))
-# No stack protector: the C library's lies behind a thread pointer, which raw threads do without.
-FLAGS = ("-static", "-O1", "-Wall", "-Wextra", "-fno-stack-protector", "-s", "-Wl,--build-id=none")
 # The initramfs depends on these too: the archive's writer and its layout.
-BUILDERS = (Path(cpio.__file__), Path(__file__), Path(workloads.__file__))
+BUILDERS = tuple(
+    Path(str(file)) for file in (cpio.__file__, compilers.__file__, tools.__file__, workloads.__file__, __file__)
+)
+BARE = workloads.SOURCES / "bare_mips.c"
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,26 @@ def guest(arch: str, name: str, append: str = "") -> Guest:
         machine=row,
         kernel=folder(arch) / "vmlinuz",
         initrd=_initrd(row, job),
-        # nokaslr: the addresses in System.map hold. panic=-1: see Guest.options.
-        append=f"console={row.console} nokaslr panic=-1 quiet {append}".rstrip(),
+        # nokaslr: the addresses in System.map hold. panic=-1: see Guest.options. cryptomgr.notests: testing the
+        # kernel's ciphers takes half of i386's boot.
+        append=f"console={row.console} nokaslr panic=-1 quiet cryptomgr.notests {append}".rstrip(),
     )
+
+
+def bare(arch: str) -> Path:
+    """The program that runs on `arch` in place of a kernel, made ready if it is not.
+
+    Raises:
+        LabError: there is none for `arch`, or no compiler.
+    """
+    if arch not in machines.BARE:
+        raise LabError(f"no program runs without a kernel on {arch}; one does on {', '.join(machines.BARE)}")
+    target = folder(arch) / "bare"
+    with store.locked("guest"):
+        sources = (BARE, Path(compilers.__file__))
+        if not target.exists() or any(path.stat().st_mtime_ns >= target.stat().st_mtime_ns for path in sources):
+            store.put(target, compilers.compiled(BARE, f"{arch}-bare"))
+    return target
 
 
 def is_ready(row: Machine, job: Workload) -> bool:
@@ -86,15 +101,25 @@ def is_ready(row: Machine, job: Workload) -> bool:
     kernel, busybox, initrd = folder(row.arch) / "vmlinuz", folder(row.arch) / "busybox", _initrd(row, job)
     if not (kernel.exists() and busybox.exists() and initrd.exists()):
         return False
+    if not all((folder(row.arch) / tool.name).exists() for tool in job.tools):
+        return False
     made = initrd.stat().st_mtime_ns
-    return all(source.stat().st_mtime_ns < made for source in (busybox, job.init, *job.programs, *BUILDERS))
+    headers = workloads.SOURCES.glob("*.h") if job.programs else ()
+    sources = (busybox, job.init, *job.programs, *job.compat, *headers, *BUILDERS)
+    return all(source.stat().st_mtime_ns < made for source in sources)
 
 
 def prepare(row: Machine, jobs: Sequence[Workload]) -> None:
     """Make the kernel and the initramfs of each of `jobs`; what is ready stays as it is."""
+    for job in jobs:
+        if job.arches and row.arch not in job.arches:
+            names = " and ".join(other.name for other in workloads.for_machine(row.arch))
+            raise LabError(f"{job.name} is written for {' and '.join(job.arches)}; {row.arch} guests can run {names}")
     with store.locked("guest"):
         _fetch_kernel(row)
         _fetch_busybox(row)
+        for tool in {tool for job in jobs for tool in job.tools}:
+            tools.fetch(tool, row.debian, folder(row.arch) / tool.name)
         for job in jobs:
             if not is_ready(row, job):
                 store.put(_initrd(row, job), cpio.compressed(_members(row, job)))
@@ -143,27 +168,17 @@ def _members(row: Machine, job: Workload) -> list[cpio.Entry]:
         cpio.file("bin/busybox", busybox, 0o755),
         cpio.symlink("bin/sh", "busybox"),
         cpio.file("init", job.init.read_bytes(), 0o755),
-        *(cpio.file(source.stem, _compiled(row, source), 0o755) for source in job.programs),
+        *(cpio.file(source.stem, compilers.compiled(source, row.arch), 0o755) for source in job.programs),
+        *(entry for tool in job.tools for entry in tools.members(folder(row.arch) / tool.name)),
+        *(cpio.file(source.stem, _compat(row, source), 0o755) for source in job.compat),
     ]
 
 
-def _compiled(row: Machine, source: Path) -> bytes:
-    """`source` as a static program."""
-    if row.arch != "x86_64":
-        names = " and ".join(job.name for job in workloads.for_machine(row.arch))
-        raise LabError(f"{source.name} is written for x86_64 alone; {row.arch} guests can run {names}")
-    debian.install(COMPILER)
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        raise LabError("no gcc here and apt has none; install gcc and libc6-dev")
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch, source.stem)
-        command = [compiler, *FLAGS, "-o", str(out), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            reason = next(line for line in done.stderr.splitlines() if "error" in line)
-            raise LabError(f"cannot compile {source.name}: {reason}")
-        return out.read_bytes()
+def _compat(row: Machine, source: Path) -> bytes:
+    """`source` as a static 32-bit program for a 64-bit kernel."""
+    if row.compat is None:
+        raise LabError(f"{source.name} is for 64-bit kernels that run 32-bit programs; {row.arch}'s does not")
+    return compilers.compiled(source, row.compat)
 
 
 def main(words: Sequence[str] | None = None) -> int:

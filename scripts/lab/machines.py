@@ -1,7 +1,7 @@
 """What the lab knows about each guest architecture, as rows of one table.
 
-The demo workload was seen to run to its end on each of them under PANDA 0.1.1.5 with syscalls2 and
-Debian 12's 6.1 kernels. The workloads in C make x86_64's system calls, and run there alone.
+The workloads demo and calls were seen to run to their end on each of them under PANDA 0.1.1.5 with syscalls2 and
+Debian 12's 6.1 kernels.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Machine:
         second_serial: The second one, or None where the machine has a single port.
         options: QEMU's options for the machine and its CPU.
         memory: Guest memory, as QEMU writes it.
+        compat: What `compilers` calls the 32-bit programs that its kernel runs too, if it does.
     """
 
     arch: str
@@ -34,6 +35,7 @@ class Machine:
     second_serial: str | None
     options: tuple[str, ...] = ()
     memory: str = "256M"
+    compat: str | None = None
 
 
 TABLE = {
@@ -46,6 +48,7 @@ TABLE = {
             os_version="linux-64-generic",
             console="ttyS0",
             second_serial="ttyS1",
+            compat="i386",
         ),
         Machine(
             arch="i386",
@@ -72,6 +75,7 @@ TABLE = {
             console="ttyAMA0",
             second_serial=None,
             options=("-M", "virt", "-cpu", "cortex-a57"),
+            compat="arm",
         ),
         Machine(
             arch="mipsel",
@@ -84,6 +88,22 @@ TABLE = {
         ),
     )
 }
+BARE = {
+    row.arch: row
+    for row in (
+        # Debian 12 has no kernel for it.
+        Machine(
+            arch="mips",
+            debian="mips",
+            kernel_package="",
+            os_version="linux-32-generic",
+            console="ttyS0",
+            second_serial=None,
+            options=("-M", "malta"),
+        ),
+    )
+}
+"""Those that run a program of ours in place of a kernel."""
 
 
 def machine(arch: str) -> Machine:
@@ -92,6 +112,7 @@ def machine(arch: str) -> Machine:
     Raises:
         LabError: the lab has no such row.
     """
-    if arch not in TABLE:
-        raise LabError(f"unknown architecture {arch!r}: the lab knows {', '.join(TABLE)}")
-    return TABLE[arch]
+    known = {**TABLE, **BARE}
+    if arch not in known:
+        raise LabError(f"unknown architecture {arch!r}: the lab knows {', '.join(known)}")
+    return known[arch]

@@ -136,7 +136,9 @@ def _install_wheel() -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """The command line of scripts/lab-panda."""
     parser = argparse.ArgumentParser(prog="lab-panda", description=__doc__.splitlines()[0], epilog=EXAMPLE)
-    parser.add_argument("--arch", default="x86_64", choices=machines.TABLE, help="the guest's (x86_64)")
+    parser.add_argument(
+        "--arch", default="x86_64", choices=[*machines.TABLE, *machines.BARE], help="the guest's (x86_64)"
+    )
     parser.add_argument("--print-env", action="store_true", help="print LD_LIBRARY_PATH=...")
     options = parser.parse_args(words)
     start = time.monotonic()

@@ -7,13 +7,17 @@ other, so that a change in them is seen rather than skipped.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tables.preprocessor import HeaderError, Preprocessor, find
 
-class HeaderError(Exception):
-    """A header is missing or has a form not known here; the message is one line."""
+__all__ = ["Define", "HeaderError", "Number", "Parameter", "errnos", "find", "parameter", "prototypes", "syscalls"]
+
+# __NR_ names of asm-generic/unistd.h that are no calls: one more than the last number, and the first of those that an
+# architecture may use.
+NO_CALLS = frozenset({"syscalls", "arch_specific_syscall"})
 
 
 class Parameter(NamedTuple):
@@ -31,44 +35,55 @@ class Define(NamedTuple):
     text: str
 
 
-def find(header: str, include: Sequence[Path]) -> Path:
-    """Returns the first `header` on an include path, as the compiler would.
+class Number(NamedTuple):
+    """A syscall's number, and its entry point where the header says it, else empty."""
+
+    number: int
+    entry: str
+
+
+def syscalls(path: Path, include: Sequence[Path], defines: Mapping[str, str], bits: int) -> dict[str, Number]:
+    """Returns the syscalls of asm/unistd*.h by their `__NR_` or `__ARM_NR_` names, without that prefix.
+
+    asm-generic/unistd.h has the entry points beside the numbers: `__SYSCALL(__NR_close, sys_close)`, or one of a few
+    other macros that choose between entry points.
 
     Raises:
-        HeaderError: It is in none of the folders.
+        HeaderError: A number is not a number, or two calls have the same.
     """
-    for folder in include:
-        if (folder / header).is_file():
-            return folder / header
-    raise HeaderError(f"{header} is not in {', '.join(map(str, include))}")
+    header = Preprocessor(include, defines)
+    header.read(path)
+    entries: dict[int | None, str] = {}
+    for which, inside in re.findall(r"\b(__SYSCALL|__SC_\w+)\(([^()]*)\)", "\n".join(header.text)):
+        number, *choice = (word.strip() for word in inside.split(","))
+        entries[header.value(number)] = choice[1 if which.endswith("3264") and bits == 64 else 0]
+    found: dict[str, Number] = {}
+    names: dict[int, str] = {}
+    for macro, (text, _) in header.macros.items():
+        match = re.fullmatch(r"__(?:ARM_)?NR_([a-z_]\w*)", macro)
+        if match is None or match[1] in NO_CALLS:
+            continue
+        value = header.value(text)
+        if value is None or not text:
+            raise HeaderError(f"{path}: {macro} is {text}, not a number")
+        if value not in names:
+            names[value], found[match[1]] = match[1], Number(value, entries.get(value, ""))
+        elif not re.fullmatch(r"__NR_\w+", text):  # what only gives a call another name is no call
+            raise HeaderError(f"{path}: {macro} has the number of {names[value]}")
+    return found
 
 
-def syscall_numbers(path: Path) -> dict[str, int]:
-    """Returns the `__NR_` names (without that prefix) and numbers of asm/unistd*.h.
-
-    Raises:
-        HeaderError: A number is not a plain decimal.
-    """
-    numbers = {}
-    for name, value in re.findall(r"^#define __NR_(\w+)\s+(\S+)", path.read_text(), re.MULTILINE):
-        if not value.isdigit():
-            raise HeaderError(f"{path}: __NR_{name} is {value}, not a number")
-        numbers[name] = int(value)
-    return numbers
-
-
-def errnos(path: Path, include: Sequence[Path]) -> Iterator[Define]:
+def errnos(path: Path, include: Sequence[Path], defines: Mapping[str, str]) -> Iterator[Define]:
     """Yields the errnos of a header and of those it includes.
 
     An alias, `#define EWOULDBLOCK EAGAIN`, has a name where a number should be
     and is left out: its number has its own name already.
     """
-    text = path.read_text()
-    for header in re.findall(r"^#\s*include <(asm\S+)>", text, re.MULTILINE):
-        yield from errnos(find(header, include), include)
-    define = r"^#define\s+(E\w+)\s+(\d+)[ \t]*(?:/\*\s*(.*?)\s*\*/)?\s*$"
-    for name, number, comment in re.findall(define, text, re.MULTILINE):
-        yield Define(int(number), name, comment)
+    header = Preprocessor(include, defines)
+    header.read(path)
+    for name, (text, comment) in header.macros.items():
+        if re.fullmatch(r"E\w+", name) and text.isdigit():
+            yield Define(int(text), name, comment)
 
 
 def prototypes(path: Path, bits: int, config: frozenset[str]) -> dict[str, tuple[Parameter, ...]]:

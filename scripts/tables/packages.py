@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import unquote
 
 
 class PackageError(Exception):
@@ -32,34 +34,42 @@ class Package:
         return f"{self.name}={self.version}"
 
 
-def fetch(wanted: str, cache: Path) -> Package:
+@cache
+def fetch(wanted: str, folder: Path) -> Package:
     """Downloads and unpacks a package, or finds it in the cache.
 
     Args:
-        wanted: `name` for the newest version, or `name=version`.
-        cache: Folder for the .deb files and what was in them.
+        wanted: `name` for the newest version, or `name=version`, which takes no
+            apt-get when the cache has it.
+        folder: The cache, for the .deb files and what was in them.
 
     Raises:
         PackageError: apt-get does not know it or cannot download it.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    name, _, version = wanted.partition("=")
+    cached = sorted(folder.glob(f"{name}_{version.replace(':', '%3a')}_*.deb")) if version else []
+    deb = cached[0] if cached else _download(wanted, folder)
+    root = deb.with_suffix("")
+    if not root.exists():
+        partial = deb.with_suffix(".partial")
+        _run("dpkg-deb", "-x", str(deb), str(partial), cwd=folder)
+        partial.rename(root)
+    return Package(name, unquote(deb.name.split("_")[1]), root)
+
+
+def _download(wanted: str, folder: Path) -> Path:
     with TemporaryDirectory() as empty:
         # In a folder that has the file already, apt-get prints nothing.
         uri = _run("apt-get", "download", "--print-uris", wanted, cwd=Path(empty))
     match = re.search(r"^'\S+' (\S+\.deb) ", uri, re.MULTILINE)
     if not match:
         raise PackageError(f"{wanted}: apt-get names no file for it; try apt-get update")
-    deb = cache / match[1]
+    deb = folder / match[1]
     if not deb.exists():
         # apt's download user may not write here, and it warns about it at length.
-        _run("apt-get", "download", "-oAPT::Sandbox::User=root", wanted, cwd=cache)
-    root = deb.with_suffix("")
-    if not root.exists():
-        partial = deb.with_suffix(".partial")
-        _run("dpkg-deb", "-x", str(deb), str(partial), cwd=cache)
-        partial.rename(root)
-    version = _run("dpkg-deb", "--field", str(deb), "Version", cwd=cache).strip()
-    return Package(wanted.partition("=")[0], version, root)
+        _run("apt-get", "download", "-oAPT::Sandbox::User=root", wanted, cwd=folder)
+    return deb
 
 
 def newest_headers(kernel: str) -> str:

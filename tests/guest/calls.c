@@ -1,31 +1,35 @@
 /*
- * A known series of x86_64 system calls, and afterwards what they were: ground truth for a tracer.
+ * A known series of system calls, and afterwards what they were: ground truth for a tracer.
  *
- * Every call of the series is a `syscall` instruction of our own, so that no C library hides one in between. What went
- * in and came out is kept in memory and printed when the series is over, one JSON line per call, in the order in which
- * they began:
+ * Every call of the series is an instruction of our own (raw.h). What went in and came out is kept in memory and printed
+ * when the series is over, one JSON line per call, in the order in which they began:
  *
- *   {"index": 7, "name": "openat", "nr": 257, "args": ["0xffffff9c", "0x4a1000"...], "strings": {"1": "2f65..."},
- *    "lists": {}, "out": {}, "ret": -2, "errno": "ENOENT", "pid": 80, "tid": 80}
+ *   {"index": 7, "name": "openat", "nr": 257, "words": ["0xffffff9c", "0x4a1000"...], "args": ["0xffffff9c"...],
+ *    "strings": {"1": "2f65..."}, "lists": {}, "out": {}, "ret": -2, "errno": "ENOENT", "pid": 80, "tid": 80}
  *
  *   name     the kernel's; null where no such system call exists
- *   nr       as the kernel takes it: the low 32 bits of rax, signed
- *   args     the registers, as many as the call takes
+ *   nr       as the kernel takes it: the low 32 bits of its register, signed
+ *   words    the registers (and words on the stack), as many as the call takes
+ *   args     what they mean: a 64-bit argument in two registers is one number, and what only fills a hole is none
  *   strings  NUL-terminated strings that go in, by argument, as hex bytes; absent when the kernel cannot read them
  *   lists    argv and envp, by argument, as lists of hex strings
  *   out      the first `ret` bytes, 64 at most, that the call wrote, by argument
- *   ret      null when the call does not come back (exit, exit_group, rt_sigreturn)
+ *   ret      null when the call does not come back (exit, exit_group, rt_sigreturn); -errno on every architecture
  *
  * In the stream of calls the series lies between two that do not exist: nr 9998 with the arguments of BEGIN and of END
  * below. They are not among the lines. What a child does before its first line or after its execve is not either: the
  * program started by vfork and execve is this one again, whose C library starts up before main.
  *
- * Two lines need a word. `pause` is cut short by a signal: the user sees -4 (EINTR), but at the kernel's common exit
- * path the register still holds -514 (ERESTARTNOHAND), which signal delivery turns into -4. The last
- * call of unknown() puts getpid's number into rax with bit 32 set: Linux 6.1 looks at the low half alone.
+ * Two lines need a word. `pause` (rt_sigsuspend) is cut short by a signal: the user sees -4 (EINTR), but at the kernel's
+ * common exit path the register still holds -514 (ERESTARTNOHAND), which signal delivery turns into -4. The last call of
+ * unknown() on x86_64 puts getpid's number into rax with bit 32 set: Linux 6.1 looks at the low half alone.
  */
 #define _GNU_SOURCE
+#include "raw.h"
+
+#ifdef __x86_64__
 #include <asm/prctl.h>
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -48,8 +52,32 @@
 #include <unistd.h>
 
 enum { MARK = 9998, PAGE = 4096, MOST = 256, LONG_ARGV = 25 };
-#define BEGIN 0x5359535245454cUL, 0xbe617, ~0UL, 1UL << 63, 0x0123456789abcdefUL, 6
-#define END 0x5359535245454cUL, 0xe17d, ~0UL, 1UL << 63, 0xfedcba9876543210UL, 6
+#define BITS (8 * (int)sizeof(long))
+#define TOP (1UL << (BITS - 1))
+#define WORD(value) ((unsigned long)(value##ULL))
+#define BEGIN WORD(0x5359535245454c), 0xbe617, ~0UL, TOP, WORD(0x0123456789abcdef), 6
+#define END WORD(0x5359535245454c), 0xe17d, ~0UL, TOP, WORD(0xfedcba9876543210), 6
+
+/*
+ * A 64-bit argument: in one register, or in two, with the half first that is first in memory. arm and mips want the
+ * first of the two to be an even one: ODD is an argument that would not be, so that a hole comes before it.
+ */
+#define HOLE 0x5ad5ad5a
+#if __SIZEOF_LONG__ == 8
+#define EVEN(value) (value)
+#define ODD(value) (value)
+#else
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define EVEN(value) (unsigned long)(value), (unsigned long)((value) >> 32)
+#else
+#define EVEN(value) (unsigned long)((value) >> 32), (unsigned long)(value)
+#endif
+#ifdef __i386__
+#define ODD(value) EVEN(value)
+#else
+#define ODD(value) HOLE, EVEN(value)
+#endif
+#endif
 
 struct task {
     int pid, tid; /* filled in when known; lines are printed afterwards */
@@ -59,9 +87,10 @@ struct record {
     const char *name;
     const struct task *task;
     long nr, ret;
-    unsigned long args[6];
+    unsigned long words[WORDS];
+    unsigned long long args[WORDS];
     unsigned marks; /* IN, LIST and OUT bits */
-    int count, returned;
+    int count, args_count, returned;
 };
 
 /* Shared with forked children, which add their own records. */
@@ -75,33 +104,32 @@ static struct shared {
 #define LIST(i) (1u << ((i) + 8))
 #define OUT(i) (1u << ((i) + 16))
 #define P(pointer) ((unsigned long)(pointer))
-#define ARGS(...) ((unsigned long[6]){__VA_ARGS__})
-#define COUNT(...) ((int)(sizeof((unsigned long[]){0, ##__VA_ARGS__}) / sizeof(long)) - 1)
+#define ARGS(...) ((unsigned long[WORDS]){__VA_ARGS__})
+#define VALUES(...) (unsigned long long[WORDS]){__VA_ARGS__}, COUNT(__VA_ARGS__)
+#define COUNT(...) ((int)(sizeof((unsigned long long[]){0, ##__VA_ARGS__}) / sizeof(long long)) - 1)
 #define CALL_AS(task, name, marks, ...) \
     call(claim(task, #name, SYS_##name, marks, COUNT(__VA_ARGS__), ARGS(__VA_ARGS__)))
 #define CALL(name, marks, ...) CALL_AS(&shared->main, name, marks, ##__VA_ARGS__)
 #define CALL_NR(name, nr, ...) call(claim(&shared->main, name, nr, 0, COUNT(__VA_ARGS__), ARGS(__VA_ARGS__)))
-
-static long raw(long nr, const unsigned long *a)
-{
-    register unsigned long r10 asm("r10") = a[3], r8 asm("r8") = a[4], r9 asm("r9") = a[5];
-    long ret;
-
-    asm volatile("syscall"
-                 : "=a"(ret)
-                 : "a"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-                 : "rcx", "r11", "memory");
-    return ret;
-}
+/* A call whose words are not its arguments one by one. */
+#define WIDE(name, marks, values, ...) \
+    call(mean(claim(&shared->main, #name, SYS_##name, marks, COUNT(__VA_ARGS__), ARGS(__VA_ARGS__)), values))
 
 static struct record *claim(const struct task *task, const char *name, long nr, unsigned marks, int count,
-                            const unsigned long *args)
+                            const unsigned long *words)
 {
     struct record *record = &shared->records[__atomic_fetch_add(&shared->next, 1, __ATOMIC_SEQ_CST)];
 
-    *record = (struct record){.name = name, .task = task, .nr = nr, .marks = marks, .count = count};
-    for (int i = 0; i < 6; i++)
-        record->args[i] = args[i];
+    *record = (struct record){.name = name, .task = task, .nr = nr, .marks = marks, .count = count, .args_count = count};
+    for (int i = 0; i < WORDS; i++)
+        record->args[i] = record->words[i] = words[i];
+    return record;
+}
+
+static struct record *mean(struct record *record, const unsigned long long *args, int count)
+{
+    memcpy(record->args, args, sizeof record->args);
+    record->args_count = count;
     return record;
 }
 
@@ -113,7 +141,7 @@ static void returned(struct record *record, long ret)
 
 static long call(struct record *record)
 {
-    long ret = raw(record->nr, record->args);
+    long ret = raw(record->nr, record->words);
 
     returned(record, ret);
     return ret;
@@ -123,9 +151,13 @@ static long call(struct record *record)
 
 static void fork_and_wait(void)
 {
+#ifdef SYS_fork
     struct record *record = claim(&shared->main, "fork", SYS_fork, 0, 0, ARGS(0));
+#else
+    struct record *record = claim(&shared->main, "clone", SYS_clone, 0, 5, ARGS(SIGCHLD));
+#endif
     int status;
-    long pid = raw(SYS_fork, ARGS(0));
+    long pid = raw(record->nr, record->words);
 
     if (pid == 0) { /* the record of fork is the parent's to fill */
         const struct task *me = &shared->fork;
@@ -143,26 +175,17 @@ static void fork_and_wait(void)
 
 static void vfork_and_exec(char **argv, char **envp)
 {
+#if defined(SYS_vfork) && !defined(__mips__)
     struct record *record = claim(&shared->main, "vfork", SYS_vfork, 0, 0, ARGS(0));
+#else
+    struct record *record =
+        claim(&shared->main, "clone", SYS_clone, 0, 5, ARGS(CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0, 0, 0));
+#endif
     struct record *exec = claim(&shared->vfork, "execve", SYS_execve, IN(0) | LIST(1) | LIST(2), 3,
                                 ARGS(P("/proc/self/exe"), P(argv), P(envp)));
     int status;
-    long pid;
+    long pid = vfork_exec(exec->words);
 
-    /* The child runs on our stack and must not touch it: vfork leaves the registers that execve wants alone. */
-    asm volatile("syscall\n\t"
-                 "test %%rax, %%rax\n\t"
-                 "jnz 1f\n\t"
-                 "mov %[execve], %%eax\n\t"
-                 "syscall\n\t"
-                 "mov $127, %%edi\n\t"
-                 "mov %[exit_group], %%eax\n\t"
-                 "syscall\n"
-                 "1:"
-                 : "=a"(pid)
-                 : "a"(SYS_vfork), "D"(exec->args[0]), "S"(argv), "d"(envp), [execve] "i"(SYS_execve),
-                   [exit_group] "i"(SYS_exit_group)
-                 : "rcx", "r11", "memory");
     shared->vfork = (struct task){pid, pid};
     returned(record, pid);
     returned(exec, 0);
@@ -174,7 +197,7 @@ static void thread_body(void)
 {
     const struct task *me = &shared->thread;
 
-    CALL_AS(me, mkdir, IN(0), P("/missing/by-thread"), 0700);
+    CALL_AS(me, mkdirat, IN(1), AT_FDCWD, P("/missing/by-thread"), 0700);
     CALL_AS(me, getpid, 0);
     CALL_AS(me, exit, 0, 0);
 }
@@ -185,53 +208,59 @@ static void start_thread(void)
     static int alive; /* the kernel stores the thread's id here, and 0 when it has ended */
     unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
                           CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-    struct record *record = claim(&shared->main, "clone", SYS_clone, 0, 5,
-                                  ARGS(flags, P(stack + sizeof stack), P(&alive), P(&alive), 0));
-    register unsigned long r10 asm("r10") = P(&alive), r8 asm("r8") = 0, r9 asm("r9") = P(thread_body);
-    long tid;
+    unsigned long top = P(stack + sizeof stack - 64); /* mips' callees may store their arguments above */
+#ifdef __x86_64__
+    unsigned long fourth = P(&alive), fifth = 0;
+#else
+    unsigned long fourth = 0, fifth = P(&alive); /* the thread's own data, unused, comes first */
+#endif
+    struct record *record =
+        claim(&shared->main, "clone", SYS_clone, 0, 5, ARGS(flags, top, P(&alive), fourth, fifth));
+    long tid = spawn(SYS_clone, record->words, thread_body);
 
-    asm volatile("syscall\n\t"
-                 "test %%rax, %%rax\n\t"
-                 "jnz 1f\n\t"
-                 "xor %%ebp, %%ebp\n\t"
-                 "call *%%r9\n" /* on the stack of its own; does not return */
-                 "1:"
-                 : "=a"(tid)
-                 : "a"(SYS_clone), "D"(flags), "S"(stack + sizeof stack), "d"(&alive), "r"(r10), "r"(r8), "r"(r9)
-                 : "rcx", "r11", "memory");
     shared->thread = (struct task){shared->main.pid, tid};
     returned(record, tid);
     for (int seen; (seen = __atomic_load_n(&alive, __ATOMIC_SEQ_CST)) != 0;)
         CALL(futex, 0, P(&alive), FUTEX_WAIT, seen, 0, 0, 0);
 }
 
-static void on_signal(int number)
+static void on_signal(int number, siginfo_t *info, void *context)
 {
-    (void)number;
-    /* Returning from here is a system call that the restorer below makes. */
+    (void)number, (void)info, (void)context;
+    /* Returning from here is a system call that the restorer makes. */
     claim(&shared->main, "rt_sigreturn", SYS_rt_sigreturn, 0, 0, ARGS(0));
 }
-
-asm("restorer:\n\tmov $15, %eax\n\tsyscall\n"); /* 15: rt_sigreturn */
-void restorer(void);
 
 static void signals(void)
 {
     /* The kernel's struct sigaction, not the C library's. */
     struct {
-        void (*handler)(int);
+#ifdef __mips__
+        unsigned flags;
+        void (*handler)(int, siginfo_t *, void *);
+        unsigned long mask[128 / BITS];
+    } action = {SA_SIGINFO, on_signal, {0}};
+    enum { MASK = 16 };
+#else
+        void (*handler)(int, siginfo_t *, void *);
         unsigned long flags;
         void (*restorer)(void);
-        unsigned long mask;
-    } action = {on_signal, 0x04000000 /* SA_RESTORER */, restorer, 0};
+        unsigned long mask[64 / BITS];
+    } action = {on_signal, SA_SIGINFO | 0x04000000 /* SA_RESTORER */, restorer, {0}};
+    enum { MASK = 8 };
+#endif
     struct itimerval soon = {{0, 50000}, {0, 50000}}, never = {{0, 0}, {0, 0}};
 
-    CALL(rt_sigaction, 0, SIGUSR1, P(&action), 0, 8);
-    CALL(rt_sigaction, 0, SIGALRM, P(&action), 0, 8);
+    CALL(rt_sigaction, 0, SIGUSR1, P(&action), 0, MASK);
+    CALL(rt_sigaction, 0, SIGALRM, P(&action), 0, MASK);
     CALL(kill, 0, shared->main.pid, SIGUSR1);
     /* Again and again, so that a signal before pause does not leave us there. */
     CALL(setitimer, 0, ITIMER_REAL, P(&soon), 0);
+#ifdef SYS_pause
     CALL(pause, 0);
+#else
+    CALL(rt_sigsuspend, 0, P((unsigned long[2]){0}), MASK);
+#endif
     CALL(setitimer, 0, ITIMER_REAL, P(&never), 0);
     CALL(kill, 0, 0x3fffffff, 0);
     CALL(kill, 0, shared->main.pid, 999);
@@ -245,7 +274,11 @@ static void files(void)
     int pair[2];
     long fd, folder, mem;
 
+#ifdef SYS_open
     fd = CALL(open, IN(0), P("/etc/passwd"), O_RDONLY, 0);
+#else
+    fd = CALL(openat, IN(1), AT_FDCWD, P("/etc/passwd"), O_RDONLY, 0);
+#endif
     CALL(read, OUT(1), fd, P(buffers[0]), 32);
     CALL(close, 0, fd);
     CALL(close, 0, fd);
@@ -256,55 +289,141 @@ static void files(void)
     CALL(lseek, 0, fd, 0, SEEK_SET);
     CALL(read, OUT(1), fd, P(buffers[1]), 64);
     CALL(read, OUT(1), fd, P(buffers[2]), 64); /* 0: the end */
-    CALL(pread64, OUT(1), fd, P(buffers[3]), 5, 7);
-    CALL(pwrite64, IN(1), fd, P("HELLO"), 5, 0);
     CALL(lseek, 0, fd, -1UL, SEEK_SET);
-    CALL(lseek, 0, fd, ~0UL >> 1, SEEK_SET); /* returns 2^63 - 1 */
+    CALL(lseek, 0, fd, ~0UL >> 1, SEEK_SET); /* returns the greatest there is */
     CALL(fcntl, 0, fd, F_GETFL, 0);
     CALL(fcntl, 0, fd, F_DUPFD, 40);
-    CALL(ioctl, 0, fd, 0x5401 /* TCGETS */, P(buffers[4]));
+    CALL(ioctl, 0, fd, 0x5401 /* TCGETS; on mips another */, P(buffers[4]));
     CALL(dup, 0, fd);
+#ifdef SYS_dup2
     CALL(dup2, 0, fd, 50);
+#endif
     CALL(dup3, 0, fd, 51, O_CLOEXEC);
     CALL(dup3, 0, fd, fd, 0);
-    CALL(close, 0, 50);
+    CALL(close, 0, 51);
+#ifdef SYS_newfstatat
     CALL(newfstatat, IN(1), AT_FDCWD, P("/no/such/file"), P(buffers[4]), 0);
+#else
+    CALL(fstatat64, IN(1), AT_FDCWD, P("/no/such/file"), P(buffers[4]), 0);
+#endif
+#ifdef SYS_stat
     CALL(stat, IN(0), P("/no/such/file"), P(buffers[4]));
-    CALL(mkdir, IN(0), P("folder"), 0755);
-    CALL(mkdir, IN(0), P("folder"), 0755);
+#endif
+    CALL(mkdirat, IN(1), AT_FDCWD, P("folder"), 0755);
+    CALL(mkdirat, IN(1), AT_FDCWD, P("folder"), 0755);
     CALL(chdir, IN(0), P("folder"));
     CALL(getcwd, OUT(0), P(buffers[5]), 1024);
     CALL(chdir, IN(0), P(".."));
-    CALL(rename, IN(0) | IN(1), P("file"), P("folder/renamed"));
-    CALL(rename, IN(0) | IN(1), P("file"), P("folder/renamed"));
+    CALL(renameat2, IN(1) | IN(3), AT_FDCWD, P("file"), AT_FDCWD, P("folder/renamed"), 0);
+    CALL(renameat2, IN(1) | IN(3), AT_FDCWD, P("file"), AT_FDCWD, P("folder/renamed"), 0);
+#ifdef SYS_symlink
     CALL(symlink, IN(0) | IN(1), P("folder/renamed"), P("link"));
     CALL(readlink, IN(0) | OUT(1), P("link"), P(buffers[6]), 1024);
     CALL(unlink, IN(0), P("link"));
     CALL(unlink, IN(0), P("link"));
+#else
+    CALL(symlinkat, IN(0) | IN(2), P("folder/renamed"), AT_FDCWD, P("link"));
+    CALL(readlinkat, IN(1) | OUT(2), AT_FDCWD, P("link"), P(buffers[6]), 1024);
+    CALL(unlinkat, IN(1), AT_FDCWD, P("link"), 0);
+    CALL(unlinkat, IN(1), AT_FDCWD, P("link"), 0);
+#endif
     folder = CALL(openat, IN(1), AT_FDCWD, P("folder"), O_DIRECTORY | O_RDONLY, 0);
     CALL(openat, IN(1), folder, P("renamed"), O_RDONLY, 0);
     CALL(getdents64, OUT(1), folder, P(buffers[7]), 1024);
-    CALL(rmdir, IN(0), P("folder"));
+    CALL(unlinkat, IN(1), AT_FDCWD, P("folder"), AT_REMOVEDIR);
     /* A successful return that is negative: offsets of /proc/self/mem are addresses. */
     mem = CALL(openat, IN(1), AT_FDCWD, P("/proc/self/mem"), O_RDONLY, 0);
-    CALL(lseek, 0, mem, 0xffffffff81000000UL, SEEK_SET);
-    CALL(pipe, 0, P(pair));
+    CALL(lseek, 0, mem, WORD(0xffffffff81000000), SEEK_SET);
+    CALL(pipe2, 0, P(pair), 0);
     CALL(write, IN(1), pair[1], P("through the pipe"), 16);
     CALL(read, OUT(1), pair[0], P(buffers[2] + 512), 64);
     CALL(pipe2, 0, P(pair), -1UL);
+#ifdef __mips__
+    CALL(pipe, 0); /* no argument: the second descriptor comes back in v1 */
+#elif defined(SYS_pipe)
+    CALL(pipe, 0, P(pair));
+#endif
+}
+
+/* Arguments of 64 bits, in a register or in two: both halves are different, and neither is 0. */
+static void wide(void)
+{
+    static char buffers[3][64];
+    const unsigned long long far = 0x123456789, length = 0x1000, cookie = 0xfedcba9876543210, mask = 0x800000010;
+    long fd = CALL(openat, IN(1), AT_FDCWD, P("sparse"), O_CREAT | O_RDWR | O_TRUNC, 0600);
+
+    WIDE(pwrite64, IN(1), VALUES(fd, P("far away"), 8, far), fd, P("far away"), 8, ODD(far));
+    WIDE(pread64, OUT(1), VALUES(fd, P(buffers[0]), 8, far), fd, P(buffers[0]), 8, ODD(far));
+    WIDE(pread64, OUT(1), VALUES(fd, P(buffers[1]), 5, far + 3), fd, P(buffers[1]), 5, ODD(far + 3));
+    WIDE(pread64, 0, VALUES(fd, P(buffers[1]), 5, ~far), fd, P(buffers[1]), 5, ODD(~far)); /* EINVAL: negative */
+    WIDE(pwrite64, IN(1), VALUES(-1UL, P("nobody"), 6, far), -1UL, P("nobody"), 6, ODD(far));
+#if __SIZEOF_LONG__ == 8
+    WIDE(ftruncate, 0, VALUES(fd, far + 1), fd, far + 1);
+    WIDE(truncate, IN(0), VALUES(P("sparse"), far + 2), P("sparse"), far + 2);
+    WIDE(truncate, IN(0), VALUES(P("missing"), far + 2), P("missing"), far + 2);
+    WIDE(lseek, 0, VALUES(fd, far, SEEK_SET), fd, far, SEEK_SET);
+#else
+    unsigned long long where = 0;
+
+    WIDE(ftruncate64, 0, VALUES(fd, far + 1), fd, ODD(far + 1));
+    WIDE(truncate64, IN(0), VALUES(P("sparse"), far + 2), P("sparse"), ODD(far + 2));
+    WIDE(truncate64, IN(0), VALUES(P("missing"), far + 2), P("missing"), ODD(far + 2));
+    /* Not a pair: the high half is an argument, and comes first everywhere. */
+    CALL(_llseek, 0, fd, far >> 32, (unsigned long)far, P(&where), SEEK_SET);
+    CALL(_llseek, 0, fd, ~0UL, -2UL, P(&where), SEEK_SET);
+    if (where != far)
+        CALL_NR("the file is elsewhere", MARK);
+#endif
+#if defined(__arm__)
+    WIDE(arm_fadvise64_64, 0, VALUES(fd, 3, far, length), fd, 3, EVEN(far), EVEN(length));
+    WIDE(arm_fadvise64_64, 0, VALUES(-1UL, 3, far, far + 1), -1UL, 3, EVEN(far), EVEN(far + 1));
+    WIDE(arm_sync_file_range, 0, VALUES(fd, 2, far, length), fd, 2, EVEN(far), EVEN(length));
+    WIDE(arm_sync_file_range, 0, VALUES(-1UL, 2, far, far + 1), -1UL, 2, EVEN(far), EVEN(far + 1));
+#else
+#ifdef __i386__
+    WIDE(fadvise64_64, 0, VALUES(fd, far, length, 3), fd, ODD(far), EVEN(length), 3);
+    WIDE(fadvise64_64, 0, VALUES(-1UL, far, far + 1, 3), -1UL, ODD(far), EVEN(far + 1), 3);
+    WIDE(fadvise64, 0, VALUES(fd, far, 7, 3), fd, ODD(far), 7, 3);
+#else
+    WIDE(fadvise64, 0, VALUES(fd, far, length, 3), fd, ODD(far), EVEN(length), 3);
+    WIDE(fadvise64, 0, VALUES(-1UL, far, far + 1, 3), -1UL, ODD(far), EVEN(far + 1), 3);
+#endif
+    WIDE(sync_file_range, 0, VALUES(fd, far, length, 2), fd, ODD(far), EVEN(length), 2);
+    WIDE(sync_file_range, 0, VALUES(-1UL, far, far + 1, 2), -1UL, ODD(far), EVEN(far + 1), 2);
+#endif
+    WIDE(fallocate, 0, VALUES(fd, 0, far, length), fd, 0, EVEN(far), EVEN(length));
+    WIDE(fallocate, 0, VALUES(fd, 0, far, ~length), fd, 0, EVEN(far), EVEN(~length));
+    WIDE(fallocate, 0, VALUES(-1UL, 1, far, far + 1), -1UL, 1, EVEN(far), EVEN(far + 1));
+    WIDE(readahead, 0, VALUES(fd, far, 4096), fd, ODD(far), 4096);
+    WIDE(readahead, 0, VALUES(-1UL, far, 4096), -1UL, ODD(far), 4096);
+    WIDE(fanotify_mark, IN(4), VALUES(-1UL, 1, mask, AT_FDCWD, P("/tmp")), -1UL, 1, EVEN(mask), AT_FDCWD, P("/tmp"));
+    WIDE(lookup_dcookie, 0, VALUES(cookie, P(buffers[2]), 64), EVEN(cookie), P(buffers[2]), 64);
+    CALL(close, 0, fd);
 }
 
 static void memory(void)
 {
     static char random[16];
-    unsigned long at = CALL(mmap, 0, 0, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1UL, 0);
+#ifdef SYS_mmap2
+#define MAP(...) CALL(mmap2, 0, __VA_ARGS__)
+#else
+#define MAP(...) CALL(mmap, 0, __VA_ARGS__)
+#endif
+#ifdef __mips__
+#define HIGH 0x70000000 /* the upper half of what there is belongs to the kernel */
+#else
+#define HIGH 0xb0000000
+#endif
+    unsigned long at = MAP(0, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1UL, 0);
 
     CALL(mprotect, 0, at, PAGE, PROT_READ);
     CALL(mprotect, 0, at + 1, PAGE, PROT_READ);
     CALL(munmap, 0, at, 2 * PAGE);
-    CALL(mmap, 0, 0, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1UL, 0);
-    CALL(mmap, 0, 0, PAGE, PROT_READ, MAP_PRIVATE, -1UL, 0);
-    CALL(mmap, 0, 0, 1UL << 62, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1UL, 0);
+    MAP(HIGH, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1UL, 0); /* negative in 32 bits */
+    CALL(munmap, 0, HIGH, PAGE);
+    MAP(0, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1UL, 0);
+    MAP(0, PAGE, PROT_READ, MAP_PRIVATE, -1UL, 0);
+    MAP(0, 1UL << (BITS - 2) | TOP, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1UL, 0);
     CALL(brk, 0, 0);
     CALL(getrandom, OUT(0), P(random), sizeof random, 0);
     CALL(getrandom, 0, P(random), sizeof random, -1UL);
@@ -322,7 +441,13 @@ static void others(void)
     CALL(getuid, 0);
     CALL(prctl, IN(1), PR_SET_NAME, P("calls-renamed"), 0, 0, 0);
     CALL(prctl, 0, -1UL, 0, 0, 0, 0);
+#ifdef __x86_64__
     CALL(arch_prctl, 0, 0xdead, 0);
+#elif defined(__arm__)
+    CALL_NR("get_tls", 0xf0006); /* __ARM_NR_get_tls: the kernel gives what the C library once set */
+#elif defined(__mips__)
+    CALL(sysmips, 0, 0xdead, 0, 0);
+#endif
     CALL(nanosleep, 0, P(&moment), 0);
     fd = CALL(socket, 0, AF_UNIX, SOCK_STREAM, 0);
     CALL(connect, 0, fd, P(&nobody), sizeof nobody);
@@ -342,7 +467,7 @@ static int set_traps(void)
     char *pages = mmap(NULL, 6 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int fd = open("/tmp/page", O_CREAT | O_RDWR, 0600);
 
-    if (pages == MAP_FAILED || fd < 0 || write(fd, page, sizeof page) != sizeof page)
+    if (pages == MAP_FAILED || fd < 0 || pwrite(fd, page, sizeof page, 3 * PAGE) != sizeof page)
         return -1;
     at_edge = memcpy(pages + PAGE - sizeof name, name, sizeof name);
     mprotect(pages + PAGE, PAGE, PROT_NONE); /* not munmap: the next mmap would fill the hole */
@@ -350,7 +475,7 @@ static int set_traps(void)
     mprotect(pages + 3 * PAGE, PAGE, PROT_NONE);
     across = memcpy(pages + 5 * PAGE - 5, "/tmp/across-two-pages", 22);
     /* Nobody has touched this page when the kernel is first asked to read it: no page table maps it yet. */
-    lazy = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+    lazy = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 3 * PAGE); /* six arguments, by the C library's own way */
     for (size_t i = 0; i < sizeof longer - 1; i++)
         longer[i] = i % 10 ? 'd' : '/';
     memcpy(deep, longer, sizeof deep - 1);
@@ -365,22 +490,26 @@ static void pointers(void)
         component,        at_edge,                             across,                         lazy,
     };
     const unsigned long bad[] = {
-        0, 0xdead0000, P(over_edge), 1UL << 63, 0xffffffff81000000UL /* kernel text, when not moved */, ~0UL,
+        0, 0xdead0000, P(over_edge), TOP, WORD(0xffffffff81000000) /* kernel text, when not moved */, ~0UL,
     };
 
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         CALL(openat, IN(1), AT_FDCWD, P(good[i]), O_RDONLY, 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CALL(openat, 0, AT_FDCWD, bad[i], O_RDONLY, 0);
-    CALL(rename, IN(1), 0, P("/tmp/to"));
+    CALL(renameat, IN(3), AT_FDCWD, 0, AT_FDCWD, P("/tmp/to"));
 }
 
 static void unknown(void)
 {
-    CALL_NR(NULL, 9999, 1UL << 63, ~0UL, (1UL << 63) + 1, ~0UL - 4094, 0, 0x8000000080000000UL);
+    CALL_NR(NULL, 9999, TOP, ~0UL, TOP + 1, ~0UL - 4094, 0, WORD(0x8000000080000000));
+#ifndef __arm__ /* there, a signal */
     CALL_NR(NULL, -1L, 0, 0, 0, 0, 0, 0);
+#endif
+#ifdef __x86_64__
     CALL_NR(NULL, 0x40000000L | SYS_getpid, 0, 0, 0, 0, 0, 0); /* the x32 ABI, which Debian turns off */
     CALL_NR("getpid", (1L << 32) | SYS_getpid);
+#endif
 }
 
 static void failing_execs(char **argv, char **envp)
@@ -418,8 +547,8 @@ static void print_marked(const char *key, const struct record *r, unsigned mark)
     const char *comma = "";
 
     printf(", \"%s\": {", key);
-    for (int i = 0; i < r->count; i++) {
-        const char *at = (const char *)r->args[i];
+    for (int i = 0; i < r->args_count; i++) {
+        const char *at = (const char *)(unsigned long)r->args[i];
 
         if (!(r->marks & mark << i))
             continue;
@@ -439,9 +568,12 @@ static void print_record(int index, const struct record *r)
 {
     printf("{\"index\": %d, \"name\": ", index);
     printf(r->name ? "\"%s\"" : "null", r->name);
-    printf(", \"nr\": %d, \"args\": [", (int)r->nr);
+    printf(", \"nr\": %d, \"words\": [", (int)r->nr);
     for (int i = 0; i < r->count; i++)
-        printf("%s\"0x%lx\"", i ? ", " : "", r->args[i]);
+        printf("%s\"0x%lx\"", i ? ", " : "", r->words[i]);
+    printf("], \"args\": [");
+    for (int i = 0; i < r->args_count; i++)
+        printf("%s\"0x%llx\"", i ? ", " : "", r->args[i]);
     putchar(']');
     print_marked("strings", r, IN(0));
     print_marked("lists", r, LIST(0));
@@ -473,6 +605,7 @@ int main(int argc, char **argv)
     raw(MARK, ARGS(BEGIN));
     others();
     files();
+    wide();
     memory();
     pointers();
     unknown();
