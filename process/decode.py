@@ -158,7 +158,7 @@ class Decoder:
     def _files(self, events: Events, sequences: Sequences) -> tuple[FileNames, npt.NDArray[np.int64]]:
         """What descriptors are, and for each event where the name of its first one is from; -1 if it has none."""
         asked = [
-            (index, position, call.rows, to_fd(values, may_be_folder(argument.name)))
+            (index, position, call.rows, to_fd(values, may_be_folder(call.name, argument.name)))
             for index, call in enumerate(events.calls)
             for position, argument in enumerate(call.args)
             if argument.kind == "fd" and (values := events.pattern(call, position)) is not None

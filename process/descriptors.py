@@ -21,9 +21,9 @@ _FOLDER = re.compile(r"d(?:ir)?fd$")
 """Names of arguments for which AT_FDCWD stands for the current folder."""
 
 
-def may_be_folder(name: str) -> bool:
-    """Whether an argument of that name is a folder that paths count from."""
-    return bool(_FOLDER.search(name))
+def may_be_folder(call: str, name: str) -> bool:
+    """Whether an argument of a call is a folder that paths count from."""
+    return bool(_FOLDER.search(name)) or (call == "sys_fanotify_mark" and name == "fd")
 
 
 def to_fd(values: Words, may_be_cwd: bool) -> Numbers:

@@ -283,6 +283,7 @@ def _fork(batch: Batch, call: Called) -> None:
     flags = fork_flags(batch, call)
     made = call.ok & (call.ret > 0)
     batch.life(call, made, Life.FORK, call.ret.view(np.uint64), flags)
+    batch.life(call, call.pending, Life.FORK, 0, flags)
     batch.life(call, call.pending & (flags & (CLONE_FILES | CLONE_THREAD) == CLONE_FILES), Life.TAINT)
     batch.life(call, call.child, Life.CHILD, call.raw_ret, flags)
 

@@ -243,7 +243,7 @@ class Lives:
             self._namespaces = True
         if flags < 0:
             self._taint(step, time)
-        if step.seq in self._told:
+        if step.seq in self._told or not step.a:
             return  # the child's own first return says more
         same_process = flags >= 0 and flags & CLONE_THREAD
         child = (step.task >> 32 if same_process else step.a) << 32 | step.a & 0xFFFFFFFF
@@ -405,7 +405,7 @@ def _births(steps: list[Step]) -> dict[int, Step]:
         if step.op == Life.CHILD and step.a in forks:
             made = forks[step.a]
             at = bisect_right(made, step.t0, key=lambda fork: fork.t0) - 1
-            if at >= 0 and step.t0 <= made[at].t1 and made[at].seq not in taken:
+            if at >= 0 and (step.t0 <= made[at].t1 or not made[at].a) and made[at].seq not in taken:
                 found[step.seq] = made[at]
                 taken.add(made[at].seq)
     return found

@@ -81,7 +81,7 @@ class Life(IntEnum):
     IDENTITY = 1
     """``task`` has the table of owner ``a``."""
     FORK = 2
-    """``a``: the child's id as the call gave it; ``b``: clone flags, -1 if not known."""
+    """``a``: the child's id as the call gave it, 0 if it has not returned; ``b``: clone flags, -1 if not known."""
     CHILD = 3
     """``task`` is a child of task ``a``; ``b`` as above."""
     EXEC = 4
