@@ -109,7 +109,7 @@ class Lives:
         every = [step for step in every if step.op != Life.EXEC_FAILED and step.seq not in failed]
         self._forks = _births(every)
         self._told = {fork.seq for fork in self._forks.values()}
-        self._named: dict[int, int] = {}
+        self._named: dict[int, tuple[int, int]] = {}
         order: list[tuple[int, int, int, Any]] = []
         for step in every:
             rank = {Life.FORK: 0, Life.SNAPSHOT: 2, Life.IDENTITY: 3}.get(Life(step.op), 1)
@@ -227,7 +227,7 @@ class Lives:
 
     def _identity(self, step: Step, time: int) -> None:
         self._ensure(step.task, time)
-        self._named[step.task] = step.seq
+        self._named[step.task] = step.seq, time
         node = self.owners.node.get(step.a, -1)
         if node < 0:
             node = self._new(Birth.FRESH, time)
@@ -260,7 +260,9 @@ class Lives:
 
     def _child(self, step: Step, time: int) -> None:
         """A child's first return; without its fork it is known what it shares, but not when it was made."""
-        fork, named = self._forks.get(step.seq), self._named.get(step.task) == step.seq - 1
+        fork, (told, when) = self._forks.get(step.seq), self._named.get(step.task, (-1, time))
+        named = told == step.seq - 1
+        time = when if named else time  # its folder was read together with its table
         if fork is not None:
             self._born(fork._replace(t1=step.t0), time, step.task, fork.b, named)
             return
@@ -416,8 +418,8 @@ _AT_ENTRY = frozenset({Life.FORK, Life.EXEC_BEGUN, Life.EXIT, Life.EXIT_GROUP, L
 _STEPS = {
     Life.SNAPSHOT: Lives._snapshot, Life.IDENTITY: Lives._identity, Life.FORK: Lives._fork, Life.CHILD: Lives._child,
     Life.EXEC: Lives._exec, Life.EXEC_BEGUN: Lives._exec_begun, Life.EXIT: Lives._exit,
-    Life.EXIT_GROUP: Lives._exit_group, Life.UNSHARE: Lives._unshare, Life.RANGE: Lives._range, Life.PIVOT: Lives._pivot, Life.TAINT: Lives._taint,
-    Life.SETNS: Lives._setns, Life.LOST: Lives._lost,
+    Life.EXIT_GROUP: Lives._exit_group, Life.UNSHARE: Lives._unshare, Life.RANGE: Lives._range,
+    Life.PIVOT: Lives._pivot, Life.TAINT: Lives._taint, Life.SETNS: Lives._setns, Life.LOST: Lives._lost,
 }  # fmt: skip
 _PLAIN = new_node(Birth.FRESH, 0, 0)[0].tolist()
 _GROUP, _END, _ENDER = ((NODE.names or ()).index(name) for name in ("group", "end", "ender"))
