@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,24 @@ _AWAITED = frozenset({"string", "strings", "out_string"})
 """Kinds that have a string unless it was lost."""
 
 
+NO_FILE = -3
+"""Code of the name of a negative number."""
+
+
+@dataclass(frozen=True)
+class FileNames:
+    """What the descriptors of a slice's calls are.
+
+    Attributes:
+        names: Texts by their codes.
+        codes: For each argument that is a descriptor, by the call's index in the slice and the position: a code for
+            each of the call's events; `NO_FILE`, or another negative one for what is not known.
+    """
+
+    names: Sequence[str]
+    codes: dict[tuple[int, int], Ids]
+
+
 class Arguments:
     """The reprs of a slice's arguments.
 
@@ -33,28 +53,51 @@ class Arguments:
         lost: Arguments whose string is lost.
     """
 
-    def __init__(self, events: Events, string_ids: Ids, strings: StringTable) -> None:
+    def __init__(self, events: Events, string_ids: Ids, strings: StringTable, files: FileNames) -> None:
         """Prepare.
 
         Args:
             events: A slice.
             string_ids: String of each argument of each event, as `SetTable.find` gives it: int64 (6, n).
             strings: Of the segment.
+            files: What descriptors are.
         """
         self.columns = [Column(np.zeros(len(events.call_of), np.uint32)) for _ in range(ARGS)]
         self.prefixes: list[str] = []
         self.suffixes: list[str] = []
         self.lost = 0
         self._known: dict[str | int, int] = {}
-        self._events, self._ids, self._strings = events, string_ids, strings
+        self._events, self._ids, self._strings, self._files = events, string_ids, strings, files
 
     def add(self) -> None:
         """Find the distinct values of each call's arguments."""
-        for call in self._events.calls:
+        for index, call in enumerate(self._events.calls):
             for position, argument in enumerate(call.args):
                 values = self._events.pattern(call, position)
-                if values is not None:
+                if values is None:
+                    continue
+                codes = self._files.codes.get((index, position))
+                if codes is not None:
+                    self._add_fd(call, position, argument, values, codes)
+                else:
                     self._add(call, position, argument, values)
+
+    def _add_fd(self, call: Call, position: int, argument: Argument, values: Words, codes: Ids) -> None:
+        """Show descriptors with their names: distinct pairs of a value and a name."""
+        distinct, which = np.unique(values, return_inverse=True)
+        names, of_name = np.unique(codes, return_inverse=True)
+        pairs, inverse = np.unique(which * len(names) + of_name, return_inverse=True)
+        suffixes = np.array([self._suffix(self._file(code)) for code in names.tolist()], np.uint32)
+        prefix = len(self.prefixes)
+        self.prefixes.append(f"{argument.name}=")
+        values, suffixes = distinct[pairs // len(names)], suffixes[pairs % len(names)]
+        self.columns[position].put(call.rows, inverse, values, prefix, suffixes, False)
+
+    def _file(self, code: int) -> str:
+        """What follows a descriptor."""
+        if code >= 0:
+            return f"({self._files.names[code]})"
+        return "" if code == NO_FILE else "([???])"
 
     def _add(self, call: Call, position: int, argument: Argument, values: Words) -> None:
         distinct, inverse = np.unique(values, return_inverse=True)
