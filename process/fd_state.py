@@ -155,9 +155,7 @@ def give_time(scan: Scan, time: int) -> None:
     """Set the time of records that have none yet."""
     for records in (scan.changes, scan.lives):
         bare = records["t1"] == ALWAYS
-        for name in ("t0", "t1", "since"):
-            if name in (records.dtype.names or ()):
-                records[name][bare] = time
+        records["t0"][bare] = records["t1"][bare] = time
 
 
 def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
