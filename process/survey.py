@@ -16,6 +16,8 @@ from process.strings import StringTable, elements, escape, first_element
 
 Sequences = npt.NDArray[np.int64]
 
+_SURVEYED = (TIME, TASK, FLAGS_ENTRY)
+
 
 class Identity(NamedTuple):
     """Who a task is, from an event on.
@@ -93,7 +95,7 @@ def survey(part: Part) -> Survey:
     seen = _Events()
     for block in contents.events:
         try:
-            seen.add(block.first, block.words())
+            seen.add(block.first, block.words(_SURVEYED))
         except SegmentError as error:
             contents.damage.append(block.damage(error))
     entries, returns = _joined(seen.entries), _joined(seen.returns)
