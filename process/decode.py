@@ -143,9 +143,10 @@ class Decoder:
         found.add()
         self.tally.lost_strings += found.lost
         columns = {}
-        for k, column in enumerate(found.columns):
+        suffixes = found.suffixes
+        for k, column in found.columns.items():
             columns[f"arg{k}"] = nullable(*events.arguments(k))
-            columns[f"arg{k}_repr"] = column.texts(found.prefixes, found.suffixes)
+            columns[f"arg{k}_repr"] = column.texts(found.prefixes, suffixes)
         has_fd = np.array([any(argument.name == "fd" for argument in call.args) for call in events.calls])
         columns["fd_source"] = labels(np.where(has_fd, 0, -1)[events.call_of], ["unknown"])
         return columns
