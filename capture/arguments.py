@@ -102,13 +102,15 @@ class ArgumentReader:
                 count = sub.words if sub else 0
             else:
                 continue
-            address, size = args[position] & _LOW, self._word_size
-            for i in range(min(count, len(args))):
-                at = address + i * size
-                word = self._memory.word(cpu, at, size) if at + size <= self._memory.user_limit else None
+            address, size, found = args[position] & _LOW, self._word_size, list(args)
+            if address + count * size > self._memory.user_limit:
+                return args
+            for i in range(min(count, len(found))):
+                word = self._memory.word(cpu, address + i * size, size)
                 if word is None:
                     return args
-                args = (*args[:i], args[i] & _LOW | (word & _LOW) << 32, *args[i + 1 :])  # type: ignore[assignment]
+                found[i] = found[i] & _LOW | (word & _LOW) << 32
+            args = tuple(found)  # type: ignore[assignment]  # six as before
         return args
 
     def rights(self, cpu: Any, message: int) -> list[int]:

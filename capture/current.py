@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final, Protocol
 
-__all__ = ["FUNCTIONS", "Finder", "Memory", "candidates"]
+__all__ = ["FUNCTIONS", "Finder", "Memory", "candidates", "entry_in", "registers_of"]
 
 Finder = Callable[[Any], "int | None"]
 """Gives the address of the task_struct that is current on a cpu, or None if it cannot be read."""
@@ -65,7 +65,9 @@ class Memory(Protocol):
         """``size`` bytes, at most a page."""
 
 
-def candidates(panda: Any, cpu: Any, memory: Memory, arch: str, symbols: Mapping[str, int]) -> Iterator[Finder]:
+def candidates(
+    panda: Any, cpu: Any, memory: Memory, arch: str, symbols: Mapping[str, int], moved: int
+) -> Iterator[Finder]:
     """The ways to the current task that the kernel's code shows, the likeliest first.
 
     Args:
@@ -74,17 +76,18 @@ def candidates(panda: Any, cpu: Any, memory: Memory, arch: str, symbols: Mapping
         memory: Guest memory.
         arch: PANDA's name of the architecture.
         symbols: Link addresses of `FUNCTIONS`, as far as the kernel has them.
+        moved: How far above them an aarch64 kernel runs.
     """
     if arch == "x86_64":
-        return _x86_64(_registers(panda, cpu).cast("Q"), cpu, memory, symbols)
+        return _x86_64(registers_of(panda, cpu).cast("Q"), cpu, memory, symbols)
     if arch == "i386":
         return _i386(
-            panda.ffi.cast("CPUX86State *", cpu.env_ptr), _registers(panda, cpu).cast("I"), cpu, memory, symbols
+            panda.ffi.cast("CPUX86State *", cpu.env_ptr), registers_of(panda, cpu).cast("I"), cpu, memory, symbols
         )
     if arch == "arm":
         return _arm(panda.ffi.cast("CPUARMState *", cpu.env_ptr), cpu, memory, symbols)
     if arch == "aarch64":
-        return _aarch64(panda.ffi.cast("CPUARMState *", cpu.env_ptr), cpu, memory, symbols)
+        return _aarch64(panda.ffi.cast("CPUARMState *", cpu.env_ptr), cpu, memory, symbols, moved)
     return _mips(cpu, memory, symbols, ">" if arch in ("mips", "mips64") else "<", 8 if arch == "mips64" else 4)
 
 
@@ -94,12 +97,12 @@ def _at(memory: Memory, address: int, mask: int) -> Finder:
     return lambda cpu: memory.word(cpu, address)
 
 
-def _registers(panda: Any, cpu: Any) -> memoryview:
+def registers_of(panda: Any, cpu: Any) -> memoryview:
     """The CPU's state. pandare's header gives wrong places for what follows the vector registers (0.1.1.5)."""
     return memoryview(panda.ffi.buffer(panda.ffi.cast("char *", cpu.env_ptr), _STATE))
 
 
-def _entry(registers: memoryview, linked: int) -> int | None:
+def entry_in(registers: memoryview, linked: int) -> int | None:
     """Which word is the register that holds the entry for system calls: linked there, and perhaps moved by KASLR."""
     places = (i for i, word in enumerate(registers) if word and not (word - linked) % _ALIGN)
     return next((i for i in places if abs(registers[i] - linked) < 1 << 30), None)
@@ -118,7 +121,7 @@ def _code(
 
 def _x86_64(registers: memoryview, cpu: Any, memory: Memory, symbols: Mapping[str, int]) -> Iterator[Finder]:
     linked = symbols.get("entry_SYSCALL_64", 0)
-    at = _entry(registers, linked)
+    at = entry_in(registers, linked)
     if at is None:
         return
     base = registers[at + _KERNELGSBASE]
@@ -129,7 +132,7 @@ def _x86_64(registers: memoryview, cpu: Any, memory: Memory, symbols: Mapping[st
 
 def _i386(env: Any, registers: memoryview, cpu: Any, memory: Memory, symbols: Mapping[str, int]) -> Iterator[Finder]:
     linked = symbols.get("entry_SYSENTER_32", 0)
-    at = _entry(registers, linked)
+    at = entry_in(registers, linked)
     moved = 0 if at is None else registers[at] - linked
     base = _percpu_base(env, cpu, memory)
     for _, match in _code(memory, cpu, "i386", symbols, moved, _LOAD_I386):
@@ -171,8 +174,7 @@ def _immediate(word: int) -> int:
     return word >> 4 & 0xF000 | word & 0xFFF
 
 
-def _aarch64(env: Any, cpu: Any, memory: Memory, symbols: Mapping[str, int]) -> Iterator[Finder]:
-    moved = int(env.cp15.vbar_el[1]) - symbols["vectors"] if "vectors" in symbols else 0
+def _aarch64(env: Any, cpu: Any, memory: Memory, symbols: Mapping[str, int], moved: int) -> Iterator[Finder]:
     base = int(env.cp15.tpidr_el[1])
     for function in FUNCTIONS["aarch64"].split()[1:]:
         at = symbols.get(function, 0) + moved

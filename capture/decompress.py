@@ -64,8 +64,11 @@ def _lz4_legacy(packed: bytes, limit: int) -> bytes:
         end = at + 4 + int.from_bytes(packed[at : at + 4], "little")
         if end > len(packed):
             raise EOFError("the stream is cut off")
-        unpacked += _lz4_block(packed[at + 4 : end], 8 << 20)
+        block = _lz4_block(packed[at + 4 : end], 8 << 20)
+        unpacked += block
         at = end
+        if len(block) < 8 << 20:  # only the last one is shorter; in a zImage, all kinds of things follow
+            return bytes(unpacked)
     appended = packed[at:]
     if len(unpacked) <= limit and appended not in (b"", len(unpacked).to_bytes(4, "little")):
         raise EOFError("the stream is cut off")

@@ -13,11 +13,12 @@ from capture.current import Finder, candidates
 from capture.derive import derive
 from capture.descriptors import Descriptors
 from capture.memory import GuestMemory
+from capture.placement import places
 from capture.profile import Profile, ProfileError
 from capture.segment import StringFlag, TaskFlag
 from capture.tracer import Identity
 
-_ARGV_PART = _PAGE = 4096
+_ARGV_PART = 4096
 _MASK = (1 << 64) - 1
 
 
@@ -34,7 +35,7 @@ class Introspection:
             max_argv: Bytes of an argument vector that are kept.
         """
         self._panda, self._memory, self._profile, self._max_argv = panda, memory, profile, max_argv
-        self._read = panda.libpanda.panda_virtual_memory_read_external
+        self._read = memory.read
         self._pointer, self._ids = panda.ffi.new("uint64_t *"), panda.ffi.new("uint64_t *")
         self._pointer_bytes = panda.ffi.cast("char *", self._pointer)
         self._ids_bytes = panda.ffi.cast("char *", self._ids)
@@ -92,27 +93,22 @@ class Introspection:
 
     def _locate(self, cpu: Any) -> int:
         """The address of the pointer to the current task, 0 if it is not there yet; opens the tables as well."""
-        values, displacement = self._profile.values, self._displacement(cpu)
+        values = self._profile.values
+        memory, displacement = next(places(self._panda, cpu, self._memory, self._profile))
         per_cpu, current = values.get("task.per_cpu_offsets_addr"), values.get("task.current_task_addr")
         if per_cpu is None or current is None:
             return 0
-        base = self._memory.word(cpu, per_cpu + displacement & _MASK)
+        base = memory.word(cpu, per_cpu + displacement & _MASK)
         if not base:
             return 0
-        if Descriptors.fits(self._profile):
-            self._descriptors = Descriptors(self._memory, self._profile, displacement)
+        self._open(memory, displacement)
         return base + current & _MASK
 
-    def _displacement(self, cpu: Any) -> int:
-        """How far the kernel runs above its link address (KASLR): by where the CPU enters it, and where it should."""
-        linked, vectors = map(self._profile.symbols.get, ("entry_SYSCALL_64", "vectors"))
-        if linked is not None:
-            distance: int = self._panda.ffi.cast("CPUX86State *", cpu.env_ptr).lstar - linked
-        elif vectors is not None:
-            distance = self._panda.ffi.cast("CPUARMState *", cpu.env_ptr).cp15.vbar_el[1] - vectors
-        else:
-            return 0
-        return 0 if distance % _PAGE else distance
+    def _open(self, memory: GuestMemory, displacement: int) -> None:
+        """Read the kernel in this way from now on, and its tables of descriptors if the profile has what it takes."""
+        self._memory, self._read = memory, memory.read
+        if Descriptors.fits(self._profile):
+            self._descriptors = Descriptors(memory, self._profile, displacement)
 
     def identity(self, cpu: Any, task: int) -> Identity:
         """Who the current task is. What cannot be read is left out, and the flags say so."""
@@ -189,19 +185,19 @@ class DerivedIntrospection(Introspection):
     def _derive(self, cpu: Any) -> Finder | None:
         """Find the current task, and the offsets unless the profile has them. None if either cannot be trusted."""
         profile, abi = self._profile, self._abi
-        for find in candidates(self._panda, cpu, self._memory, abi.panda_arch, profile.symbols):
-            values = derive(cpu, self._memory, find, abi.word_size, abi.big_endian)
-            if values is None:
-                continue
-            if not profile.is_complete:
-                self._use(Profile(profile.group, profile.name, values))
-                self._known |= TaskFlag.DERIVED
-            elif profile["task.pid_offset"] != values["task.pid_offset"]:
-                continue
-            elif Descriptors.fits(profile):
-                self._descriptors = Descriptors(self._memory, profile, self._displacement(cpu))
-            self._find = find
-            return find
+        for memory, displacement in places(self._panda, cpu, self._memory, profile):
+            for find in candidates(self._panda, cpu, memory, abi.panda_arch, profile.symbols, displacement):
+                values = derive(cpu, memory, find, abi.word_size, abi.big_endian)
+                if values is None:
+                    continue
+                if not profile.is_complete:
+                    self._use(Profile(profile.group, profile.name, values))
+                    self._known |= TaskFlag.DERIVED
+                elif profile["task.pid_offset"] != values["task.pid_offset"]:
+                    continue
+                self._open(memory, displacement)
+                self._find = find
+                return find
         return None
 
 

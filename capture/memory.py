@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from typing import Any
 
+from capture.arm64_pages import Arm64Pages
 from capture.mips_pages import MipsPages
 from capture.segment import StringFlag
 
@@ -26,7 +29,7 @@ class GuestMemory:
         max_string: Bytes of a string that are kept.
         max_buffer: Bytes of a buffer that are kept; at most a page.
         max_vector: Elements of a string vector that are kept.
-        pages: Reads what PANDA alone takes for unmapped, on mips.
+        pages: Reads what PANDA alone takes for unmapped, on mips and aarch64.
     """
 
     def __init__(
@@ -38,10 +41,10 @@ class GuestMemory:
         max_string: int,
         max_buffer: int,
         max_vector: int,
-        pages: MipsPages | None = None,
+        pages: MipsPages | Arm64Pages | None = None,
     ) -> None:
         self._ffi, self.pages = panda.ffi, pages
-        self._read = pages.read if pages else panda.libpanda.panda_virtual_memory_read_external
+        self.read: Callable[..., int] = pages.read if pages else panda.libpanda.panda_virtual_memory_read_external
         self._buffer = self._ffi.new("char[]", _PAGE)
         self._bytes = self._ffi.buffer(self._buffer)
         self.word_size = word_size
@@ -49,16 +52,22 @@ class GuestMemory:
         self.user_limit = user_limit
         self._max_string, self._max_buffer, self._max_vector = max_string, max_buffer, max_vector
 
+    def through(self, read: Callable[..., int]) -> GuestMemory:
+        """The same memory, read in another way."""
+        other = copy(self)
+        other.read = read
+        return other
+
     def word(self, cpu: Any, address: int, size: int = 0) -> int | None:
         """An unsigned integer of ``size`` bytes (a pointer's if 0), or None if it is not mapped."""
         size = size or self.word_size
-        if self._read(cpu, address, self._buffer, size) < 0:
+        if self.read(cpu, address, self._buffer, size) < 0:
             return None
         return int.from_bytes(self._bytes[:size], self._order)  # type: ignore[arg-type]
 
     def block(self, cpu: Any, address: int, size: int) -> bytes | None:
         """``size`` bytes, at most a page, or None if one of them is not mapped."""
-        if self._read(cpu, address, self._buffer, size) < 0:
+        if self.read(cpu, address, self._buffer, size) < 0:
             return None
         data: bytes = self._bytes[:size]
         return data
@@ -70,7 +79,7 @@ class GuestMemory:
             if address >= self.user_limit:
                 return data, _UNREADABLE
             size = min(size, _PAGE - address % _PAGE, self._max_string + 1 - len(data))
-            if self._read(cpu, address, self._buffer, size) < 0:
+            if self.read(cpu, address, self._buffer, size) < 0:
                 return data, _UNREADABLE
             part: bytes = self._ffi.string(self._buffer, size)
             data += part

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,27 @@ _AWAITED = frozenset({"string", "strings", "out_string"})
 """Kinds that have a string unless it was lost."""
 
 
+NO_FILE = -3
+"""Code of the name of a negative number."""
+_NOT_NAMED = {NO_FILE: ""}
+_INDEX_BITS = 32
+"""Room for the index of a suffix."""
+
+
+@dataclass(frozen=True)
+class FileNames:
+    """What the descriptors of a slice's calls are.
+
+    Attributes:
+        names: Texts by their codes.
+        codes: For each argument that is a descriptor, by the call's index in the slice and the position: a code for
+            each of the call's events; `NO_FILE`, or another negative one for what is not known.
+    """
+
+    names: Sequence[str]
+    codes: dict[tuple[int, int], Ids]
+
+
 class Arguments:
     """The reprs of a slice's arguments.
 
@@ -36,7 +58,12 @@ class Arguments:
     """
 
     def __init__(
-        self, events: Events, string_ids: Ids, strings: StringTable, positions: Iterable[int] = range(ARGS)
+        self,
+        events: Events,
+        string_ids: Ids,
+        strings: StringTable,
+        files: FileNames,
+        positions: Iterable[int] = range(ARGS),
     ) -> None:
         """Prepare.
 
@@ -44,6 +71,7 @@ class Arguments:
             events: A slice.
             string_ids: String of each argument of each event: int64 (6, n), as `SetTable.find` gives it.
             strings: Of the segment.
+            files: What descriptors are.
             positions: Those that are wanted.
         """
         self.columns = {position: Column(np.zeros(len(events.call_of), np.uint32)) for position in positions}
@@ -60,18 +88,24 @@ class Arguments:
         self._shown = strings.show(numbers)
         self._is_lost = (self._shown == LOST_TEXT).to_numpy().copy()
         self._is_lost[self._none] = False
+        self._named, self._names = self._files(files)
 
     @property
     def suffixes(self) -> pl.Series:
-        """What texts end with: the strings of the slice, then what a prototype tells."""
-        return pl.concat([self._shown.alias(""), pl.Series(self._plain, dtype=pl.String)])
+        """What texts end with: the strings of the slice, the names of its files, then what a prototype tells."""
+        return pl.concat([self._shown.alias(""), self._names, pl.Series(self._plain, dtype=pl.String)])
 
     def add(self) -> None:
         """Find the distinct values of each call's arguments."""
         for index, position, call in self._wanted():
             values = self._events.pattern(call, position)
-            if values is not None:
-                self._add(call, position, values, self._which.get((index, position)))
+            if values is None:
+                continue
+            key = index, position
+            if key in self._named:
+                self._add_fd(call, position, values, self._named[key])
+            else:
+                self._add(call, position, values, self._which.get(key))
 
     def _wanted(self) -> Iterator[tuple[int, int, Call]]:
         """The arguments that are wanted: index of the call, position, call."""
@@ -92,6 +126,23 @@ class Arguments:
                 if ids.any():
                     found[index, position] = ids
         return found
+
+    def _files(self, files: FileNames) -> tuple[dict[tuple[int, int], Indices], pl.Series]:
+        """The distinct names of descriptors, and for each descriptor an index of a suffix."""
+        codes, which = group(np.concatenate([np.zeros(0, np.int64), *files.codes.values()]))
+        which += len(self._shown)
+        ends = np.cumsum([len(one) for one in files.codes.values()])
+        names = [f"({files.names[code]})" if code >= 0 else _NOT_NAMED.get(code, "([???])") for code in codes.tolist()]
+        return dict(zip(files.codes, np.split(which, ends), strict=False)), pl.Series(names, dtype=pl.String)
+
+    def _add_fd(self, call: Call, position: int, values: Words, which: Indices) -> None:
+        """Show descriptors with their names: distinct pairs of a value and a name."""
+        distinct, inverse = group(values)
+        pairs, inverse = group(inverse << _INDEX_BITS | which)
+        suffixes = (pairs & (1 << _INDEX_BITS) - 1).astype(np.uint32)
+        prefix = len(self.prefixes)
+        self.prefixes.append(f"{call.args[position].name}=")
+        self.columns[position].put(call.rows, inverse, distinct[pairs >> _INDEX_BITS], prefix, suffixes, False)
 
     def _add(self, call: Call, position: int, values: Words, which: Indices | None) -> None:
         argument = call.args[position]
@@ -120,7 +171,7 @@ class Arguments:
 
     def _suffix(self, text: str) -> int:
         if text not in self._known:
-            self._known[text] = len(self._shown) + len(self._plain)
+            self._known[text] = len(self._shown) + len(self._names) + len(self._plain)
             self._plain.append(text)
         return self._known[text]
 

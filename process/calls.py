@@ -106,6 +106,20 @@ class Rules:
             codes[call.rows] = index
         return Events(words, self.own, calls + others, codes)
 
+    def may_be(self, abi_number: int, number: int, names: Collection[str]) -> bool:
+        """Whether a number stands for a call of some names, or may lead to one.
+
+        Args:
+            abi_number: Of the ABI, as in an event's flags.
+            number: As recorded.
+            names: Of calls.
+        """
+        abi = abis.numbered(abi_number, self.own.word) if abi_number else self.own
+        found = target(abi, number, self._big_endian)
+        if found.way is None or found.name in names:
+            return found.name in names
+        return any(reached(found, one, self._big_endian).name in names for one in numbers(found))
+
     def _calls(self, abi_number: int, number: int, rows: Rows, words: Words) -> Iterator[Call]:
         """The calls of the events of one number: several if it is a way to others."""
         abi = abis.numbered(abi_number, self.own.word) if abi_number else self.own

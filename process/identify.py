@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from process.naming import Namer
 from process.read import Words
 from process.survey import Identity, Mark, Sequences, Survey
 
@@ -77,8 +78,13 @@ def states(surveys: list[Survey], runs: Runs) -> list[State]:
     known: dict[int, Identity] = {}
     mark: Mark | None = None
     found = []
+    is_whole = len(runs.starts) > 0 and int(runs.starts[0]) == 0
+    namer = Namer([step for survey in surveys for step in survey.steps], is_whole)
     for survey in surveys:
-        own = [one for one in survey.identities if runs.of(one.seq) >= 0]
+        happened = {one.seq for one in survey.identities} | {step.seq for step in survey.steps}
+        places = {seq: runs.of(seq) for seq in happened}
+        recorded = [one for one in survey.identities if places[one.seq] >= 0]
+        own = namer.name(recorded, [step for step in survey.steps if places[step.seq] >= 0], places)
         marks = [one for one in survey.marks if runs.of(one.seq) >= 0]
         needed = set(survey.tasks.tolist())
         carried = sorted(one for task, one in known.items() if task in needed)

@@ -48,8 +48,11 @@ PROCESS_COLUMNS: Final = (
     "first_seq",
     "first_time_ns",
     "events",
+    "source",
 )
-"""One row per program that a process ran: an exec begins a new one. ``argv`` is a JSON list."""
+"""One row per program that a process ran: an exec begins a new one. ``argv`` is a JSON list. ``source`` says where the
+name is from: `profile`, the kernel, read with the offsets of its debug data; `derived`, the kernel, read with offsets
+derived while it ran; `calls`, the process's own execve or prctl; `inherited`, its parent's name; `unknown`."""
 
 SEGMENT_COLUMNS: Final = (
     "capture", "uuid", "segment", "file", "abi", "first_seq", "events", "rows", "size", "sealed", "damage",
@@ -59,5 +62,5 @@ SEGMENT_COLUMNS: Final = (
 STATS_COLUMNS: Final = ("severity", "stage", "item", "count")
 """The ledger."""
 
-TEXT_COLUMNS: Final = frozenset({"uuid", "file", "abi", "procname", "argv", "severity", "stage", "item"})
+TEXT_COLUMNS: Final = frozenset({"uuid", "file", "abi", "procname", "argv", "severity", "stage", "item", "source"})
 """Of the three small tables, the columns that hold text; the others hold integers."""

@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import EventFlag, SegmentError, TaskFlag
+from process.calls import Rules
 from process.discover import Part
+from process.fd_prune import prune
+from process.fd_scan import Scanner
+from process.fd_state import Effect
+from process.lives import Lives, Step
 from process.read import FLAGS_ENTRY, HIGH, MAX_SEQUENCE, TASK, TIME, Contents, Damage, Words, load
 from process.strings import StringTable, elements, escape, first_element
 
 Sequences = npt.NDArray[np.int64]
-
-_SURVEYED = (TIME, TASK, FLAGS_ENTRY)
 
 
 class Identity(NamedTuple):
@@ -28,6 +31,10 @@ class Identity(NamedTuple):
         ppid: Parent's process id, None if not known.
         procname: Name of the process as shown.
         argv: Arguments as a JSON list of escaped text, None if not known.
+        source: Where the name is from: `profile` or `derived`, recorded by capture; see `naming.py` for others.
+        comm: The kernel's name for the task; empty if not known.
+        start: When the task started, ns since the guest booted; 0 if not known.
+        is_kernel: Whether it is a kernel thread.
     """
 
     seq: int
@@ -35,6 +42,10 @@ class Identity(NamedTuple):
     ppid: int | None
     procname: str
     argv: str | None
+    source: str = "unknown"
+    comm: str = ""
+    start: int = 0
+    is_kernel: bool = False
 
 
 class Mark(NamedTuple):
@@ -52,16 +63,18 @@ class Survey:
         part: Which segment.
         blocks: (first, count) of each sound EVENTS block, ascending.
         opened: Entry rows that nothing in this segment completes: int64 sequence numbers, ascending.
-        closed: Entry rows that this segment itself completes, and rows that are no calls, likewise.
+        closed: Entry rows that this segment itself completes, and events that are no calls, likewise.
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
         identities: By sequence number.
+        steps: What its calls say of processes, by sequence number.
         marks: By sequence number.
         damage: What was passed over.
         is_sealed: Whether it was closed properly.
         counters: Its ledger.
         size: Bytes of its files.
         span: Unix time of its first and last entry, ns; None without events.
+        effect: What it does to descriptors.
     """
 
     part: Part
@@ -71,12 +84,14 @@ class Survey:
     closes: Sequences
     tasks: Words
     identities: list[Identity]
+    steps: list[Step]
     marks: list[Mark]
     damage: list[Damage]
     is_sealed: bool
     counters: dict[str, int]
     size: int
     span: tuple[int, int] | None
+    effect: Effect
 
     @property
     def events(self) -> int:
@@ -84,18 +99,25 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-def survey(part: Part) -> Survey:
+def survey(part: Part, whole: bool = False) -> Survey:
     """Reduce a segment to what the others need from it.
+
+    Args:
+        part: Which.
+        whole: Keep all that it does to descriptors, whether others can need it or not.
 
     Raises:
         SegmentError: A file cannot be used at all.
         OSError: A file cannot be read.
     """
     contents = load(part)
-    seen = _Events()
+    seen, told, scanner = _Events(), Lives(contents, part.header), Scanner(contents, _rules(part))
     for block in contents.events:
         try:
-            seen.add(block.first, block.words(_SURVEYED))
+            words = block.words()
+            seen.add(block.first, words)
+            told.add(block.first, words)
+            scanner.add(block.first, words)
         except SegmentError as error:
             contents.damage.append(block.damage(error))
     entries, returns = _joined(seen.entries), _joined(seen.returns)
@@ -111,13 +133,36 @@ def survey(part: Part) -> Survey:
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),
+        steps=told.steps(),
         marks=_marks(contents),
         damage=contents.damage,
         is_sealed=contents.is_sealed,
         counters=contents.counters,
         size=contents.size,
         span=span,
+        effect=_effect(scanner, whole),
     )
+
+
+def _rules(part: Part) -> Rules | None:
+    """How to read its events; None if nobody can."""
+    try:
+        return Rules(part.header)
+    except SegmentError:
+        return None
+
+
+def _effect(scanner: Scanner, whole: bool) -> Effect:
+    """What a segment does to descriptors, as far as others can need it."""
+    scan = scanner.finish()
+    if not whole:
+        scan.changes = prune(scan.changes, scan.lives)
+    used = np.unique(scan.changes["text"])
+    used = used[used >= 0]
+    coded = scan.changes["text"] >= 0
+    scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])
+    scan.texts = [scan.texts[code] for code in used.tolist()]
+    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock)
 
 
 @dataclass
@@ -135,10 +180,10 @@ class _Events:
     def add(self, first: int, words: Words) -> None:
         count = words.shape[1]
         sequences = np.arange(first, first + count)
-        returned = words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
-        back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
         child = words[FLAGS_ENTRY] & np.uint64(EventFlag.CHILD) != 0
-        completes = returned & ~child & (back > 0) & (back <= sequences)
+        returned = (words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0) & ~child
+        back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
+        completes = returned & (back > 0) & (back <= sequences)
         self.blocks.append((first, count))
         self.entries.append(sequences[~returned & ~child])
         self.children.append(sequences[child])
@@ -160,8 +205,8 @@ def _identities(contents: Contents) -> list[Identity]:
     """TASKS records with their strings; two for the same task and event leave the later."""
     found = {}
     for column in contents.tasks.T.tolist():
-        seq, task, _, _, ppid_flags, _, comm_argv, _ = column
-        found[seq, task] = _identity(seq, task, _halves(ppid_flags), _halves(comm_argv), contents.strings)
+        seq, task, _, _, ppid_flags, start, comm_argv, _ = column
+        found[seq, task] = _identity(seq, task, _halves(ppid_flags), start, _halves(comm_argv), contents.strings)
     return [found[key] for key in sorted(found)]
 
 
@@ -171,17 +216,28 @@ def _halves(word: int) -> tuple[int, int]:
 
 
 def _identity(
-    seq: int, task: int, ppid_flags: tuple[int, int], texts: tuple[int, int], strings: StringTable
+    seq: int, task: int, ppid_flags: tuple[int, int], start: int, texts: tuple[int, int], strings: StringTable
 ) -> Identity:
     """One identity. Its name is argv[0], else the kernel's name for it, in brackets for a kernel thread."""
     ppid, flags = ppid_flags
     comm = strings.get(texts[0]) if flags & TaskFlag.COMM else None
     argv = strings.get(texts[1]) if flags & TaskFlag.ARGV else None
-    name = escape(first_element(argv))
-    if not name and comm is not None and comm.data:
-        name = f"[{escape(comm.data)}]" if flags & TaskFlag.KERNEL else escape(comm.data)
+    name, known = escape(first_element(argv)), escape(comm.data) if comm is not None else ""
+    if not name and known:
+        name = f"[{known}]" if flags & TaskFlag.KERNEL else known
+    source = ("derived" if flags & TaskFlag.DERIVED else "profile") if name else "unknown"
     listed = None if argv is None else json.dumps([escape(element) for element in elements(argv)], ensure_ascii=False)
-    return Identity(seq, task, ppid if flags & TaskFlag.PIDS else None, name or "[none]", listed)
+    return Identity(
+        seq=seq,
+        task=task,
+        ppid=ppid if flags & TaskFlag.PIDS else None,
+        procname=name or "[none]",
+        argv=listed,
+        source=source,
+        comm=known,
+        start=start if flags & TaskFlag.START else 0,
+        is_kernel=bool(flags & TaskFlag.KERNEL),
+    )
 
 
 def _marks(contents: Contents) -> list[Mark]:

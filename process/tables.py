@@ -57,7 +57,9 @@ def processes(decoded: Decoded) -> list[tuple[Any, ...]]:
         for process, (seq, time_ns, events) in tally.processes.items():
             whole.add_process(process, seq, time_ns, events)
     rows = (
-        (capture, *process, *counts) for capture, tally in merged.items() for process, counts in tally.processes.items()
+        (capture, *process, *counts, source)
+        for capture, tally in merged.items()
+        for (*process, source), counts in tally.processes.items()
     )
     return sorted(rows, key=lambda row: (row[0], row[5]))
 

@@ -104,7 +104,7 @@ def test_the_small_tables(capture: Path, tmp_path: Path) -> None:
         tmp_path / "a.sqlite",
         "SELECT pid, ppid, procname, argv, first_seq, events FROM process ORDER BY first_seq",
     )
-    assert process_rows[0] == (7, 1, "sh", '["sh", "-c", "0"]', 0, 20 + 1 + 20)
+    assert process_rows[0] == (7, 1, "sh", '["sh", "-c", "0"]', 0, 20 + 1)
     assert process_rows[1] == (8, 1, "[kworker]", None, 1, 80)
     assert process_rows[2] == (9, None, "[none]", None, 2, 80)
     total = sqlite_rows(tmp_path / "a.sqlite", "SELECT sum(events) FROM process")[0][0]

@@ -379,13 +379,132 @@ def test_a_broken_profile_is_refused_in_one_line(text: str, tmp_path: Path) -> N
         Profile.load(tmp_path / "k.conf")
 
 
-def test_a_kernel_without_btf_says_what_happens_without_a_profile(tmp_path: Path) -> None:
-    banner = b"Linux version 6.1.0 (me@here) (gcc) #1 SMP\n\0"
-    (tmp_path / "k").write_bytes(elf(pad(banner) + kallsyms(some_symbols())))
-    with pytest.raises(ProfileError, match=r"no BTF.*inferred without a profile, or give --profile"):
+BANNER = b"Linux version 6.1.0 (me@here) (gcc) #1 SMP\n\0"
+
+
+def test_a_kernel_without_btf_gives_its_functions(tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(elf(pad(BANNER) + kallsyms(some_symbols())))
+    with pytest.raises(ProfileError, match=r"no BTF, and no function that shows the current task"):
         make_profile(tmp_path / "k")
     with pytest.raises(ProfileError, match="a kernel for x86_64, not aarch64"):
         make_profile(tmp_path / "k", arch="aarch64")
+    (tmp_path / "k").write_bytes(elf(pad(BANNER) + kallsyms([*some_symbols(), ("__do_sys_getpid", BASE + 100000)])))
+    profile = make_profile(tmp_path / "k")
+    assert not profile.is_complete and profile.symbols == {"__do_sys_getpid": BASE + 100000}
+    profile.save(tmp_path / "k.conf")
+    assert Profile.load(tmp_path / "k.conf") == profile == profile.without_offsets()
+
+
+BASE_32 = 0xC0100000
+
+
+def kallsyms_32(symbols: Sequence[tuple[str, int]], order: str = "<", plain: bool = False) -> bytes:
+    """Encode the tables of a 32-bit kernel: words of 4 bytes, and before Linux 4.6 an address for each symbol."""
+    names, markers = b"", []
+    for number, (name, _) in enumerate(symbols):
+        if not number % 256:
+            markers.append(len(names))
+        names += bytes([len(name) + 1]) + b"T" + name.encode()
+    table, index = b"", []
+    for code in range(256):
+        index.append(len(table))
+        table += (chr(code) if 33 <= code < 127 else "").encode() + b"\0"
+    count = len(symbols)
+    addresses = [address if plain else address - BASE_32 for _, address in symbols]
+    where = struct.pack(f"{order}{count}I", *addresses) + (b"" if plain else struct.pack(f"{order}I", BASE_32))
+    what = struct.pack(f"{order}I", count) + pad(names, 4) + struct.pack(f"{order}{len(markers)}I", *markers)
+    return where + what + pad(table, 4) + struct.pack(f"{order}256H", *index)
+
+
+SYMBOLS_32 = [("_stext", BASE_32), *((f"sys_{n:04}", BASE_32 + 16 * n) for n in range(1, 1000))]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(("arch", "order"), [("i386", "<"), ("arm", "<"), ("mips", ">")])
+def test_symbols_of_32_bit_kernels(arch: str, order: str, plain: bool) -> None:
+    data = b"code" * 64 + kallsyms_32(SYMBOLS_32, order, plain) + bytes(64)
+    found = read_symbols(KernelImage("k", data, arch))
+    assert found.symbols == dict(SYMBOLS_32) and found.base == BASE_32
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_an_arm_zimage_holds_a_kernel_somewhere(packer: str, tmp_path: Path) -> None:
+    """Nothing says where: the decompressor's own text has magic numbers, too."""
+    kernel = pad(BANNER) + kallsyms_32([*SYMBOLS_32, ("vector_swi", BASE_32 + 20000)])
+    decoys = b"".join(PACKERS[name](b"x" * 100)[:6] + bytes(8) for name in PACKERS)
+    zimage = bytes(0x24) + struct.pack("<I", 0x016F2818) + decoys + PACKERS["gzip"](b"a device tree") + bytes(32)
+    (tmp_path / "k").write_bytes(zimage + PACKERS[packer](kernel) + b"tail")
+    profile = make_profile(tmp_path / "k")
+    assert profile.arch == "arm" and profile.group == "linux:6.1.0:32" and not profile.is_complete
+    assert profile.symbols == {"vector_swi": BASE_32 + 20000}
+    (tmp_path / "k").write_bytes(zimage)
+    with pytest.raises(ProfileError, match=r"k: no Linux kernel in it"):
+        make_profile(tmp_path / "k")
+
+
+def elf_32(data: bytes, machine: int, order: str = "<") -> bytes:
+    """A 32-bit ELF file with one segment: all of `data`."""
+    head = b"\x7fELF\x01" + (b"\x01" if order == "<" else b"\x02") + b"\x01" + bytes(9)
+    head += struct.pack(f"{order}HHIIIIIHHHHHH", 2, machine, 1, BASE_32, 52, 0, 0, 52, 32, 1, 40, 0, 0)
+    head += struct.pack(f"{order}8I", 1, 4096, BASE_32, BASE_32, len(data), len(data), 7, 4096)
+    return head.ljust(4096, b"\0") + data
+
+
+def test_32_bit_kernels_in_elf_files(tmp_path: Path) -> None:
+    inner = pad(BANNER) + kallsyms_32([*SYMBOLS_32, ("sys_getpid", BASE_32 + 20000)])
+    (tmp_path / "k").write_bytes(bzimage(PACKERS["xz"](elf_32(inner, 3))))
+    assert make_profile(tmp_path / "k", "i386").symbols == {"sys_getpid": BASE_32 + 20000}
+    assert unpack(tmp_path / "k").segments == ((BASE_32, 4096, len(inner)),)
+    for order, arch in (("<", "mipsel"), (">", "mips")):
+        inner = pad(BANNER) + kallsyms_32([*SYMBOLS_32, ("handle_sys", BASE_32 + 20000)], order)
+        for data in (elf_32(inner, 8, order), elf_32(b"unpacks" + PACKERS["lzma"](inner), 8, order)):
+            (tmp_path / "k").write_bytes(data)
+            profile = make_profile(tmp_path / "k")
+            assert profile.arch == arch and profile.symbols == {"handle_sys": BASE_32 + 20000}
+
+
+STRUCTS = """
+struct list_head { struct list_head *next, *prev; };
+struct mm_struct { struct { int count; struct { unsigned long pgd, arg_start, arg_end; }; }; };
+typedef union { struct { int hidden; } named; long word; } odd;
+struct task_struct {
+    long state; odd first; unsigned bits : 3;
+    struct mm_struct *mm; int pid, tgid; struct task_struct *real_parent, *parent;
+    struct list_head tasks; struct task_struct *group_leader; char comm[16]; unsigned long long start_boottime;
+};
+struct path { void *mnt, *dentry; };
+struct file { long f_count; const struct path f_path; };
+struct task_struct init_task; struct mm_struct init_mm; struct file a_file;
+"""
+
+
+@pytest.mark.parametrize("version", [2, 4, 5])
+def test_offsets_come_from_dwarf_where_there_is_no_btf(version: int, tmp_path: Path) -> None:
+    """A debug vmlinux in small: the compiler's own offsets are the truth."""
+    compiler = shutil.which("gcc")
+    if not compiler:
+        pytest.skip("no gcc here")
+    (tmp_path / "k.c").write_text(STRUCTS)
+    command = [compiler, "-c", f"-gdwarf-{version}", "-o", str(tmp_path / "k.o"), str(tmp_path / "k.c")]
+    subprocess.run(command, check=True)
+    (tmp_path / "tables").write_bytes(pad(BANNER) + kallsyms(some_symbols()))
+    script = "SECTIONS { .data : { *(.data) *(.bss) } .tables : { *(.tables) } /DISCARD/ : { *(.note*) *(.comment) } }"
+    (tmp_path / "k.ld").write_text(script)
+    section = f'.section .tables,"a"\n.incbin "{tmp_path / "tables"}"\n'
+    (tmp_path / "tables.s").write_text(section)
+    link = [compiler, "-nostdlib", "-static", "-Wl,--build-id=none", "-T", str(tmp_path / "k.ld")]
+    subprocess.run([*link, "-o", str(tmp_path / "k"), str(tmp_path / "k.o"), str(tmp_path / "tables.s")], check=True)
+    profile = make_profile(tmp_path / "k")
+    assert profile.is_complete
+    found = {key: profile.values[key] for key in profile.values if key.startswith(("task.", "mm.", "fs."))}
+    assert found.pop("task.current_task_addr") == 0x1FB80
+    assert found == {
+        "task.size": 104, "mm.size": 32, "task.comm_size": 16, "task.mm_offset": 24, "task.pid_offset": 32,
+        "task.tgid_offset": 36, "task.real_parent_offset": 40, "task.parent_offset": 48, "task.tasks_offset": 56,
+        "task.group_leader_offset": 72, "task.comm_offset": 80, "task.start_boottime_offset": 96,
+        "mm.pgd_offset": 8, "mm.arg_start_offset": 16, "mm.arg_end_offset": 24,
+        "fs.f_path_dentry_offset": 16, "fs.f_path_mnt_offset": 8,
+    }  # fmt: skip
 
 
 # ---- a real kernel ----

@@ -304,6 +304,113 @@ def test_the_roles_of_calls_are_those_of_the_kernel_table() -> None:
     assert "sys_read" not in {names[number] for number in table.context}
 
 
+FORK, OPENAT, FCNTL, PIPE, RECVMSG, CHDIR, UNSHARE, CLOSE_RANGE = 57, 257, 72, 22, 47, 80, 272, 436
+
+
+def call(tracer: Tracer, number: int, args: Args, ret: int, task: int = PARENT) -> None:
+    tracer.enter(task, 1, 100, number, args)
+    tracer.leave(task, 1, 100, ret)
+
+
+@pytest.mark.parametrize(
+    ("number", "args", "ret", "told"),
+    [
+        (OPENAT, NONE, 3, ("made", 3)),
+        (OPENAT, NONE, 0, ("made", 0)),
+        (OPENAT, NONE, 2**64 - 2, None),
+        (FCNTL, (3, 0, 10, 0, 0, 0), 10, ("made", 10)),
+        (FCNTL, (3, 1030, 10, 0, 0, 0), 10, ("made", 10)),
+        (FCNTL, (3, 3, 0, 0, 0, 0), 2, None),
+        (PIPE, NONE, 0, ("made", 5, 6)),
+        (RECVMSG, (3, 77, 0, 0, 0, 0), 1, ("made", 77)),
+        (CHDIR, NONE, 0, ("moved", PARENT)),
+        (UNSHARE, NONE, 0, ("gone", 7)),
+        (CLOSE_RANGE, NONE, 0, ("gone", 7)),
+        (READ, NONE, 4, None),
+    ],
+)
+def test_after_a_call_that_makes_descriptors_they_are_looked_up(
+    tracer: Tracer, guest: Guest, number: int, args: Args, ret: int, told: tuple[object, ...] | None
+) -> None:
+    guest.found[PIPE] = ((0, b"\5\0\0\0\6\0\0\0", int(StringFlag.BUFFER)),)
+    call(tracer, number, args, ret)
+    assert guest.told == [("opened", PARENT, False)] + ([told] if told else [])
+
+
+def test_a_table_is_recorded_anew_when_its_task_has_executed_a_program_or_left_it(tracer: Tracer, guest: Guest) -> None:
+    tracer.enter(PARENT, 1, 100, GETPID, NONE)
+    tracer.leave(PARENT, 1, 100, 7)
+    tracer.enter(PARENT, 2, 100, GETPID, NONE)
+    tracer.leave(PARENT, 2, 100, 7)
+    tracer.enter(PARENT, 2, 100, UNSHARE, NONE)
+    tracer.leave(PARENT, 2, 100, 0)
+    tracer.enter(PARENT, 2, 100, GETPID, NONE)
+    tracer.forget()
+    assert guest.told == [
+        ("opened", PARENT, False),
+        ("opened", PARENT, True),
+        ("gone", 7),
+        ("opened", PARENT, False),
+        ("forget",),
+    ]
+
+
+OTHER = 9 << 32 | 9
+ARGS: Args = (17, 2, 0, 0, 0, 0)
+
+
+def births(rows: Rows) -> list[tuple[int, int, int]]:
+    """Tasks that came back from a fork: the task, the call, its parent."""
+    return [(task, number, ret) for task, number, ret, flags, _ in shown(rows) if flags & EventFlag.CHILD]
+
+
+def test_a_child_that_comes_after_its_parent_has_gone_on_is_still_known(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    guest.forker = PARENT
+    call(tracer, FORK, ARGS, 8)
+    call(tracer, GETPID, NONE, 7)
+    tracer.leave(CHILD, 2, 100, 0)
+    assert births(rows) == [(CHILD, FORK, PARENT)]
+    tracer.leave(CHILD, 2, 100, 0)  # it passes the instruction once more
+    assert births(rows) == [(CHILD, FORK, PARENT)]
+
+
+def test_a_child_is_not_taken_for_that_of_another_that_forks_at_the_same_instruction(
+    tracer: Tracer, rows: Rows, guest: Guest
+) -> None:
+    tracer.enter(PARENT, 1, 100, FORK, NONE)
+    tracer.enter(OTHER, 2, 100, VFORK, NONE)
+    guest.forker = OTHER
+    tracer.leave(CHILD, 2, 100, 0)
+    assert births(rows) == [(CHILD, VFORK, OTHER)]
+
+
+def test_a_thread_whose_maker_is_not_certain_is_nobodys(tracer: Tracer, rows: Rows, guest: Guest) -> None:
+    second, third, fourth = 7 << 32 | 20, 7 << 32 | 21, 7 << 32 | 22
+    guest.forker = OTHER  # of a thread the kernel says who made its process
+    tracer.enter(PARENT, 1, 100, FORK, ARGS)
+    tracer.enter(second, 1, 100, FORK, ARGS)
+    tracer.leave(third, 1, 100, 0)
+    assert births(rows) == []
+    tracer.leave(PARENT, 1, 100, 22)
+    tracer.leave(fourth, 1, 100, 0)
+    assert births(rows) == [(fourth, FORK, PARENT)]
+
+
+def test_who_was_seen_before_or_passes_by_is_no_child(tracer: Tracer, rows: Rows, guest: Guest) -> None:
+    call(tracer, GETPID, NONE, 8, CHILD)
+    guest.forker = PARENT
+    tracer.enter(PARENT, 1, 100, FORK, NONE)
+    tracer.forget()
+    tracer.leave(CHILD, 1, 100, 0)
+    guest.forker = 0
+    tracer.leave(OTHER, 1, 100, 0)
+    guest.forker = PARENT
+    tracer.leave(OTHER, 1, 200, 0)
+    assert births(rows) == []
+
+
 def test_a_thread_that_executes_a_program_goes_on_as_its_leader(tracer: Tracer, rows: Rows) -> None:
     """The thread's execve has succeeded; what its leader waited for never comes back."""
     thread = PARENT & ~0xFFFFFFFF | 8
