@@ -149,9 +149,10 @@ class Decoder:
         found.add()
         self.tally.lost_strings += found.lost
         columns = {}
-        for k, column in enumerate(found.columns):
+        suffixes = found.suffixes
+        for k, column in found.columns.items():
             columns[f"arg{k}"] = nullable(*events.arguments(k))
-            columns[f"arg{k}_repr"] = column.texts(found.prefixes, found.suffixes)
+            columns[f"arg{k}_repr"] = column.texts(found.prefixes, suffixes)
         columns["fd_source"] = labels(source, SOURCES)
         return columns
 
