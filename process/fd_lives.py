@@ -383,7 +383,7 @@ class Lives:
             self._replace(self.folders, node, time, self._new(Birth.FRESH, time, self._group(node)))
 
     def _setns(self, step: Step, time: int) -> None:
-        self._namespaces = True
+        self._namespaces |= not step.b or bool(step.b & _CLONE_NEWPID)
 
     def _lost(self, step: Step, time: int) -> None:
         self._ensure(step.task, time)

@@ -192,12 +192,15 @@ def is_same_kind(named: Descriptor, shown: bytes) -> bool:
     socket = _SOCKET.fullmatch(name)
     if socket:
         family, kind = SOCKETS[socket[1]]
-        return shown == b"socket:[%s]" % socket[2] or shown.startswith(b"socket(%s, %s" % (family, kind))
+        bare = re.split(rb" at |->|<-", shown)[0]  # a row also says the addresses, as calls told them
+        return (
+            bare == b"socket:[%s]" % socket[2] or re.match(rb"socket(pair)?\(%s, %s" % (family, kind), bare) is not None
+        )
     if name.startswith(b"pid:"):
         return shown == b"anon_inode:[pidfd]"
     if name.startswith(_MEMFD):
         return shown.removesuffix(_DELETED) == name
-    return shown == name or shown == name.partition(b":")[0]
+    return shown == name or shown.partition(b"(")[0] == name.partition(b":")[0]
 
 
 def _told(what: str, call: Call, row: Row, wanted: bytes, shown: bytes) -> str:
