@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+from capture.arm64_pages import Arm64Pages
 from capture.mips_pages import MipsPages
 from capture.segment import StringFlag
 
@@ -28,7 +29,7 @@ class GuestMemory:
         max_string: Bytes of a string that are kept.
         max_buffer: Bytes of a buffer that are kept; at most a page.
         max_vector: Elements of a string vector that are kept.
-        pages: Reads what PANDA alone takes for unmapped, on mips.
+        pages: Reads what PANDA alone takes for unmapped, on mips and aarch64.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class GuestMemory:
         max_string: int,
         max_buffer: int,
         max_vector: int,
-        pages: MipsPages | None = None,
+        pages: MipsPages | Arm64Pages | None = None,
     ) -> None:
         self._ffi, self.pages = panda.ffi, pages
         self.read: Callable[..., int] = pages.read if pages else panda.libpanda.panda_virtual_memory_read_external

@@ -11,6 +11,7 @@ from pandare import PyPlugin
 
 from capture.abi import ABIS, COMPAT
 from capture.arguments import ArgumentReader
+from capture.arm64_pages import Arm64Pages
 from capture.calls import joined
 from capture.calls import load as load_calls
 from capture.chunk import Room
@@ -60,7 +61,9 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         max_vector = int(self.get_arg("max_vector") or 1024)
         buffers = self.get_arg("buffers")
         max_buffer = 32 if buffers is None else int(buffers)
-        pages = MipsPages(panda, abi.big_endian) if abi.refill_handler else None
+        pages: MipsPages | Arm64Pages | None = MipsPages(panda, abi.big_endian) if abi.refill_handler else None
+        if abi.name == "aarch64":
+            pages = Arm64Pages(panda)
         sizes = (max_string, max_buffer, max_vector)
         memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, *sizes, pages)
         self.recorder = Recorder(
@@ -78,7 +81,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         calls, other, others = load_calls(abi.name), COMPAT.get(abi.name), None
         if other:
             calls = joined(calls, load_calls(other.name), ABI_NUMBERS[other.name])
-            others = GuestMemory(panda, 4, abi.big_endian, other.user_limit, *sizes)
+            others = GuestMemory(panda, 4, abi.big_endian, other.user_limit, *sizes, pages)
         wanted = frozenset(name.encode() for name in procs)
         arguments = ArgumentReader(memory, calls, max_buffer > 0, abi.word_size)
         self.backend = Syscalls2(

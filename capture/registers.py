@@ -56,7 +56,7 @@ class Tables:
 
 def tables_of(panda: Any, abi: Abi, memory: GuestMemory, cpu: Any) -> Tables | None:
     """The guest's page tables, if the kernel's handler is where it should be and understood."""
-    if memory.pages is None or abi.refill_handler is None:
+    if not isinstance(memory.pages, MipsPages) or abi.refill_handler is None:
         return None
     base = getattr(panda.ffi.cast(abi.state, cpu.env_ptr), abi.refill_handler)
     return Tables(memory.pages, cpu) if memory.pages.find(cpu, base & 0xFFFFF000) else None

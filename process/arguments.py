@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from process.calls import Call, Events
+from process.grouping import Indices, group, group_roughly
 from process.prototypes import Argument
 from process.read import Words
 from process.render import Codes, Column
 from process.schema import ARGS
-from process.strings import LOST, StringTable, show
+from process.strings import LOST, LOST_TEXT, StringTable
 from process.targets import VALUES
 
 Ids = npt.NDArray[np.int64]
@@ -23,83 +27,153 @@ _AWAITED = frozenset({"string", "strings", "out_string"})
 """Kinds that have a string unless it was lost."""
 
 
+NO_FILE = -3
+"""Code of the name of a negative number."""
+_NOT_NAMED = {NO_FILE: ""}
+_INDEX_BITS = 32
+"""Room for the index of a suffix."""
+
+
+@dataclass(frozen=True)
+class FileNames:
+    """What the descriptors of a slice's calls are.
+
+    Attributes:
+        names: Texts by their codes.
+        codes: For each argument that is a descriptor, by the call's index in the slice and the position: a code for
+            each of the call's events; `NO_FILE`, or another negative one for what is not known.
+    """
+
+    names: Sequence[str]
+    codes: dict[tuple[int, int], Ids]
+
+
 class Arguments:
     """The reprs of a slice's arguments.
 
     Attributes:
-        columns: One for each position.
+        columns: One for each position that is wanted.
         prefixes: What their texts begin with.
-        suffixes: What their texts end with.
         lost: Arguments whose string is lost.
     """
 
-    def __init__(self, events: Events, string_ids: Ids, strings: StringTable) -> None:
+    def __init__(
+        self,
+        events: Events,
+        string_ids: Ids,
+        strings: StringTable,
+        files: FileNames,
+        positions: Iterable[int] = range(ARGS),
+    ) -> None:
         """Prepare.
 
         Args:
             events: A slice.
-            string_ids: String of each argument of each event, as `SetTable.find` gives it: int64 (6, n).
+            string_ids: String of each argument of each event: int64 (6, n), as `SetTable.find` gives it.
             strings: Of the segment.
+            files: What descriptors are.
+            positions: Those that are wanted.
         """
-        self.columns = [Column(np.zeros(len(events.call_of), np.uint32)) for _ in range(ARGS)]
+        self.columns = {position: Column(np.zeros(len(events.call_of), np.uint32)) for position in positions}
         self.prefixes: list[str] = []
-        self.suffixes: list[str] = []
         self.lost = 0
-        self._known: dict[str | int, int] = {}
-        self._events, self._ids, self._strings = events, string_ids, strings
+        self._plain: list[str] = []
+        self._known: dict[str, int] = {}
+        self._events = events
+        captured = self._captured(string_ids)
+        numbers, which = group(np.concatenate([np.zeros(1, np.int64), *captured.values()]))
+        ends = np.cumsum([1, *(len(ids) for ids in captured.values())])
+        self._which = dict(zip(captured, np.split(which, ends)[1:], strict=False))
+        self._none = int(which[0])
+        self._shown = strings.show(numbers)
+        self._is_lost = (self._shown == LOST_TEXT).to_numpy().copy()
+        self._is_lost[self._none] = False
+        self._named, self._names = self._files(files)
+
+    @property
+    def suffixes(self) -> pl.Series:
+        """What texts end with: the strings of the slice, the names of its files, then what a prototype tells."""
+        return pl.concat([self._shown.alias(""), self._names, pl.Series(self._plain, dtype=pl.String)])
 
     def add(self) -> None:
         """Find the distinct values of each call's arguments."""
-        for call in self._events.calls:
-            for position, argument in enumerate(call.args):
-                values = self._events.pattern(call, position)
-                if values is not None:
-                    self._add(call, position, argument, values)
+        for index, position, call in self._wanted():
+            values = self._events.pattern(call, position)
+            if values is None:
+                continue
+            key = index, position
+            if key in self._named:
+                self._add_fd(call, position, values, self._named[key])
+            else:
+                self._add(call, position, values, self._which.get(key))
 
-    def _add(self, call: Call, position: int, argument: Argument, values: Words) -> None:
-        distinct, inverse = np.unique(values, return_inverse=True)
+    def _wanted(self) -> Iterator[tuple[int, int, Call]]:
+        """The arguments that are wanted: index of the call, position, call."""
+        for index, call in enumerate(self._events.calls):
+            for position in range(len(call.args)):
+                if position in self.columns:
+                    yield index, position, call
+
+    def _captured(self, string_ids: Ids) -> dict[tuple[int, int], Ids]:
+        """The strings of each argument that has any, by the call's index and the position."""
+        found = {}
+        for index, position, call in self._wanted():
+            kind, place = call.args[position].kind, call.target.places[position]
+            if kind in _CAPTURED and place.string is not None:
+                ids = string_ids[place.string][call.rows]
+                if kind not in _AWAITED:
+                    ids = np.where(ids == LOST, 0, ids)
+                if ids.any():
+                    found[index, position] = ids
+        return found
+
+    def _files(self, files: FileNames) -> tuple[dict[tuple[int, int], Indices], pl.Series]:
+        """The distinct names of descriptors, and for each descriptor an index of a suffix."""
+        codes, which = group(np.concatenate([np.zeros(0, np.int64), *files.codes.values()]))
+        which += len(self._shown)
+        ends = np.cumsum([len(one) for one in files.codes.values()])
+        names = [f"({files.names[code]})" if code >= 0 else _NOT_NAMED.get(code, "([???])") for code in codes.tolist()]
+        return dict(zip(files.codes, np.split(which, ends), strict=False)), pl.Series(names, dtype=pl.String)
+
+    def _add_fd(self, call: Call, position: int, values: Words, which: Indices) -> None:
+        """Show descriptors with their names: distinct pairs of a value and a name."""
+        distinct, inverse = group(values)
+        pairs, inverse = group(inverse << _INDEX_BITS | which)
+        suffixes = (pairs & (1 << _INDEX_BITS) - 1).astype(np.uint32)
+        prefix = len(self.prefixes)
+        self.prefixes.append(f"{call.args[position].name}=")
+        self.columns[position].put(call.rows, inverse, distinct[pairs >> _INDEX_BITS], prefix, suffixes, False)
+
+    def _add(self, call: Call, position: int, values: Words, which: Indices | None) -> None:
+        argument = call.args[position]
         is_pointer = argument.kind not in VALUES
-        suffix = self._suffix(suffix_of(argument))
-        suffixes = np.full(len(distinct), suffix, np.uint32)
-        string = call.target.places[position].string
-        if argument.kind in _CAPTURED and string is not None:
-            ids = self._ids[string][call.rows]
-            if argument.kind not in _AWAITED:
-                ids = np.where(ids == LOST, 0, ids)
-            if ids.any():
-                distinct, inverse, suffixes = self._with_strings(distinct, inverse, ids, suffix)
+        plain = self._suffix(suffix_of(argument))
+        if which is None:
+            distinct, inverse = group_roughly(values) if is_pointer else group(values)
+            suffixes = np.full(len(distinct), plain, np.uint32)
+        else:
+            distinct, inverse, suffixes = self._with_strings(values, which, plain)
         prefix = len(self.prefixes)
         self.prefixes.append(f"{argument.name}=")
         self.columns[position].put(call.rows, inverse, distinct, prefix, suffixes, is_pointer)
 
-    def _with_strings(
-        self, distinct: Words, inverse: npt.NDArray[np.intp], ids: Ids, plain: int
-    ) -> tuple[Words, npt.NDArray[np.intp], Codes]:
-        """Split distinct addresses into distinct pairs of an address and the string that was there."""
-        strings, which = np.unique(ids, return_inverse=True)
-        pairs, inverse = np.unique(inverse * len(strings) + which, return_inverse=True)
-        values, which = distinct[pairs // len(strings)], pairs % len(strings)
-        suffixes = np.array([self._string(number) if number else plain for number in strings.tolist()], np.uint32)
-        lost = np.array([suffix == self._known.get("([lost])") for suffix in suffixes.tolist()])
-        if lost.any():
-            self.lost += int((lost[which] & (values != 0))[inverse].sum())
-        return values, inverse, suffixes[which]
-
-    def _string(self, number: int) -> int:
-        """The suffix that shows a string; each is formatted once."""
-        if number not in self._known:
-            text = self._strings.get(number)
-            self._known[number] = self._suffix("([lost])") if text is None else self._new(show(text))
-        return self._known[number]
+    def _with_strings(self, values: Words, which: Indices, plain: int) -> tuple[Words, Indices, Codes]:
+        """Distinct pairs of an address and the string that was there, given as an index into those of the slice."""
+        distinct, inverse = group_roughly(values)
+        if len(distinct) == len(values):
+            distinct, inverse = values, np.arange(len(values))
+        else:
+            pairs, inverse = group_roughly(inverse * len(self._is_lost) + which)
+            distinct, which = distinct[pairs // len(self._is_lost)], pairs % len(self._is_lost)
+        if self._is_lost.any():
+            self.lost += int((self._is_lost[which] & (distinct != 0))[inverse].sum())
+        return distinct, inverse, np.where(which == self._none, plain, which).astype(np.uint32)
 
     def _suffix(self, text: str) -> int:
         if text not in self._known:
-            self._known[text] = self._new(text)
+            self._known[text] = len(self._shown) + len(self._names) + len(self._plain)
+            self._plain.append(text)
         return self._known[text]
-
-    def _new(self, text: str) -> int:
-        self.suffixes.append(text)
-        return len(self.suffixes) - 1
 
 
 def suffix_of(argument: Argument) -> str:

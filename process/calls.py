@@ -21,6 +21,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag, Header
 from process import abis
 from process.abis import Abi
+from process.grouping import group
 from process.prototypes import Argument
 from process.read import ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
 from process.render import to_signed, to_unsigned
@@ -91,8 +92,7 @@ class Rules:
         """
         abi_numbers = words[FLAGS_ENTRY] >> np.uint64(16) & np.uint64(0xFF)
         keys = (abi_numbers << HIGH | words[NR_STRINGS] & LOW).view(np.int64)
-        distinct = np.unique(keys)
-        codes = np.searchsorted(distinct, keys)
+        distinct, codes = group(keys)
         narrow = codes.astype(np.uint16) if len(distinct) <= 1 << 16 else codes  # numpy sorts 16 bits by radix
         order = np.argsort(narrow, kind="stable")
         ends = np.cumsum(np.bincount(codes, minlength=len(distinct)))
@@ -105,6 +105,20 @@ class Rules:
         for index, call in enumerate(others, len(calls)):
             codes[call.rows] = index
         return Events(words, self.own, calls + others, codes)
+
+    def may_be(self, abi_number: int, number: int, names: Collection[str]) -> bool:
+        """Whether a number stands for a call of some names, or may lead to one.
+
+        Args:
+            abi_number: Of the ABI, as in an event's flags.
+            number: As recorded.
+            names: Of calls.
+        """
+        abi = abis.numbered(abi_number, self.own.word) if abi_number else self.own
+        found = target(abi, number, self._big_endian)
+        if found.way is None or found.name in names:
+            return found.name in names
+        return any(reached(found, one, self._big_endian).name in names for one in numbers(found))
 
     def _calls(self, abi_number: int, number: int, rows: Rows, words: Words) -> Iterator[Call]:
         """The calls of the events of one number: several if it is a way to others."""

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from capture.segment import EventFlag, Header, SegmentError
-from process.arguments import Arguments
+from process.arguments import NO_FILE, Arguments, FileNames
 from process.calls import Call, Events, Rules
+from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
+from process.fd_records import CWD, SOURCES
+from process.fd_scan import Scanner
 from process.identify import Codes, identify, marked
 from process.plan import Plan
 from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Words, load
@@ -73,6 +77,7 @@ class Decoder:
             self._rules = Rules(self._header)
         except SegmentError as error:
             raise SegmentError(f"{plan.part.name}: {error}") from None
+        self._scanned: Descriptors | None = None
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, as frames with the columns of ``schema.SCHEMA``.
@@ -129,26 +134,62 @@ class Decoder:
             "mark": labels(marked(self.plan.state, sequences), [mark.text for mark in self.plan.state.marks]),
             "capture": pl.Series(np.full(len(sequences), self.plan.capture, np.int64)),
             **result_columns(events),
-            **self._arguments(events),
+            **self._arguments(events, sequences),
             **self._processes(sequences, flags, words),
         }
         frame = pl.DataFrame([columns[name].alias(name) for name in SCHEMA])
         self._count(frame, columns["identity"], events.calls)
         return frame
 
-    def _arguments(self, events: Events) -> dict[str, pl.Series]:
+    def _arguments(self, events: Events, sequences: Sequences) -> dict[str, pl.Series]:
         """The arguments, their reprs and where the name of an fd comes from."""
         sets = self._contents.sets.find((events.words[NR_STRINGS] >> HIGH).astype(np.int64))
-        found = Arguments(events, sets, self._contents.strings)
+        files, source = self._files(events, sequences)
+        found = Arguments(events, sets, self._contents.strings, files)
         found.add()
         self.tally.lost_strings += found.lost
         columns = {}
-        for k, column in enumerate(found.columns):
+        suffixes = found.suffixes
+        for k, column in found.columns.items():
             columns[f"arg{k}"] = nullable(*events.arguments(k))
-            columns[f"arg{k}_repr"] = column.texts(found.prefixes, found.suffixes)
-        has_fd = np.array([any(argument.name == "fd" for argument in call.args) for call in events.calls])
-        columns["fd_source"] = labels(np.where(has_fd, 0, -1)[events.call_of], ["unknown"])
+            columns[f"arg{k}_repr"] = column.texts(found.prefixes, suffixes)
+        columns["fd_source"] = labels(source, SOURCES)
         return columns
+
+    def _files(self, events: Events, sequences: Sequences) -> tuple[FileNames, npt.NDArray[np.int64]]:
+        """What descriptors are, and for each event where the name of its first one is from; -1 if it has none."""
+        asked = [
+            (index, position, call.rows, to_fd(values, may_be_folder(call.name, argument.name)))
+            for index, call in enumerate(events.calls)
+            for position, argument in enumerate(call.args)
+            if argument.kind == "fd" and (values := events.pattern(call, position)) is not None
+        ]
+        source = np.full(len(sequences), -1)
+        if not asked:
+            return FileNames((), {}), source
+        rows = np.concatenate([rows for _, _, rows, _ in asked])
+        fds = np.concatenate([fd for _, _, _, fd in asked])
+        descriptors = self._descriptors()
+        answers = descriptors.ask(sequences, events.words, rows, fds)
+        names = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)
+        ends = np.cumsum([len(fd) for _, _, _, fd in asked])[:-1]
+        codes = {}
+        for (index, position, mine, _), name, origin in zip(
+            asked, np.split(names, ends), np.split(answers.source, ends), strict=True
+        ):
+            codes[index, position] = name
+            first = (source[mine] < 0) & (name != NO_FILE)
+            source[mine[first]] = origin[first]
+        return FileNames(descriptors.names, codes), source
+
+    def _descriptors(self) -> Descriptors:
+        """What descriptors are in this segment; scans it when first asked."""
+        if self._scanned is None:
+            scanner = Scanner(self._contents, self._rules)
+            found = {block.first: block for block in self._contents.events}
+            blocks = ((first, found[first].words()[:, :count]) for first, count in self.plan.blocks)
+            self._scanned = Descriptors(self.plan.start, scan_blocks(scanner, blocks))
+        return self._scanned
 
     def _processes(self, sequences: Sequences, flags: Codes, words: Words) -> dict[str, pl.Series]:
         """Process and thread of each event; `identity` is an index into the plan's identities."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
 from capture.segment import COUNTERS
+from process import fd_state
 from process.discover import Part
+from process.fd_state import Start
 from process.identify import Runs, State, states
 from process.ledger import Ledger, Severity
 from process.read import MAX_SEQUENCE
@@ -36,6 +38,7 @@ class Plan:
         blocks: (first, count) of the EVENTS blocks to decode: a running capture may have added to them since.
         dropped: int64 sequence numbers of entry rows whose call came back, ascending.
         state: Identities and marks.
+        start: What is known of descriptors when the segment starts.
     """
 
     part: Part
@@ -46,6 +49,25 @@ class Plan:
     blocks: list[tuple[int, int]]
     dropped: Sequences
     state: State
+    start: Start
+
+
+def crosses(surveys: list[Survey]) -> bool:
+    """Whether tasks of two processes share a table: then surveys must be whole for `compose`."""
+    return any(
+        fd_state.crosses([survey.effect for survey in segments], _runs(segments).starts)
+        for _, segments in _captures(surveys)
+    )
+
+
+def _runs(segments: list[Survey]) -> Runs:
+    return Runs(block for survey in segments for block in survey.blocks)
+
+
+def _captures(surveys: list[Survey]) -> Iterator[tuple[uuid.UUID, list[Survey]]]:
+    """The segments of each capture."""
+    for name, group in groupby(surveys, key=lambda survey: survey.part.header.capture):
+        yield name, list(group)
 
 
 def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
@@ -56,17 +78,16 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
         ledger: Gets what capture counted, and what is missing.
     """
     plans: list[Plan] = []
-    captures = groupby(surveys, key=lambda survey: survey.part.header.capture)
-    for number, (name, group) in enumerate(captures, 1):
-        segments = list(group)
-        runs = Runs(block for survey in segments for block in survey.blocks)
+    for number, (name, segments) in enumerate(_captures(surveys), 1):
+        runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
         _account(name, segments, runs, ledger)
-        for survey, state in zip(segments, states(segments, runs), strict=True):
+        starts = fd_state.compose([survey.effect for survey in segments], runs.starts)
+        for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1
             rows = survey.events - len(dropped)
-            plans.append(Plan(survey.part, len(plans), number, first_id, rows, survey.blocks, dropped, state))
+            plans.append(Plan(survey.part, len(plans), number, first_id, rows, survey.blocks, dropped, state, start))
     return plans
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from process.discover import discover
 from process.errors import ProcessError
 from process.ledger import Ledger, Severity
-from process.plan import Plan, compose
+from process.plan import Plan, compose, crosses
 from process.pool import Failure, Workers
 from process.survey import Survey, survey
 
@@ -45,7 +46,7 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
     for rejected in found.rejected:
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
     surveys: list[Survey] = []
-    failures = []
+    failures: list[str] = []
     for outcome in workers.run(survey, found.parts):
         if isinstance(outcome.result, Failure):
             failures.append(outcome.result.reason)
@@ -53,6 +54,10 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
         else:
             surveys.append(outcome.result)
             advance(outcome.result.events)
+    if crosses(surveys):
+        again = workers.run(partial(survey, whole=True), [one.part for one in surveys])
+        surveys = [outcome.result if isinstance(outcome.result, Survey) else one
+                   for one, outcome in zip(surveys, again, strict=True)]  # fmt: skip
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + failures
         raise ProcessError("; ".join(reasons) or "no segments given")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -67,13 +68,16 @@ class EventBlock:
     _file: str
     _block: Block
 
-    def words(self) -> Words:
+    def words(self, wanted: Collection[int] | None = None) -> Words:
         """Its events: uint64 of shape (12, count), a row for each word of ``EVENT_ROW``.
+
+        Args:
+            wanted: Indices of the words that will be looked at; others may be zero. None for all.
 
         Raises:
             SegmentError: The payload does not unpack.
         """
-        return words(self._block)
+        return words(self._block, wanted)
 
     def damage(self, error: SegmentError) -> Damage:
         """The error of `words` as damage."""
@@ -113,8 +117,12 @@ class Contents:
     size: int = 0
 
 
-def words(block: Block) -> Words:
+def words(block: Block, wanted: Collection[int] | None = None) -> Words:
     """The 8-byte words of a block of fixed-size records: uint64 of shape (words of a record, records).
+
+    Args:
+        block: Not one of strings.
+        wanted: Indices of the words of events that will be looked at; others may be zero. None for all.
 
     Raises:
         SegmentError: The payload does not unpack.
@@ -125,22 +133,38 @@ def words(block: Block) -> Words:
     if block.encoding == Encoding.COLUMNS:
         return flat.reshape(width, block.count)
     if block.encoding == Encoding.PLANES:
-        return _of_planes(block, payload, width)
+        return _of_planes(block, payload, width, range(width) if wanted is None else wanted)
     rows: Words = flat.reshape(block.count, width).T
     return rows
 
 
-def _of_planes(block: Block, payload: bytes | memoryview, width: int) -> Words:
+def _of_planes(block: Block, payload: bytes | memoryview, width: int, wanted: Collection[int]) -> Words:
     """Words out of byte planes. Of events, all but the number are sorted by it, and times are differences."""
     planes = np.frombuffer(payload, np.uint8).reshape(width, 8, block.count)
-    found: Words = planes.transpose(0, 2, 1).copy().view("<u8")[..., 0].astype(np.uint64, copy=False)
-    if block.type == BlockType.EVENTS:
-        numbers = found[NR_STRINGS] & LOW
-        order = np.argsort(numbers, kind="stable")
-        found[:, order] = found.copy()
-        found[NR_STRINGS] = found[NR_STRINGS] & ~LOW | numbers
-        np.cumsum(found[TIME], out=found[TIME])
+    found = np.zeros((width, block.count), np.uint64)
+    if block.type != BlockType.EVENTS:
+        for word in range(width):
+            _interlace(planes[word], range(8), found[word])
+        return found
+    numbers = np.zeros(block.count, np.uint64)
+    _interlace(planes[NR_STRINGS], range(4), numbers)
+    small = numbers.astype(np.uint16)  # numpy sorts 16 bits by radix
+    order = np.argsort(small if (small == numbers).all() else numbers, kind="stable")
+    for word in wanted:
+        one = np.zeros(block.count, np.uint64)
+        _interlace(planes[word], range(4 if word == NR_STRINGS else 0, 8), one)
+        found[word][order] = one
+    found[NR_STRINGS] |= numbers
+    np.cumsum(found[TIME], out=found[TIME])
     return found
+
+
+def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:
+    """Put planes, one for each byte of a word, into words that are zero; most planes are zero, and cost little."""
+    octets = words.view(np.uint8).reshape(-1, 8)
+    for place in places:
+        if planes[place].any():
+            octets[:, place if sys.byteorder == "little" else 7 - place] = planes[place]
 
 
 def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:

@@ -15,25 +15,47 @@ from process.read import Words
 Codes = npt.NDArray[np.uint32]
 
 _DIGITS = 4
-_SHIFTS = (48, 32, 16, 0)
+_SHIFTS = (48, 32, 16)
+_MASK = np.uint64((1 << 4 * _DIGITS) - 1)
+_BARE = 1 << 4 * _DIGITS
+"""Where in `_hex_digits` the numbers without leading zeros begin."""
+_NOTHING = 2 * _BARE
 
 
 @cache
 def _hex_digits() -> pl.Series:
-    """Every number of 16 bits as four hexadecimal digits."""
-    return pl.Series([f"{value:0{_DIGITS}x}" for value in range(1 << 4 * _DIGITS)])
+    """Every number of 16 bits as four hexadecimal digits, then without leading zeros, then an empty text."""
+    numbers = range(_BARE)
+    return pl.Series([*(f"{value:0{_DIGITS}x}" for value in numbers), *(f"{value:x}" for value in numbers), ""])
+
+
+def _digits(values: Words) -> list[pl.Series]:
+    """Columns of texts that, put together, are uint64 values in hexadecimal. Polars 2.1 has no such function."""
+    table, top = _hex_digits(), int(values.max()) if len(values) else 0
+    columns = []
+    higher = np.zeros(len(values), np.bool_)
+    for shift in (shift for shift in _SHIFTS if top >> shift):
+        rest = values >> np.uint64(shift)
+        index = (rest & _MASK).astype(np.uint32)
+        index[~higher] += np.uint32(_BARE)
+        higher = rest != 0
+        index[~higher] = _NOTHING
+        columns.append(table.gather(index))
+    index = (values & _MASK).astype(np.uint32)
+    index[~higher] += np.uint32(_BARE)
+    return [*columns, table.gather(index)]
 
 
 def hexadecimal(values: Words) -> pl.Series:
-    """`0x7ffe10` for each of some uint64 values. Polars 2.1 has no such function of its own."""
-    table, mask = _hex_digits(), np.uint64((1 << 4 * _DIGITS) - 1)
-    digits = [
-        table.gather((values >> np.uint64(shift)) & mask).alias(str(shift))
-        for shift in _SHIFTS
-        if shift == 0 or (values >> np.uint64(shift)).any()
-    ]
-    bare = pl.DataFrame(digits).select(pl.concat_str(pl.all()).str.strip_chars_start("0")).to_series()
-    return pl.select("0x" + pl.when(bare == "").then(pl.lit("0")).otherwise(bare)).to_series()
+    """`0x7ffe10` for each of some uint64 values."""
+    return _joined([pl.lit("0x"), *_digits(values)])
+
+
+def _joined(parts: Sequence[pl.Series | pl.Expr]) -> pl.Series:
+    """Columns of texts put together row by row."""
+    columns = [part.alias(str(at)) for at, part in enumerate(parts) if isinstance(part, pl.Series)]
+    texts = [pl.col(str(at)) if isinstance(part, pl.Series) else part for at, part in enumerate(parts)]
+    return pl.DataFrame(columns).select(pl.concat_str(texts)).to_series()
 
 
 @dataclass
@@ -78,31 +100,33 @@ class Column:
         self._nulls.append((values == 0) & pointers)
         self._count += len(values)
 
-    def texts(self, prefixes: Sequence[str], suffixes: Sequence[str]) -> pl.Series:
+    def texts(self, prefixes: Sequence[str], suffixes: pl.Series) -> pl.Series:
         """The text of each row, null where no text was put."""
+        nothing = pl.Series([None], dtype=pl.String)
         if not self._values:
-            return pl.Series([None], dtype=pl.String).gather(self.codes)
+            return nothing.gather(self.codes)
         values, null = np.concatenate(self._values), np.concatenate(self._nulls)
-        parts = pl.DataFrame(
-            {
-                "null": null,
-                "prefix": pl.Series(prefixes).gather(np.concatenate(self._prefixes)),
-                "value": hexadecimal(values),
-                "suffix": pl.Series(suffixes).gather(np.concatenate(self._suffixes)),
-            }
-        )
-        shown = parts.select(
-            pl.when("null")
-            .then(pl.concat_str("prefix", pl.lit("[NULL]")))
-            .otherwise(pl.concat_str("prefix", "value", "suffix"))
-        ).to_series()
-        return pl.concat([pl.Series(shown.name, [None], dtype=pl.String), shown]).gather(self.codes)
+        begins = pl.Series([*(f"{prefix}0x" for prefix in prefixes), *(f"{prefix}[NULL]" for prefix in prefixes)])
+        begin, end = np.concatenate(self._prefixes), np.concatenate(self._suffixes)
+        digits = _digits(values)
+        if null.any():
+            begin[null] += len(prefixes)
+            suffixes = pl.concat([suffixes, pl.Series([""])])
+            end[null] = len(suffixes) - 1
+            digits[-1] = digits[-1].zip_with(pl.Series(~null), pl.Series([""]))
+        shown = _joined([begins.gather(begin), *digits, suffixes.gather(end)])
+        return pl.concat([nothing, shown.alias("")]).gather(self.codes)
 
 
 def labels(codes: npt.NDArray[np.signedinteger], names: Sequence[str]) -> pl.Series:
     """A Categorical of a few names by their index; a negative one is null."""
     known = pl.Series([*names, None], dtype=pl.String).cast(pl.Categorical)
-    labelled: pl.Series = known.gather(np.where(codes < 0, len(names), codes).astype(np.uint32))
+    if len(codes) and ((codes == codes[0]).all() or (len(set(names)) == 1 and (codes >= 0).all())):
+        one: pl.Series = known.gather([codes[0] if codes[0] >= 0 else len(names)]).new_from_index(0, len(codes))
+        return one
+    narrow = codes.astype(np.uint32)
+    narrow[codes < 0] = len(names)
+    labelled: pl.Series = known.gather(narrow)
     return labelled
 
 

@@ -12,6 +12,7 @@ import errno_tables
 from capture.segment import EventFlag
 from errno_tables.tsv import TableError
 from process.calls import MAX_ERRNO, Events
+from process.grouping import group
 from process.read import FLAGS_ENTRY
 from process.render import labels, nullable, signed_hexadecimal
 from process.schema import STATUSES
@@ -21,7 +22,7 @@ def result_columns(events: Events) -> dict[str, pl.Series]:
     """The columns retno, retno_repr, errno and status of a slice."""
     returned = events.words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
     values, failed = events.results()
-    distinct, inverse = np.unique(values, return_inverse=True)
+    distinct, inverse = group(values)
     errno, names, texts = _errnos(events, distinct, inverse)
     errno[~(returned & failed)] = -1
     reprs = pl.concat(

@@ -18,6 +18,8 @@ Ids = npt.NDArray[np.int64]
 MAX_ID = (1 << 32) - 1
 LOST = -1
 """Stands for the id of a string whose set is lost."""
+LOST_TEXT = "([lost])"
+"""How a lost string is shown, and no other."""
 
 
 class Text(NamedTuple):
@@ -197,7 +199,7 @@ def elements(text: Text) -> list[bytes]:
 def show(text: Text | None) -> str:
     """A string or list as the reprs have it, without the address before it; None is a lost one."""
     if text is None:
-        return "([lost])"
+        return LOST_TEXT
     rest = "[unreadable]" if text.flags & StringFlag.UNREADABLE else ""
     rest = rest or ("..." if text.flags & StringFlag.TRUNCATED else "")
     if rest == "[unreadable]" and not text.data:

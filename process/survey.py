@@ -10,7 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import EventFlag, SegmentError, TaskFlag
+from process.calls import Rules
 from process.discover import Part
+from process.fd_prune import prune
+from process.fd_scan import Scanner
+from process.fd_state import Effect
 from process.lives import Lives, Step
 from process.read import FLAGS_ENTRY, HIGH, MAX_SEQUENCE, TASK, TIME, Contents, Damage, Words, load
 from process.strings import StringTable, elements, escape, first_element
@@ -59,7 +63,7 @@ class Survey:
         part: Which segment.
         blocks: (first, count) of each sound EVENTS block, ascending.
         opened: Entry rows that nothing in this segment completes: int64 sequence numbers, ascending.
-        closed: Entry rows that this segment itself completes, and rows that are no calls, likewise.
+        closed: Entry rows that this segment itself completes, and events that are no calls, likewise.
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
         identities: By sequence number.
@@ -70,6 +74,7 @@ class Survey:
         counters: Its ledger.
         size: Bytes of its files.
         span: Unix time of its first and last entry, ns; None without events.
+        effect: What it does to descriptors.
     """
 
     part: Part
@@ -86,6 +91,7 @@ class Survey:
     counters: dict[str, int]
     size: int
     span: tuple[int, int] | None
+    effect: Effect
 
     @property
     def events(self) -> int:
@@ -93,20 +99,25 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-def survey(part: Part) -> Survey:
+def survey(part: Part, whole: bool = False) -> Survey:
     """Reduce a segment to what the others need from it.
+
+    Args:
+        part: Which.
+        whole: Keep all that it does to descriptors, whether others can need it or not.
 
     Raises:
         SegmentError: A file cannot be used at all.
         OSError: A file cannot be read.
     """
     contents = load(part)
-    seen, told = _Events(), Lives(contents, part.header)
+    seen, told, scanner = _Events(), Lives(contents, part.header), Scanner(contents, _rules(part))
     for block in contents.events:
         try:
             words = block.words()
             seen.add(block.first, words)
             told.add(block.first, words)
+            scanner.add(block.first, words)
         except SegmentError as error:
             contents.damage.append(block.damage(error))
     entries, returns = _joined(seen.entries), _joined(seen.returns)
@@ -129,7 +140,29 @@ def survey(part: Part) -> Survey:
         counters=contents.counters,
         size=contents.size,
         span=span,
+        effect=_effect(scanner, whole),
     )
+
+
+def _rules(part: Part) -> Rules | None:
+    """How to read its events; None if nobody can."""
+    try:
+        return Rules(part.header)
+    except SegmentError:
+        return None
+
+
+def _effect(scanner: Scanner, whole: bool) -> Effect:
+    """What a segment does to descriptors, as far as others can need it."""
+    scan = scanner.finish()
+    if not whole:
+        scan.changes = prune(scan.changes, scan.lives)
+    used = np.unique(scan.changes["text"])
+    used = used[used >= 0]
+    coded = scan.changes["text"] >= 0
+    scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])
+    scan.texts = [scan.texts[code] for code in used.tolist()]
+    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock)
 
 
 @dataclass
@@ -147,10 +180,10 @@ class _Events:
     def add(self, first: int, words: Words) -> None:
         count = words.shape[1]
         sequences = np.arange(first, first + count)
-        returned = words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
-        back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
         child = words[FLAGS_ENTRY] & np.uint64(EventFlag.CHILD) != 0
-        completes = returned & ~child & (back > 0) & (back <= sequences)
+        returned = (words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0) & ~child
+        back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
+        completes = returned & (back > 0) & (back <= sequences)
         self.blocks.append((first, count))
         self.entries.append(sequences[~returned & ~child])
         self.children.append(sequences[child])

@@ -43,14 +43,14 @@ def command(*words: str | Path, env: dict[str, str] | None = None) -> subprocess
     return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=600)
 
 
-def capture_guest(folder: Path, workload: str, *options: str) -> Captured:
+def capture_guest(folder: Path, workload: str, *options: str, arch: str = "x86_64") -> Captured:
     """Boot a workload under the ``capture`` command."""
-    job = guest("x86_64", workload)
+    job = guest(arch, workload)
     ports = [folder / "console", folder / "second"]
     segments = folder / "segments"
     done = command(
-        "capture", "-o", segments, "--kernel", job.kernel, "--initrd", job.initrd, "--append", job.append,
-        "--serial", ports[0], "--serial", ports[1], *options, env=panda.environment("x86_64"),
+        "capture", "-o", segments, "--arch", arch, "--kernel", job.kernel, "--initrd", job.initrd,
+        "--append", job.append, "--serial", ports[0], "--serial", ports[1], *options, env=panda.environment(arch),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     text = [port.read_text(encoding="utf-8", errors="backslashreplace") for port in ports]

@@ -31,7 +31,7 @@ FALLOCATE = ["fd=0x3([???])", "mode=0x1", f"offset={WIDE}", f"len={WIDE2}"]
 SYNC = ["fd=0x3([???])", f"offset={WIDE}", f"nbytes={WIDE2}", "flags=0x7"]
 SYNC_2 = ["fd=0x3([???])", "flags=0x7", f"offset={WIDE}", f"nbytes={WIDE2}"]
 READAHEAD = ["fd=0x3([???])", f"offset={WIDE}", "count=0x40"]
-FANOTIFY = ["fanotify_fd=0x3", "flags=0x9", f"mask={WIDE}", "fd=0xffffff9c([???])", "pathname=0x10000(ptr)"]
+FANOTIFY = ["fanotify_fd=0x3([???])", "flags=0x9", f"mask={WIDE}", "fd=0xffffff9c([???])", "pathname=0x10000(ptr)"]
 DCOOKIE = [f"cookie64={WIDE}", "buf=0x10000(ptr)", "len=0x40"]
 
 FD, BUF, COUNT, CWD = 3, 0x10000, 0x40, 0xFFFFFF9C

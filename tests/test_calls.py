@@ -165,7 +165,7 @@ def test_old_calls_have_the_arguments_of_their_array(tmp_path: Path) -> None:
     row = call(tmp_path / "a", "i386", 90, words, 0xB7700000)
     assert (row["name"], row["retno"]) == ("sys_old_mmap", 0xB7700000)
     assert reprs(row) == [
-        "addr=0x0", "len=0x1000", "prot=0x3", "flags=0x22", "fd=0xffffffff([???])", "offset=0x0",
+        "addr=0x0", "len=0x1000", "prot=0x3", "flags=0x22", "fd=0xffffffff", "offset=0x0",
     ]  # fmt: skip
     row = call(tmp_path / "b", "powerpc", 82, [ARRAY, 0, 0, 0, 0, 0, 9, 0x10, 0, 0, 0xBFFF0000])
     assert [row[f"arg{k}"] for k in range(6)] == [9, 0x10, 0, 0, 0xBFFF0000, None]

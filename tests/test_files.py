@@ -20,7 +20,7 @@ from process.read import Contents, load
 pytestmark = pytest.mark.live
 
 # Made while another thing is: a file that is then unlinked, its dup, a file whose folder is then renamed.
-NOT_TOLD = [21, 22, 24]
+NOT_TOLD = [b"/tmp/gone", b"/tmp/gone (deleted)", b"/tmp/before/file"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Row:
         return self.fd, self.path, self.flags & FileFlag.CLOEXEC
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Captured:
+@pytest.fixture(scope="module", params=["x86_64", "aarch64"])
+def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Captured:
     """The guest that makes descriptors in every way."""
-    return capture_guest(tmp_path_factory.mktemp("files"), "files")
+    return capture_guest(tmp_path_factory.mktemp("files"), "files", arch=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,9 @@ def _rows(contents: Contents) -> Iterator[Row]:
 
 @pytest.fixture(scope="module")
 def lines(files: Captured) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in files.second.splitlines()]
-    assert len(lines) > 70 and "exit status 0" in files.console
+    text = files.second or files.console
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"pid"')]
+    assert len(lines) > 60 and "exit status 0" in files.console
     return lines
 
 
@@ -107,10 +108,10 @@ def test_every_descriptor_that_a_call_makes_has_the_name_that_proc_says(
             if at < len(told) and file == told[at]:
                 at += 1
             else:
-                unmatched.append(file[0])
+                unmatched.append(file[1])
         assert at == len(told), f"not found: {told[at]}"
         assert unmatched == not_told
-        assert len(told) > 60 or program not in group
+        assert len(told) > 50 or program not in group
 
 
 def test_a_new_table_is_recorded_whole_after_fork_unshare_and_exec(
@@ -137,6 +138,7 @@ def test_the_current_folder_is_recorded_for_all_who_share_it(rows: list[Row], li
 
 def test_nothing_was_left_without_a_name(contents: Contents, rows: list[Row]) -> None:
     assert contents.counters["unnamed"] == 0 == contents.counters["errors"]
+    assert contents.counters["unreadable"] == 0
     assert contents.counters["files"] == len(rows) and all(row.path for row in rows)
 
 

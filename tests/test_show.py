@@ -51,7 +51,7 @@ def test_lines_are_as_strace_prints_them(tmp_path: Path) -> None:
     assert shown(tmp_path) == [
         r'[7 /bin/sh] openat(AT_FDCWD, "/tmp/a\"\x1b[31m", 0x80000, 0) = 3',
         '[7 /bin/sh] openat(AT_FDCWD, "/nowhere", 0, 0) = -1 ENOENT (No such file or directory)',
-        "[7 /bin/sh] read(3, 0x7100, 0x1000) = 4096",
+        r'[7 /bin/sh] read(3</tmp/a"\x1b[31m>, 0x7100, 0x1000) = 4096',
         "[7 /bin/sh] newstat(NULL, 0x7200) = -1 EFAULT (Bad address)",
         "[7 /bin/sh] execve(\"/bin/ls\", ['ls', '-l'], NULL) = 0",
         "[7/9 [none]] getpid() = 0x7f0000001000",

@@ -1,0 +1,103 @@
+"""The names of the descriptors that a segment's calls are given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.segment import EventFlag
+from process.fd_records import CWD, NONE, Scan
+from process.fd_resolve import Answers, Questions, Resolver
+from process.fd_scan import Scanner
+from process.fd_state import Start, give_time, place
+from process.read import DURATION, FLAGS_ENTRY, TASK, TIME, Words
+
+Numbers = npt.NDArray[np.int64]
+
+_FOLDER = re.compile(r"d(?:ir)?fd$")
+"""Names of arguments for which AT_FDCWD stands for the current folder."""
+
+
+def may_be_folder(call: str, name: str) -> bool:
+    """Whether an argument of a call is a folder that paths count from."""
+    return bool(_FOLDER.search(name)) or (call == "sys_fanotify_mark" and name == "fd")
+
+
+def to_fd(values: Words, may_be_cwd: bool) -> Numbers:
+    """Registers as descriptors: C's int; -1 for a negative one that stands for nothing."""
+    fd = values.astype(np.uint32).view(np.int32).astype(np.int64)
+    return np.where((fd >= 0) | ((fd == CWD) & may_be_cwd), fd, NONE)
+
+
+class Descriptors:
+    """Answers for one segment.
+
+    Attributes:
+        names: Texts of names by their codes.
+        changes: Of dtype `CHANGE`, all that the segment itself makes.
+    """
+
+    def __init__(self, start: Start, scan: Scan) -> None:
+        """Prepare.
+
+        Args:
+            start: What is known when the segment starts.
+            scan: Its own records, unpruned.
+        """
+        self._start, self._latest = start, start.clock
+        give_time(scan, start.clock)
+        self.changes = scan.changes.copy()
+        names = list(start.names)
+        codes = {text: code for code, text in enumerate(names)}
+        recoded = np.array([codes.setdefault(text, len(codes)) for text in scan.texts], np.int64)
+        coded = self.changes["text"] >= 0
+        self.changes["text"][coded] = recoded[self.changes["text"][coded]]
+        node, source = place(self.changes, start.files, start.folders, start.owners)
+        before = len(start.changes)
+        self._resolver = Resolver(
+            start.nodes, np.concatenate([start.changes, self.changes]), np.concatenate([start.node, node]),
+            np.concatenate([np.full(before, -1), source]), list(codes), start.given,
+        )  # fmt: skip
+        self.names = self._resolver.names
+
+    def ask(self, sequences: Numbers, words: Words, rows: npt.NDArray[np.intp], fds: Numbers) -> Answers:
+        """What some descriptors are.
+
+        Args:
+            sequences: Of a slice of events.
+            words: Of the same.
+            rows: Indices of events in it.
+            fds: The descriptor that each of these was given; `CWD` for the current folder.
+
+        Returns:
+            As `Resolver.ask`; where the descriptor is negative there is no name.
+        """
+        tasks, t0 = words[TASK][rows], words[TIME][rows].view(np.int64)
+        lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
+        known = lasted < 1 << 63
+        t1 = np.where(known, t0 + np.where(known, lasted, 0).view(np.int64), np.maximum(self._clock(words)[rows], t0))
+        timed = (known | (flags & np.uint64(EventFlag.RETURNED) == 0)) & (
+            flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
+        )
+        node = np.full(len(rows), -1)
+        for timeline, mine in ((self._start.files, (fds >= 0) & timed), (self._start.folders, (fds == CWD) & timed)):
+            if mine.any():
+                node[mine] = timeline.at(tasks[mine], t0[mine])
+        return self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
+
+    def _clock(self, words: Words) -> Numbers:
+        """The latest return up to each event of a slice; slices come in order."""
+        times = words[TIME].view(np.int64) + np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
+        running = np.maximum.accumulate(np.concatenate(([self._latest], times)))
+        self._latest = int(running[-1])
+        return running[1:]
+
+
+def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:
+    """Run a scanner over event blocks: first sequence number and words of each."""
+    for first, words in blocks:
+        scanner.add(first, words)
+    return scanner.finish()

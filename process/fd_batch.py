@@ -1,0 +1,247 @@
+"""A batch of events that change descriptors or who has them, call by call, and the records that come of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+import errno_tables
+from capture.segment import UNKNOWN as NO_DURATION
+from capture.segment import EventFlag, Header, StringFlag
+from errno_tables.tsv import TableError
+from process.calls import Call, Events
+from process.fd_names import path_below
+from process.fd_records import CHANGE, LIFE, NEVER, NONE, UNKNOWN, By, Cloexec, Join, Life, Records, Scan
+from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words
+from process.strings import LOST, SetTable, StringTable, Text, escape
+
+Numbers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_PARTIAL = StringFlag.TRUNCATED | StringFlag.UNREADABLE
+
+
+def low_int(values: Numbers) -> Numbers:
+    """Registers as C's int: their low 32 bits, signed."""
+    return values.astype(np.uint64).astype(np.uint32).view(np.int32).astype(np.int64)
+
+
+@dataclass
+class Called:
+    """The events of one call in a batch.
+
+    Attributes:
+        name: Kernel entry point.
+        abi: Name of its ABI.
+        arg_names: Of its arguments.
+        rows: Their indices in the batch.
+        tasks: uint64, as events have them.
+        ret: Signed return value, -errno for a failure.
+        raw_ret: As it is in the event.
+        returned: Whether it came back.
+        ok: Whether it came back and did not fail.
+        pending: Whether nothing is known of its end.
+        child: Whether the event is the child's side of a fork, and no call.
+        strings: Position of each argument's string in the event's set.
+        entry: The event at which the call was entered; the event itself if that was not recorded.
+    """
+
+    name: str
+    abi: str
+    arg_names: tuple[str, ...]
+    rows: npt.NDArray[np.intp]
+    tasks: Words
+    ret: Numbers
+    raw_ret: Words
+    returned: Mask
+    ok: Mask
+    pending: Mask
+    child: Mask
+    entry: Words
+    strings: tuple[int | None, ...]
+    _args: Callable[[int], Numbers]
+
+    def arg(self, position: int) -> Numbers:
+        """An argument: int64 of shape (rows,)."""
+        return self._args(position)
+
+
+class Batch:
+    """Events whose calls change state, and the records made of them.
+
+    Attributes:
+        big_endian: The guest's byte order.
+        texts: Of the changes; grows.
+    """
+
+    def __init__(self, header: Header, sets: SetTable, strings: StringTable) -> None:
+        """Begin without events."""
+        self.big_endian = header.big_endian
+        self.texts: list[str] = []
+        self._codes: dict[str, int] = {}
+        self._sets, self._strings = sets, strings
+        self._known: dict[tuple[int, object], tuple[int, bool]] = {}
+        self._changes: list[Records] = [np.zeros(0, CHANGE)]
+        self._lives: list[Records] = [np.zeros(0, LIFE)]
+
+    def take(self, sequences: Numbers, events: Events) -> None:
+        """Turn to the next events, of some sequence numbers."""
+        self._sequences, self._words, self._events = sequences, events.words, events
+        words = events.words
+        self._t0 = words[TIME].view(np.int64)
+        self._flags = (words[FLAGS_ENTRY] & LOW).astype(np.int64)
+        known = words[DURATION] != np.uint64(NO_DURATION)
+        self._t1 = self._t0 + np.where(known, words[DURATION], 0).view(np.int64)
+        self._unseen = (self._flags & EventFlag.RETURNED != 0) & ~known & (self._flags & EventFlag.CHILD == 0)
+        self._ids = self._sets.find((words[NR_STRINGS] >> HIGH).astype(np.int64))
+
+    def called(self, call: Call) -> Called | None:
+        """The events of one call; None if its arguments were not recorded: then anything may have changed."""
+        rows = call.rows
+        flags, raw = self._flags[rows], self._words[RET][rows]
+        child = flags & EventFlag.CHILD != 0
+        returned = (flags & EventFlag.RETURNED != 0) & ~child
+        ret, failed = self._events.result(call)
+        unseen = self._unseen[rows]
+        made = Called(
+            name=call.name,
+            abi=call.abi,
+            arg_names=tuple(argument.name for argument in call.args),
+            rows=rows,
+            tasks=self._words[TASK][rows],
+            ret=ret,
+            raw_ret=raw,
+            returned=returned & ~unseen,
+            ok=returned & ~failed & ~unseen,
+            pending=~returned & ~child,
+            child=child,
+            entry=self._sequences[rows].view(np.uint64) - (self._words[FLAGS_ENTRY][rows] >> HIGH),
+            strings=tuple(place.string for place in call.target.places),
+            _args=lambda position: self._argument(call, position),
+        )
+        if any(place.word is None for place in call.target.places):
+            self.life(made, ~child, Life.LOST)
+            return None
+        if unseen.any():
+            self.life(made, unseen, Life.LOST)
+        return made
+
+    def _argument(self, call: Call, position: int) -> Numbers:
+        found = self._events.argument(call, position) if position < len(call.args) else None
+        return np.zeros(len(call.rows), np.int64) if found is None else found
+
+    def text(self, text: str) -> int:
+        """The code of a text."""
+        code = self._codes.setdefault(text, len(self.texts))
+        if code == len(self.texts):
+            self.texts.append(text)
+        return code
+
+    def change(
+        self, call: Called, which: Mask, fd: Numbers, *, cloexec: object, src: object = NONE, text: object = UNKNOWN,
+        join: object = Join.TEXT,
+    ) -> None:  # fmt: skip
+        """Record that some of a call's events give a descriptor a new meaning; see `CHANGE`."""
+        rows = call.rows[which]
+        if not len(rows):
+            return
+        made = np.zeros(len(rows), CHANGE)
+        made["seq"] = made["head"] = self._sequences[rows]
+        made["t0"] = made["since"] = self._t0[rows]
+        made["t1"], made["holder"], made["by"] = self._t1[rows], call.tasks[which], By.CALL
+        made["fd"] = fd[which]
+        for name, value in (("src", src), ("text", text), ("join", join), ("cloexec", cloexec)):
+            made[name] = value[which] if isinstance(value, np.ndarray) else value
+        self._changes.append(made)
+
+    def lose(self, call: Called, which: Mask, fd: Numbers) -> None:
+        """Record that some of a call's events change a descriptor, or may do so yet if they have not returned."""
+        self.change(call, which, fd, cloexec=Cloexec.UNSURE)
+        if which.any() and call.pending.any():
+            self._changes[-1]["t1"][call.pending[which]] = NEVER
+
+    def life(self, call: Called, which: Mask, op: Life, a: object = 0, b: object = 0) -> None:
+        """Record that some of a call's events change who has which table; see `LIFE`."""
+        rows = call.rows[which]
+        if not len(rows):
+            return
+        made = np.zeros(len(rows), LIFE)
+        made["seq"], made["t0"], made["t1"] = self._sequences[rows], self._t0[rows], self._t1[rows]
+        made["task"], made["op"] = call.tasks[which], op
+        for name, value in (("a", a), ("b", b)):
+            made[name] = value[which] if isinstance(value, np.ndarray) else value
+        self._lives.append(made)
+
+    def paths(self, call: Called, position: int) -> tuple[Numbers, Mask]:
+        """Codes of the paths that an argument points to, and whether each is absolute; `UNKNOWN` if not whole."""
+        return self._each(call, position, "path", lambda text: escape(text.data), _path)
+
+    def strings(self, call: Called, position: int, make: Callable[[str], str | None]) -> Numbers:
+        """Codes of what is made of the strings that an argument points to; `UNKNOWN` where one is not whole."""
+        return self._each(call, position, call.name, lambda text: escape(text.data), lambda text: (make(text), True))[0]
+
+    def buffers(self, call: Called, position: int, make: Callable[[bytes], str | None]) -> Numbers:
+        """Codes of what is made of the bytes that an argument points to; `UNKNOWN` where there are none."""
+        return self._each(call, position, "bytes", lambda text: text.data, lambda data: (make(data), True))[0]
+
+    def words(self, call: Called, position: int, offset: int, size: int) -> Numbers:
+        """Unsigned integers of the guest in the bytes that an argument points to; -1 where they are not there."""
+        distinct, inverse = np.unique(self._strings_of(call, position), return_inverse=True)
+        found = [self._word(number, offset, size) for number in distinct.tolist()]
+        return np.array(found, np.int64)[inverse]
+
+    def finish(self) -> Scan:
+        """All records so far, by sequence number; those of one event in the order in which they were made."""
+        changes, lives = np.concatenate(self._changes), np.concatenate(self._lives)
+        changes = changes[np.argsort(changes["seq"], kind="stable")]
+        fits = (changes["fd"] >= 0) | (changes["fd"] == -100)
+        return Scan(changes[fits], lives[np.argsort(lives["seq"], kind="stable")], self.texts)
+
+    def _strings_of(self, call: Called, position: int) -> Numbers:
+        """Ids of the strings of an argument, 0 where it has none."""
+        at = call.strings[position] if position < len(call.strings) else None
+        return np.zeros(len(call.rows), np.int64) if at is None else self._ids[at][call.rows]
+
+    def _word(self, number: int, offset: int, size: int) -> int:
+        text = self._strings.get(number) if number > 0 else None
+        if text is None or len(text.data) < offset + size:
+            return -1
+        value = int.from_bytes(text.data[offset : offset + size], "big" if self.big_endian else "little")
+        return value if value < 1 << 63 else -1
+
+    def _each(
+        self, call: Called, position: int, what: str, read: Callable[[Text], object],
+        make: Callable[..., tuple[str | None, bool]],
+    ) -> tuple[Numbers, Mask]:  # fmt: skip
+        """Something for each distinct string, made once."""
+        distinct, inverse = np.unique(self._strings_of(call, position), return_inverse=True)
+        found = []
+        for number in distinct.tolist():
+            key = number, what
+            if key not in self._known:
+                text = self._strings.get(number) if number not in (0, LOST) else None
+                whole = text is not None and (bool(text.flags & StringFlag.BUFFER) or not text.flags & _PARTIAL)
+                shown, flag = make(read(text)) if text is not None and whole else (None, False)
+                self._known[key] = (UNKNOWN if shown is None else self.text(shown)), flag
+            found.append(self._known[key])
+        codes = np.array([code for code, _ in found], np.int64)[inverse]
+        return codes, np.array([flag for _, flag in found], np.bool_)[inverse]
+
+
+def _path(text: str) -> tuple[str | None, bool]:
+    """A path as it is, or normalised if it is absolute."""
+    return (path_below("", text), True) if text.startswith("/") else (text, False)
+
+
+@cache
+def in_progress(abi: str) -> int:
+    """The number of EINPROGRESS; 0, which is no error, if there is no table."""
+    try:
+        table = errno_tables.load(abi).by_number
+    except TableError:
+        return 0
+    return next((number for number, error in table.items() if error.name == "EINPROGRESS"), 0)

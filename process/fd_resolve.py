@@ -1,0 +1,290 @@
+"""What a descriptor was when a call used it: every question of a stretch of events at once.
+
+A question is a table (node), a descriptor, and the time from entry to return of the call that asks. Its answer is the
+last change of that descriptor which was over when the call began, provided that no other change of it was under way
+meanwhile; without any, what the table held when it was made, which is a question to the table that it was copied from.
+A change in turn may ask what its own source was (dup, a relative path). All these are *vertices*, each with at most one
+source; answers spread from those that have none, a generation at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from process.fd_index import ChangeIndex
+from process.fd_names import join
+from process.fd_records import CLOSED, NONE, UNKNOWN, Birth, By, Cloexec, Join, Records, Source
+
+Numbers = npt.NDArray[np.int64]
+
+_NOBODY, _SHUT, _FIRST = 0, 1, 2
+"""The vertices of what is unknown and of what is closed, and the first of a change."""
+_COPIED, _EXECED, _MARKED = 10, 11, 12
+"""Edges besides those of `Join`: through fork, through exec, through close_range(CLOSE_RANGE_CLOEXEC)."""
+_ADDRESSES = (Join.LOCAL, Join.PEER, Join.ACCEPT)
+
+
+@dataclass
+class Questions:
+    """What calls ask: int64 arrays of one length. ``seq`` is the event that asks; the others are as above."""
+
+    node: Numbers
+    fd: Numbers
+    t0: Numbers
+    t1: Numbers
+    seq: Numbers
+
+    def __getitem__(self, which: npt.NDArray[np.bool_] | Numbers) -> Questions:
+        return Questions(self.node[which], self.fd[which], self.t0[which], self.t1[which], self.seq[which])
+
+
+@dataclass
+class Answers:
+    """What is known of some vertices.
+
+    Attributes:
+        name: Code of a text, `UNKNOWN` or `CLOSED`.
+        cloexec: As `Cloexec`.
+        source: As `Source`.
+    """
+
+    name: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    cloexec: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    source: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+
+@dataclass
+class Given:
+    """Answers that are known beforehand: of the first changes, and of what tables held when they were made.
+
+    Attributes:
+        changes: Of the first changes, as many as there are.
+        nodes: int64, the tables of the others.
+        fds: int64, their descriptors.
+        bases: Their answers.
+    """
+
+    changes: Answers = field(default_factory=Answers)
+    nodes: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    fds: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    bases: Answers = field(default_factory=Answers)
+
+
+class Resolver:
+    """Answers questions from nodes and changes.
+
+    Attributes:
+        names: Texts of names by their codes.
+    """
+
+    def __init__(
+        self, nodes: Records, changes: Records, node: Numbers, source_node: Numbers, names: list[str], given: Given
+    ) -> None:
+        """Prepare.
+
+        Args:
+            nodes: Of dtype `NODE`.
+            changes: Of dtype `CHANGE`; texts are codes into ``names``.
+            node: The node that each change changes, -1 if not known: then it is as if it were not there.
+            source_node: The node of its source, likewise: then its name is unknown.
+            names: Texts; new ones are added.
+            given: What is known beforehand.
+        """
+        self.names = names
+        self._codes = {text: code for code, text in enumerate(names)}
+        self._nodes = nodes
+        self._index, self._changes = ChangeIndex(nodes, changes, node), len(changes)
+        count, known = len(changes), len(given.changes.name)
+        text = changes["text"].astype(np.int64)
+        lone = changes["src"] == NONE
+        lone[:known] = True
+        captured = changes["by"] != By.CALL
+        origin = np.where(text < 0, Source.UNKNOWN, np.where(captured, Source.CAPTURED, Source.INFERRED))
+        bases = given.bases
+        self._name = np.concatenate(([UNKNOWN, CLOSED], np.where(lone, text, UNKNOWN), bases.name))
+        clo = np.concatenate(([Cloexec.UNSURE, Cloexec.NO], changes["cloexec"], bases.cloexec))
+        self._cloexec = clo.astype(np.uint8)
+        self._origin = np.concatenate(([0, 0], np.where(lone, origin, 0), bases.source)).astype(np.uint8)
+        self._name[_FIRST : _FIRST + known] = given.changes.name
+        self._cloexec[_FIRST : _FIRST + known] = given.changes.cloexec
+        self._origin[_FIRST : _FIRST + known] = given.changes.source
+        self._done = np.concatenate(([True, True], lone, np.ones(len(bases.name), np.bool_)))
+        self._from = np.full(len(self._name), _NOBODY)
+        self._edge = np.zeros(len(self._name), np.uint8)
+        self._text = np.full(len(self._name), UNKNOWN)
+        self._edge[_FIRST : _FIRST + count], self._text[_FIRST : _FIRST + count] = changes["join"], text
+        keys = _key(given.nodes, given.fds)
+        order = np.argsort(keys)
+        self._birth_keys, self._birth_vertex = keys[order], (_FIRST + count + np.arange(len(keys)))[order]
+        asks = np.flatnonzero(~lone)
+        self._waiting = [_FIRST + asks]
+        self._from[_FIRST + asks] = self._find(
+            Questions(
+                source_node[asks],
+                changes["src"][asks].astype(np.int64),
+                changes["t0"][asks],
+                changes["t1"][asks],
+                changes["seq"][asks],
+            )
+        )
+        self._spread()
+
+    def ask(self, questions: Questions) -> Answers:
+        """The answer to each question."""
+        return self._answers(self._find(questions))
+
+    def results(self, changes: Numbers) -> Answers:
+        """What descriptors were after changes, by the changes' indices."""
+        unclear = self._index.unclear(self._changes)[changes]
+        return self._answers(np.where(unclear, _NOBODY, _FIRST + changes))
+
+    def born(self, node: Numbers, fd: Numbers) -> Answers:
+        """What tables held when they were made."""
+        return self._answers(self._births(node, fd))
+
+    def _answers(self, vertices: Numbers) -> Answers:
+        self._spread()
+        return Answers(self._name[vertices], self._cloexec[vertices], self._origin[vertices])
+
+    def _find(self, questions: Questions) -> Numbers:
+        """The vertex that answers each question."""
+        found = self._look(questions)
+        need = found < 0
+        if need.any():
+            found[need] = self._births(questions.node[need], questions.fd[need])
+        return found
+
+    def _look(self, questions: Questions) -> Numbers:
+        """Likewise, -1 if it is what the table held when it was made."""
+        sure, change = self._index.last(questions)
+        return np.where(sure, np.where(change >= 0, _FIRST + change, -1), _NOBODY)
+
+    def _births(self, node: Numbers, fd: Numbers) -> Numbers:
+        """The vertices of what tables held when they were made; makes those that are not there yet."""
+        wanted = _key(node, fd)
+        keys = self._unknown(wanted)
+        pending: list[tuple[Numbers, Numbers]] = []
+        while len(keys):
+            nodes, fds = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype(np.int64)
+            columns = self._nodes[nodes]
+            kind, ranged = columns["kind"], (fds >= columns["low"]) & (fds <= columns["high"])
+            shut = (kind == Birth.WHOLE) | ((kind == Birth.RANGE) & ranged)
+            copied = np.isin(kind, (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC)) & ~shut
+            copied &= ~columns["tainted"] & (columns["parent"] >= 0)
+            vertex = np.where(shut, _SHUT, _NOBODY)
+            vertex[copied] = len(self._name) + np.arange(copied.sum())
+            edge = np.select(
+                [kind == Birth.COPY, kind == Birth.EXEC, (kind == Birth.RANGE_CLOEXEC) & ranged],
+                [_COPIED, _EXECED, _MARKED], int(Join.SAME),
+            )  # fmt: skip
+            self._remember(keys, vertex)
+            old = columns[copied]
+            asked = Questions(old["parent"].astype(np.int64), fds[copied], old["t0"], old["t1"], old["seq"])
+            found = self._look(asked)
+            self._grow(found, edge[copied])
+            need = found < 0
+            above = _key(asked.node[need], asked.fd[need])
+            pending.append((vertex[copied][need], above))
+            keys = self._unknown(above)
+        for vertices, above in pending:
+            self._from[vertices] = self._known(above)
+        return self._known(wanted)
+
+    def _known(self, keys: Numbers) -> Numbers:
+        return self._birth_vertex[np.searchsorted(self._birth_keys, keys)]
+
+    def _unknown(self, keys: Numbers) -> Numbers:
+        """Those keys that have no vertex yet, once each."""
+        distinct: Numbers = np.unique(keys)
+        if not len(self._birth_keys):
+            return distinct
+        at = np.minimum(np.searchsorted(self._birth_keys, distinct), len(self._birth_keys) - 1)
+        fresh: Numbers = distinct[self._birth_keys[at] != distinct]
+        return fresh
+
+    def _remember(self, keys: Numbers, vertices: Numbers) -> None:
+        at = np.searchsorted(self._birth_keys, keys)
+        self._birth_keys = np.insert(self._birth_keys, at, keys)
+        self._birth_vertex = np.insert(self._birth_vertex, at, vertices)
+
+    def _grow(self, sources: Numbers, edges: Numbers) -> None:
+        """Add vertices that wait for their sources."""
+        first, count = len(self._name), len(sources)
+        self._waiting.append(first + np.arange(count))
+        self._name = np.concatenate((self._name, np.full(count, UNKNOWN)))
+        self._cloexec = np.concatenate((self._cloexec, np.full(count, Cloexec.KEEP, np.uint8)))
+        self._origin = np.concatenate((self._origin, np.zeros(count, np.uint8)))
+        self._done = np.concatenate((self._done, np.zeros(count, np.bool_)))
+        self._from = np.concatenate((self._from, sources))
+        self._edge = np.concatenate((self._edge, edges.astype(np.uint8)))
+        self._text = np.concatenate((self._text, np.full(count, UNKNOWN)))
+
+    def _spread(self) -> None:
+        """Answer what waits: each generation gives the next what it needs."""
+        waiting = np.concatenate(self._waiting) if self._waiting else np.zeros(0, np.int64)
+        self._waiting = []
+        if not len(waiting):
+            return
+        waiting = waiting[np.argsort(self._from[waiting], kind="stable")]
+        sources = self._from[waiting]
+        ready = waiting[self._done[sources]]
+        while len(ready):
+            self._derive(ready)
+            self._done[ready] = True
+            starts, ends = np.searchsorted(sources, ready, "left"), np.searchsorted(sources, ready, "right")
+            ready = waiting[_ranges(starts, ends)]
+        lost = waiting[~self._done[waiting]]  # times that cannot be have made a circle: unknown
+        self._cloexec[lost], self._done[lost] = Cloexec.UNSURE, True
+
+    def _derive(self, ready: Numbers) -> None:
+        """Make the answers of vertices whose sources have theirs."""
+        source, edge, own = self._from[ready], self._edge[ready], self._cloexec[ready]
+        name, cloexec, origin = self._name[source], self._cloexec[source], self._origin[source]
+        execed = edge == _EXECED
+        name = np.where(execed & (cloexec == Cloexec.YES) & (name != UNKNOWN), CLOSED, name)
+        name = np.where(execed & (cloexec == Cloexec.UNSURE) & (name != CLOSED), UNKNOWN, name)
+        name = np.where(np.isin(edge, (Join.SAME,)) & (own != Cloexec.KEEP) & (name == CLOSED), UNKNOWN, name)
+        through = (edge == _COPIED) | execed
+        origin = np.where(through & (origin == Source.INFERRED), Source.INHERITED, origin)
+        kept = np.where(execed & (cloexec != Cloexec.UNSURE), Cloexec.NO, cloexec)
+        kept = np.where(edge == _MARKED, Cloexec.YES, kept)
+        joined = np.isin(edge, (Join.PATH, *_ADDRESSES))
+        if joined.any():
+            name[joined] = self._joined(name[joined], edge[joined], self._text[ready[joined]])
+            origin[joined] = Source.INFERRED
+        self._name[ready] = name
+        self._cloexec[ready] = np.where(own == Cloexec.KEEP, kept, own)
+        self._origin[ready] = np.where(name < 0, Source.UNKNOWN, origin)
+
+    def _joined(self, bases: Numbers, edges: npt.NDArray[np.uint8], texts: Numbers) -> Numbers:
+        """Codes of names that are made of others; each is made once."""
+        triples, inverse = np.unique(np.stack([bases, edges, texts]), axis=1, return_inverse=True)
+        made = [self._join(*triple) for triple in triples.T.tolist()]
+        return np.array(made, np.int64)[inverse.reshape(-1)]
+
+    def _join(self, base: int, edge: int, text: int) -> int:
+        how = Join(edge)
+        if text < 0 or (base < 0 and how is Join.PATH):
+            return UNKNOWN
+        made = join(self.names[base] if base >= 0 else "socket", how, self.names[text])
+        if made is None:
+            return UNKNOWN
+        code = self._codes.setdefault(made, len(self.names))
+        if code == len(self.names):
+            self.names.append(made)
+        return code
+
+
+def _key(node: Numbers, fd: Numbers) -> Numbers:
+    key: Numbers = node << 32 | fd & 0xFFFFFFFF
+    return key
+
+
+def _ranges(starts: Numbers, ends: Numbers) -> Numbers:
+    """All indices from each start to its end."""
+    counts = ends - starts
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(counts.sum())

@@ -1,0 +1,148 @@
+"""What a segment does to descriptors: its events, and what capture read of tables, as records, block by block.
+
+Both the survey and the decoder of a segment run it; what it gives depends on the blocks alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.segment import EventFlag
+from process.calls import Rules
+from process.fd_batch import Batch
+from process.fd_calls import HANDLERS
+from process.fd_captured import Captured
+from process.fd_records import ALWAYS, SIGHT, Records, Scan
+from process.read import DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, TASK, TIME, Contents, Words
+
+Numbers = npt.NDArray[np.int64]
+
+_NUMBERS = 1 << 13
+"""Numbers below this one have a table; all but those of x32 and arm's old ABI are."""
+
+_BATCH = 1 << 16
+"""State events that are looked at together: enough that a call's events are many."""
+
+
+class Scanner:
+    """Scans the event blocks of a segment, in order.
+
+    Attributes:
+        clock: Latest time at which one of the events so far came back; `ALWAYS` before the first.
+        edges: Of each block that does not follow the one before: its first sequence number, the time at which that
+            event came back, and ``clock`` before it.
+    """
+
+    def __init__(self, contents: Contents, rules: Rules | None) -> None:
+        """Prepare.
+
+        Args:
+            contents: The segment.
+            rules: How to read its events; without, nothing is known of its calls.
+        """
+        self._batch = Batch(contents.header, contents.sets, contents.strings)
+        self._rules = rules
+        self._wanted: dict[int, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = {}
+        self._held: list[tuple[Numbers, Words]] = []
+        self._count = 0
+        self._sights: list[Records] = []
+        self._captured = Captured(contents)
+        self.clock = ALWAYS
+        self.edges: list[tuple[int, int, int]] = []
+        self._end = -1
+
+    def add(self, first: int, words: Words) -> None:
+        """Take the events of a block, uint64 of shape (12, n)."""
+        flags = words[FLAGS_ENTRY] & LOW
+        self._keep_time(first, words, flags)
+        by_task = flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
+        wanted = self._wants(words[NR_STRINGS] & LOW, flags >> np.uint64(16) & np.uint64(0xFF)) & by_task
+        if wanted.any():
+            at = np.flatnonzero(wanted)
+            self._held.append((first + at, words[:, at]))
+            self._count += len(at)
+            if self._count >= _BATCH:
+                self._flush()
+        if by_task.all():
+            self._see(words[TASK], words[TIME].view(np.int64))
+        elif by_task.any():
+            self._see(words[TASK][by_task], words[TIME][by_task].view(np.int64))
+
+    def finish(self) -> Scan:
+        """All records; the time of one that capture read is `ALWAYS` where only another segment can tell it."""
+        self._flush()
+        return self._captured.merge(self._batch.finish(), self._batch.text)
+
+    def sights(self) -> Records:
+        """The tasks of the segment, of dtype `SIGHT`."""
+        return _joined(np.concatenate([np.zeros(0, SIGHT), *self._sights]))
+
+    def _flush(self) -> None:
+        """Look at the events held."""
+        if not self._count:
+            return
+        sequences = np.concatenate([held for held, _ in self._held])
+        words = np.concatenate([held for _, held in self._held], axis=1)
+        self._held, self._count = [], 0
+        assert self._rules is not None  # else no event was wanted
+        events = self._rules.resolve(words)
+        self._batch.take(sequences, events)
+        for call in events.named(HANDLERS):
+            called = self._batch.called(call)
+            if called is not None:
+                HANDLERS[call.name](self._batch, called)
+
+    def _wants(self, numbers: Words, abis: Words) -> npt.NDArray[np.bool_]:
+        """Which events may change state, by their numbers and those of their ABIs; each number is looked at once."""
+        rules, wanted = self._rules, np.zeros(len(numbers), np.bool_)
+        if rules is None:
+            return wanted
+        for abi in np.unique(abis).tolist() if abis.any() else [0]:
+            mine: slice | npt.NDArray[np.bool_] = abis == abi if abis.any() else slice(None)
+            some = numbers[mine]
+            if (some >= _NUMBERS).any():  # those of x32 and arm's old ABI
+                distinct, which = np.unique(some, return_inverse=True)
+                wanted[mine] = np.array([rules.may_be(abi, one, HANDLERS) for one in distinct.tolist()])[which]
+                continue
+            known, table = self._wanted.setdefault(abi, (np.zeros(_NUMBERS, np.bool_), np.zeros(_NUMBERS, np.bool_)))
+            slots = some.astype(np.intp)
+            if not known[slots].all():
+                for number in np.unique(slots[~known[slots]]).tolist():
+                    known[number], table[number] = True, rules.may_be(abi, number, HANDLERS)
+            wanted[mine] = table[slots]
+        return wanted
+
+    def _see(self, tasks: Words, times: Numbers) -> None:
+        """Note which tasks there are."""
+        order = np.argsort(tasks, kind="stable")
+        sorted_, times = tasks[order], times[order]
+        starts = np.flatnonzero(np.concatenate(([True], sorted_[1:] != sorted_[:-1])))
+        seen = np.zeros(len(starts), SIGHT)
+        seen["task"] = sorted_[starts]
+        seen["first"], seen["last"] = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
+        self._sights.append(seen)
+        if len(self._sights) > 64:
+            self._sights = [self.sights()]
+
+    def _keep_time(self, first: int, words: Words, flags: Words) -> None:
+        """Note when events came back, where gaps and what capture read need it."""
+        lasted = np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
+        times = words[TIME].view(np.int64) + np.where(flags & np.uint64(EventFlag.RETURNED) != 0, lasted, 0)
+        before = self.clock
+        if first != self._end:
+            self.edges.append((first, int(times[0]), self.clock))
+            before = ALWAYS if len(self.edges) == 1 else int(times[0]) - 1
+        self._captured.keep_time(first, before, times)
+        self.clock = max(self.clock, int(times.max()))
+        self._end = first + len(times)
+
+
+def _joined(seen: Records) -> Records:
+    """One record for each task."""
+    tasks, which = np.unique(seen["task"], return_inverse=True)
+    joined = np.zeros(len(tasks), SIGHT)
+    joined["task"], joined["first"], joined["last"] = tasks, np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    np.minimum.at(joined["first"], which, seen["first"])
+    np.maximum.at(joined["last"], which, seen["last"])
+    return joined

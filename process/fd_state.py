@@ -1,0 +1,354 @@
+"""What each segment of a capture must know of descriptors from the others, put together in order.
+
+Of the net effects of all segments one list is made; what the tables held at a segment's start, and what later segments
+have under way, is asked of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives
+from process.fd_records import ALWAYS, CHANGE, NEVER, NODE, NONE, SIGHT, Birth, By, Join, Life, Records, Scan
+from process.fd_resolve import Answers, Given, Resolver
+from process.fd_timeline import Timeline
+
+Numbers = npt.NDArray[np.int64]
+
+_DEEPEST = 4096
+"""Tables that one was copied from, one after the other, that are looked through for what it may hold."""
+
+
+@dataclass
+class Effect:
+    """What one segment does to descriptors.
+
+    Attributes:
+        scan: Its records, pruned.
+        sights: Of dtype `SIGHT`.
+        edges: Of each stretch of events without a gap: first sequence number, when that event came back, and the
+            latest return before it in the segment, `ALWAYS` if there is none.
+        clock: The latest return.
+    """
+
+    scan: Scan = field(default_factory=Scan)
+    sights: Records = field(default_factory=lambda: np.zeros(0, SIGHT))
+    edges: list[tuple[int, int, int]] = field(default_factory=list)
+    clock: int = ALWAYS
+
+
+def _no_timeline() -> Timeline:
+    return Timeline(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+@dataclass
+class Start:
+    """What is known when a segment starts.
+
+    Attributes:
+        clock: The latest return before it.
+        nodes: Of dtype `NODE`, those that its events need.
+        files: Which of them tasks have, as `Lives`; likewise ``folders`` and ``owners``.
+        changes: Of dtype `CHANGE`: the last ones before the segment, then those that were under way when it ended.
+        node: The node of each.
+        given: What they and the older nodes hold.
+        names: Texts of names.
+    """
+
+    clock: int = ALWAYS
+    nodes: Records = field(default_factory=lambda: np.zeros(0, NODE))
+    files: Timeline = field(default_factory=_no_timeline)
+    folders: Timeline = field(default_factory=_no_timeline)
+    owners: Timeline = field(default_factory=_no_timeline)
+    changes: Records = field(default_factory=lambda: np.zeros(0, CHANGE))
+    node: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    given: Given = field(default_factory=Given)
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Whole:
+    """All segments of a capture together; see `Start`."""
+
+    lives: Lives
+    nodes: Records
+    files: Timeline
+    folders: Timeline
+    owners: Timeline
+    changes: Records
+    node: Numbers
+    segment: Numbers
+    resolver: Resolver
+
+    def __post_init__(self) -> None:
+        mine = np.flatnonzero(self.node >= 0)
+        self.pairs: Numbers = np.unique(_pair(self, mine))
+
+
+def place(changes: Records, files: Timeline, folders: Timeline, owners: Timeline) -> tuple[Numbers, Numbers]:
+    """The node that each change changes, and that of its source; -1 where it is not known.
+
+    A call changes the table that its task has when it is over, and asks the one that it had at its entry.
+    """
+    node, source = np.full(len(changes), -1), np.full(len(changes), -1)
+    over = np.where(changes["t1"] == NEVER, changes["t0"] + 1, changes["t1"])
+    of_folder = changes["fd"] == -100
+    by_call = changes["by"] == By.CALL
+    for timeline, mine in ((files, by_call & ~of_folder), (folders, by_call & of_folder)):
+        node[mine] = timeline.at(changes["holder"][mine], over[mine], before=True)
+    told = (changes["by"] == By.FOLDER) & of_folder
+    node[told] = folders.at(changes["holder"][told], changes["t1"][told])
+    read = ~by_call & ~of_folder
+    node[read] = owners.at(changes["holder"][read], changes["t1"][read])
+    from_folder = changes["src"] == -100
+    for timeline, mine in ((files, (changes["src"] != NONE) & ~from_folder), (folders, from_folder)):
+        source[mine] = timeline.at(changes["holder"][mine], changes["t0"][mine])
+    return node, source
+
+
+def gaps_of(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Gap], int]:
+    """The gaps of a capture, and the time before which its beginning is unsure (`ALWAYS` if nothing is missing).
+
+    Args:
+        effects: Of its segments, in order.
+        starts: Sequence numbers at which events follow a gap, or the capture's first event.
+    """
+    gaps: list[Gap] = []
+    unsure, clock = ALWAYS, ALWAYS
+    missing = set(starts.tolist())
+    for effect in effects:
+        for first, after, before in effect.edges:
+            clock = max(clock, before)
+            if first in missing and clock == ALWAYS:
+                unsure = after if first else ALWAYS
+            elif first in missing:
+                gaps.append(Gap(clock, after))
+        clock = max(clock, effect.clock)
+    return gaps, unsure
+
+
+def settle(effects: Sequence[Effect], starts: Numbers) -> list[int]:
+    """Give records that capture read at a segment's very start their time.
+
+    Returns:
+        The latest return before each segment; `ALWAYS` if events are missing between them.
+    """
+    missing = set(starts.tolist())
+    clock, clocks = ALWAYS, []
+    for effect in effects:
+        if not effect.edges:
+            clocks.append(clock)
+            continue
+        first, after, _ = effect.edges[0]
+        time = after - 1 if first in missing or clock == ALWAYS else clock
+        clocks.append(time)
+        give_time(effect.scan, time)
+        clock = max(clock, effect.clock)
+    return clocks
+
+
+def give_time(scan: Scan, time: int) -> None:
+    """Set the time of records that have none yet."""
+    for records in (scan.changes, scan.lives):
+        bare = records["t1"] == ALWAYS
+        records["t0"][bare] = records["t1"][bare] = time
+
+
+def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
+    """Whether tasks of two processes share a table at some time. Effects must then be whole for `compose`.
+
+    Args:
+        effects: Of a capture's segments, in order; records without a time are given one.
+        starts: As for `gaps_of`.
+    """
+    steps = np.concatenate([effect.scan.lives for effect in effects])
+    forks = steps[np.isin(steps["op"], (Life.FORK, Life.CHILD))]
+    if ((forks["b"] >= 0) & (forks["b"] & CLONE_FILES != 0) & (forks["b"] & CLONE_THREAD == 0)).any():
+        return True
+    told = steps[steps["op"] == Life.IDENTITY]
+    pairs = np.unique(np.stack([told["a"], told["task"] >> np.uint64(32)]), axis=1)
+    if len(np.unique(pairs[0])) == pairs.shape[1]:
+        return False
+    settle(effects, starts)  # an address may have been used twice: look closer
+    return Lives(
+        np.concatenate([effect.scan.lives for effect in effects]), _seen(effects), *gaps_of(effects, starts)
+    ).crosses
+
+
+def join_all(effects: Sequence[Effect], starts: Numbers) -> Whole:
+    """Put the effects of a capture's segments together."""
+    gaps, unsure = gaps_of(effects, starts)
+    names: list[str] = []
+    codes: dict[str, int] = {}
+    parts = []
+    for effect in effects:
+        changes = effect.scan.changes.copy()
+        recoded = np.array([codes.setdefault(text, len(codes)) for text in effect.scan.texts], np.int64)
+        coded = changes["text"] >= 0
+        changes["text"][coded] = recoded[changes["text"][coded]]
+        parts.append(changes)
+    names = list(codes)
+    changes = np.concatenate([np.zeros(0, CHANGE), *parts])
+    segment = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    steps = np.concatenate([effect.scan.lives for effect in effects])
+    lives = Lives(steps, _seen(effects), gaps, unsure)
+    nodes = lives.nodes()
+    files, folders, owners = lives.timelines()
+    node, source = place(changes, files, folders, owners)
+    resolver = Resolver(nodes, changes, node, source, names, Given())
+    return Whole(lives, nodes, files, folders, owners, changes, node, segment, resolver)
+
+
+def _seen(effects: Sequence[Effect]) -> list[tuple[int, int, int]]:
+    """Every task of a capture, with its first and last time."""
+    found: dict[int, tuple[int, int]] = {}
+    for effect in effects:
+        for task, first, last in effect.sights.tolist():
+            low, high = found.get(task, (first, last))
+            found[task] = min(low, first), max(high, last)
+    return [(task, *times) for task, times in sorted(found.items())]
+
+
+def compose(effects: Sequence[Effect], starts: Numbers) -> list[Start]:
+    """What each segment must know.
+
+    Args:
+        effects: Of a capture's segments, in order; records without a time are given one.
+        starts: As for `gaps_of`.
+
+    Returns:
+        One for each.
+    """
+    clocks = settle(effects, starts)
+    whole = join_all(effects, starts)
+    began = np.array(clocks, np.int64)[whole.segment]
+    long = np.flatnonzero((whole.node >= 0) & (whole.changes["since"] < began))
+    last = np.zeros(0, np.int64)
+    found = []
+    for k, effect in enumerate(effects):
+        found.append(_start(whole, effect, clocks[k], last, long[whole.segment[long] > k]))
+        mine = np.flatnonzero((whole.segment == k) & (whole.node >= 0))
+        last = _last_of_each(whole, np.concatenate([last, mine]))
+    return found
+
+
+def _start(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Numbers) -> Start:
+    """What one segment must know.
+
+    Args:
+        whole: All segments.
+        effect: Its own.
+        clock: The latest return before it.
+        last: The last change before it of each descriptor.
+        long: Changes of later segments that were under way when their segments began.
+    """
+    sights, own = effect.sights, effect.scan.changes
+    tasks, first = sights["task"], sights["first"]
+    files = whole.files.cut(tasks, first, np.full(len(tasks), effect.clock))
+    told = np.setdiff1d(own["holder"][own["by"] == By.FOLDER], tasks)
+    tasks, first = np.concatenate([tasks, told]), np.concatenate([first, np.full(len(told), clock)])
+    order = np.argsort(tasks)
+    folders = whole.folders.cut(tasks[order], first[order], np.full(len(tasks), effect.clock))
+    holders = np.unique(own["holder"][np.isin(own["by"], (By.FILE, By.SNAPSHOT))])
+    owners = whole.owners.cut(holders, np.full(len(holders), clock), np.full(len(holders), effect.clock))
+    wanted = np.unique(np.concatenate([timeline.nodes for timeline in (files, folders, owners)]))
+    old = _old(whole.nodes, clock)
+    wanted, roots = _ancestors(whole.nodes, wanted[wanted >= 0], old)
+    groups = np.zeros(int(whole.nodes["group"].max(initial=-1)) + 1, np.bool_)
+    groups[whole.nodes["group"][wanted]] = True
+    long = long[whole.changes["since"][long] < effect.clock]
+    before, under_way = (some[groups[whole.nodes["group"][whole.node[some]]]] for some in (last, long))
+    chosen = np.concatenate([before, under_way])
+    wanted = np.union1d(wanted, whole.node[chosen])
+    start = Start(clock, files=files, folders=folders, owners=owners)
+    return _pack(whole, start, wanted, old, chosen, _bases(whole, roots))
+
+
+def _old(nodes: Records, clock: int) -> npt.NDArray[np.bool_]:
+    """Nodes that were made before a segment: what they hold at first is asked here, not there."""
+    copied = np.isin(nodes["kind"], (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
+    old: npt.NDArray[np.bool_] = copied & (nodes["t0"] < clock)
+    return old
+
+
+def _ancestors(nodes: Records, wanted: Numbers, old: npt.NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
+    """All nodes that some are made of within a segment, and of these the old ones."""
+    every, frontier = wanted, wanted
+    while len(frontier):
+        parents = nodes["parent"][frontier[~old[frontier]]].astype(np.int64)
+        frontier = np.setdiff1d(parents[parents >= 0], every)
+        every = np.union1d(every, frontier)
+    return every, every[old[every]]
+
+
+def _last_of_each(whole: Whole, changes: Numbers) -> Numbers:
+    """Of some changes the last one of each descriptor of each group."""
+    rows, pair = whole.changes[changes], _pair(whole, changes)
+    order = np.lexsort((rows["seq"], rows["t1"], pair))
+    last = np.append(pair[order][1:] != pair[order][:-1], True) if len(order) else np.zeros(0, np.bool_)
+    found: Numbers = np.sort(changes[order[last]])
+    return found
+
+
+def _pair(whole: Whole, changes: Numbers) -> Numbers:
+    """A key for the group and the descriptor of some changes."""
+    group = whole.nodes["group"][whole.node[changes]].astype(np.int64)
+    pair: Numbers = group << 32 | whole.changes["fd"][changes].astype(np.int64) & 0xFFFFFFFF
+    return pair
+
+
+def _bases(whole: Whole, nodes: Numbers) -> tuple[Numbers, Numbers, Answers]:
+    """What some nodes held when they were made: node, descriptor and answer of all that is known to be there."""
+    pairs, groups = whole.pairs, whole.pairs >> 32
+    roots = above = nodes
+    found = [np.zeros(0, np.int64)]
+    for _ in range(_DEEPEST):
+        kind = whole.nodes["kind"][above]
+        copied = np.isin(kind, (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
+        roots, above = roots[copied], whole.nodes["parent"][above[copied]].astype(np.int64)
+        if not len(roots):
+            break
+        group = whole.nodes["group"][above].astype(np.int64)
+        low, high = np.searchsorted(groups, group, "left"), np.searchsorted(groups, group, "right")
+        at = np.repeat(low - (np.cumsum(high - low) - (high - low)), high - low) + np.arange((high - low).sum())
+        found.append(np.unique(np.repeat(roots, high - low) << 32 | pairs[at] & 0xFFFFFFFF))
+    keys = np.unique(np.concatenate(found))
+    node, fd = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype(np.int64)
+    answers = whole.resolver.born(node, fd)
+    known = answers.name >= 0
+    return node[known], fd[known], Answers(answers.name[known], answers.cloexec[known], answers.source[known])
+
+
+def _pack(
+    whole: Whole, start: Start, wanted: Numbers, old: npt.NDArray[np.bool_], chosen: Numbers,
+    bases: tuple[Numbers, Numbers, Answers],
+) -> Start:  # fmt: skip
+    """Number nodes and names anew, so that a start holds no more than it needs."""
+    number = np.full(len(whole.nodes) + 1, -1)
+    number[wanted] = np.arange(len(wanted))
+    nodes = whole.nodes[wanted]
+    nodes["kind"][old[wanted]] = Birth.BASE
+    nodes["parent"] = number[nodes["parent"]]
+    start.nodes = nodes
+    for timeline in (start.files, start.folders, start.owners):
+        timeline.nodes = number[timeline.nodes]
+    changes = whole.changes[chosen].copy()
+    results = whole.resolver.results(chosen)
+    node, fd, answers = bases
+    used = np.unique(np.concatenate([results.name, answers.name]))
+    used = used[used >= 0]
+    code = np.full(len(whole.resolver.names) + 2, -1)
+    code[used] = np.arange(len(used))
+    code[[-1, -2]] = -1, -2
+    start.names = [whole.resolver.names[name] for name in used.tolist()]
+    changes["text"], changes["join"], changes["src"] = code[results.name], Join.TEXT, NONE
+    start.changes, start.node = changes, number[whole.node[chosen]]
+    start.given = Given(
+        Answers(code[results.name], results.cloexec, results.source), number[node], fd,
+        Answers(code[answers.name], answers.cloexec, answers.source),
+    )  # fmt: skip
+    return start

@@ -1,0 +1,64 @@
+"""Which table a task has, from when to when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from process.read import Words
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass
+class Timeline:
+    """Moves of holders (tasks, or the kernel's tables) to nodes, by holder, then by time.
+
+    Attributes:
+        holders: uint64.
+        times: int64.
+        nodes: int64, -1 for none.
+    """
+
+    holders: Words
+    times: Numbers
+    nodes: Numbers
+
+    @classmethod
+    def of(cls, moves: list[tuple[int, int, int]]) -> Timeline:
+        """Sort moves; of those at one time the last counts."""
+        holders = np.array([holder for holder, _, _ in moves], np.uint64)
+        times, nodes = (np.array([move[k] for move in moves], np.int64) for k in (1, 2))
+        order = np.lexsort((times, holders))
+        return cls(holders[order], times[order], nodes[order])
+
+    def __post_init__(self) -> None:
+        self._distinct, which = np.unique(self.holders, return_inverse=True)
+        self._moments = np.unique(self.times)
+        self._width = len(self._moments) + 1
+        self._keys = which * self._width + np.searchsorted(self._moments, self.times, "right")
+
+    def at(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
+        """The node that each of some holders has at a time, or had just ``before`` it; -1 if none is known."""
+        index = self.index(holders, times, before=before)
+        return np.where(index >= 0, self.nodes[index], -1) if len(self.nodes) else index
+
+    def index(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
+        """Likewise, the move that made it so; -1 if there is none."""
+        if not len(self._distinct):
+            return np.full(len(holders), -1)
+        which = np.minimum(np.searchsorted(self._distinct, holders), len(self._distinct) - 1)
+        rank = np.searchsorted(self._moments, times, "left" if before else "right")
+        found = np.searchsorted(self._keys, which * self._width + rank, "right") - 1
+        hit = (self._distinct[which] == holders) & (found >= 0)
+        return np.where(hit & (self.holders[np.maximum(found, 0)] == holders), found, -1)
+
+    def cut(self, holders: Words, first: Numbers, last: Numbers) -> Timeline:
+        """The moves that matter to some holders, each between two times: those, and the one before."""
+        low = np.maximum(self.index(holders, first), np.searchsorted(self.holders, holders, "left"))
+        high = self.index(holders, last)
+        counts = np.maximum(high - low + 1, 0)
+        at = np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return Timeline(self.holders[at], self.times[at], self.nodes[at])
