@@ -196,6 +196,8 @@ def is_same_kind(named: Descriptor, shown: bytes) -> bool:
         return (
             bare == b"socket:[%s]" % socket[2] or re.match(rb"socket(pair)?\(%s, %s" % (family, kind), bare) is not None
         )
+    if name.startswith(b"socket:["):  # /proc's name
+        return shown.startswith((name, b"socket(", b"socketpair("))
     if name.startswith(b"pid:"):
         return shown == b"anon_inode:[pidfd]"
     if name.startswith(_MEMFD):
