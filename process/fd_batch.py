@@ -16,6 +16,7 @@ from errno_tables.tsv import TableError
 from process.calls import Call, Events
 from process.fd_names import path_below
 from process.fd_records import CHANGE, CWD, LIFE, NEVER, NONE, ROOT, UNKNOWN, By, Cloexec, Join, Life, Records, Scan
+from process.grouping import group
 from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
 
@@ -84,7 +85,7 @@ class Batch:
         self.texts: list[str] = []
         self._codes: dict[str, int] = {}
         self._sets, self._strings = sets, strings
-        self._known: dict[tuple[int, object], tuple[int, bool]] = {}
+        self._known: dict[str, dict[int, tuple[int, bool]]] = {}
         self._changes: list[Records] = [np.zeros(0, CHANGE)]
         self._lives: list[Records] = [np.zeros(0, LIFE)]
 
@@ -190,7 +191,7 @@ class Batch:
 
     def words(self, call: Called, position: int, offset: int, size: int) -> Numbers:
         """Unsigned integers of the guest in the bytes that an argument points to; -1 where they are not there."""
-        distinct, inverse = np.unique(self._strings_of(call, position), return_inverse=True)
+        distinct, inverse = group(self._strings_of(call, position))
         found = [self._word(number, offset, size) for number in distinct.tolist()]
         return np.array(found, np.int64)[inverse]
 
@@ -218,18 +219,17 @@ class Batch:
         make: Callable[..., tuple[str | None, bool]],
     ) -> tuple[Numbers, Mask]:  # fmt: skip
         """Something for each distinct string, made once."""
-        distinct, inverse = np.unique(self._strings_of(call, position), return_inverse=True)
-        found = []
-        for number in distinct.tolist():
-            key = number, what
-            if key not in self._known:
+        distinct, inverse = group(self._strings_of(call, position))
+        numbers = distinct.tolist()
+        known = self._known.setdefault(what, {})
+        for number in numbers:
+            if number not in known:
                 text = self._strings.get(number) if number not in (0, LOST) else None
                 whole = text is not None and (bool(text.flags & StringFlag.BUFFER) or not text.flags & _PARTIAL)
                 shown, flag = make(read(text)) if text is not None and whole else (None, False)
-                self._known[key] = (UNKNOWN if shown is None else self.text(shown)), flag
-            found.append(self._known[key])
-        codes = np.array([code for code, _ in found], np.int64)[inverse]
-        return codes, np.array([flag for _, flag in found], np.bool_)[inverse]
+                known[number] = (UNKNOWN if shown is None else self.text(shown)), flag
+        found = np.array([known[number] for number in numbers], np.int64).reshape(-1, 2)[inverse]
+        return found[:, 0], found[:, 1] != 0
 
 
 def _path(text: str) -> tuple[str | None, bool]:

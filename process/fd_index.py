@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_records import By, Records
+from process.grouping import Indices, by_code, distinct, group
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -38,15 +39,16 @@ class ChangeIndex:
         self._tainted, self._since = nodes["tainted"], nodes["since"].copy()
         self._unsure, self._end, self._ender = nodes["unsure"].copy(), nodes["end"].copy(), nodes["ender"].copy()
         kept = np.flatnonzero(node >= 0)
-        pair = _pair(self._groups[node[kept]], changes["fd"][kept].astype(np.int64))
-        order = np.lexsort((changes["seq"][kept], changes["t1"][kept], pair))
-        self._change = kept[order]
+        kept = kept[np.argsort(changes["seq"][kept], kind="stable")]
+        kept = kept[np.argsort(changes["t1"][kept], kind="stable")]  # both are all but sorted before
+        self._pairs, which = _pairs(self._groups[node[kept]], changes["fd"][kept].astype(np.int64))
+        self._change = kept[by_code(which, len(self._pairs))]
         rows = changes[self._change]
-        self._pairs, counts = np.unique(pair, return_counts=True)
+        counts = np.bincount(which, minlength=len(self._pairs))
         self._starts = np.concatenate(([0], np.cumsum(counts)))
         which = np.repeat(np.arange(len(counts)), counts)
         self._node, self._t1, self._seq = node[self._change], rows["t1"].copy(), rows["seq"].copy()
-        self._times = np.unique(self._t1)
+        self._times = distinct(self._t1)
         self._width = len(self._times) + 1
         self._keys = which * self._width + np.searchsorted(self._times, self._t1, "right")
         self._under_way = _later(rows["since"], which)
@@ -100,6 +102,20 @@ class ChangeIndex:
 def _pair(group: Numbers, fd: Numbers) -> Numbers:
     pair: Numbers = group << 32 | fd & 0xFFFFFFFF
     return pair
+
+
+def _pairs(group_: Numbers, fd: Numbers) -> tuple[Numbers, Indices]:
+    """The distinct pairs, ascending, and for each element an index into them."""
+    if not len(fd):
+        return fd, np.zeros(0, np.intp)
+    low = int(fd.min())
+    width = int(fd.max()) - low + 1
+    found, which = group(group_ * width + fd - low)  # few numbers without holes, mostly
+    pairs = _pair(found // width, found % width + low)
+    order = np.argsort(pairs)
+    rank = np.empty(len(order), np.intp)
+    rank[order] = np.arange(len(order))
+    return pairs[order], rank[which]
 
 
 def _later(since: Numbers, which: Numbers) -> Numbers:
