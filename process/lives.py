@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from capture.segment import EventFlag, Header
+from capture.segment import EventFlag
 from process.calls import Call, Events, Rules
 from process.read import FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Contents, Words
 from process.strings import Text, elements, escape, first_element
@@ -89,13 +89,9 @@ Rows = npt.NDArray[np.int64]
 class Lives:
     """Gathers the steps of one segment."""
 
-    def __init__(self, contents: Contents, header: Header) -> None:
-        """Prepare; the strings are read already.
-
-        Raises:
-            SegmentError: The header's word size cannot be.
-        """
-        self._contents, self._rules = contents, Rules(header)
+    def __init__(self, contents: Contents, rules: Rules) -> None:
+        """Prepare; the strings are read already."""
+        self._contents, self._rules = contents, rules
         self._wanted = Wanted(self._rules, _MAKERS)
         self._found: list[Step] = []
         self._spaces: list[tuple[Rows, Words, Words]] = []

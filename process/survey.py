@@ -111,12 +111,14 @@ def survey(part: Part, whole: bool = False) -> Survey:
         OSError: A file cannot be read.
     """
     contents = load(part)
-    seen, told, scanner = _Events(), Lives(contents, part.header), Scanner(contents, _rules(part))
+    rules = _rules(part)
+    seen, told, scanner = _Events(), Lives(contents, rules) if rules else None, Scanner(contents, rules)
     for block in contents.events:
         try:
             words = block.words()
             seen.add(block.first, words)
-            told.add(block.first, words)
+            if told:
+                told.add(block.first, words)
             scanner.add(block.first, words)
         except SegmentError as error:
             contents.damage.append(block.damage(error))
@@ -133,7 +135,7 @@ def survey(part: Part, whole: bool = False) -> Survey:
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),
-        steps=told.steps(),
+        steps=told.steps() if told else [],
         marks=_marks(contents),
         damage=contents.damage,
         is_sealed=contents.is_sealed,
