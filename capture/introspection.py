@@ -6,6 +6,8 @@ constant once the kernel has set up its per-cpu areas.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from capture.abi import Abi
@@ -186,7 +188,8 @@ class DerivedIntrospection(Introspection):
         """Find the current task, and the offsets unless the profile has them. None if either cannot be trusted."""
         profile, abi = self._profile, self._abi
         for memory, displacement in places(self._panda, cpu, self._memory, profile):
-            for find in candidates(self._panda, cpu, memory, abi.panda_arch, profile.symbols, displacement):
+            shown = candidates(self._panda, cpu, memory, abi.panda_arch, profile.symbols, displacement)
+            for find in chain(self._told(cpu, memory, displacement), shown):
                 values = derive(cpu, memory, find, abi.word_size, abi.big_endian)
                 if values is None:
                     continue
@@ -200,10 +203,19 @@ class DerivedIntrospection(Introspection):
                 return find
         return None
 
+    def _told(self, cpu: Any, memory: GuestMemory, displacement: int) -> Iterator[Finder]:
+        """The way to the current task that the profile itself knows."""
+        values, mask = self._profile.values, (1 << 8 * self._abi.word_size) - 1
+        if "task.current_task_addr" in values:
+            per_cpu = values.get("task.per_cpu_offsets_addr", 0)  # 0: a kernel for one CPU
+            base = memory.word(cpu, per_cpu + displacement & mask) or 0 if per_cpu else displacement
+            address = base + values["task.current_task_addr"] & mask
+            yield lambda cpu: memory.word(cpu, address)
+
 
 def introspect(panda: Any, memory: GuestMemory, profile: Profile, max_argv: int, abi: Abi) -> Introspection:
     """What reads tasks with a profile, or derives what it lacks."""
-    if profile.is_complete and "task.current_task_addr" in profile.values:
+    if profile.is_complete and "task.current_task_addr" in profile.values and abi.word_size == 8:
         return Introspection(panda, memory, profile, max_argv)
     return DerivedIntrospection(panda, memory, profile, max_argv, abi)
 

@@ -139,10 +139,8 @@ class TaskFlag(IntEnum):
     COMM = 2
     ARGV = 4
     START = 8
-    KERNEL = 16
-    """A thread with no memory of its own: a kernel thread."""
-    DERIVED = 32
-    """The offsets used were derived from the running kernel, not taken from its debug data."""
+    KERNEL = 16  # a thread with no memory of its own: a kernel thread
+    DERIVED = 32  # read with offsets derived from the running kernel
 
 
 class FileFlag(IntEnum):

@@ -12,7 +12,7 @@ from capture.segment import EventFlag
 from process.fd_records import CWD, NONE, Scan
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
-from process.fd_state import Start, give_time, place
+from process.fd_state import Start, give_time, place, plant
 from process.read import DURATION, FLAGS_ENTRY, TASK, TIME, Words
 
 Numbers = npt.NDArray[np.int64]
@@ -55,11 +55,13 @@ class Descriptors:
         recoded = np.array([codes.setdefault(text, len(codes)) for text in scan.texts], np.int64)
         coded = self.changes["text"] >= 0
         self.changes["text"][coded] = recoded[self.changes["text"][coded]]
+        roots = plant(self.changes, list(codes), start.has_roots, start.folders)
         node, source = place(self.changes, start.files, start.folders, start.owners)
         before = len(start.changes)
         self._resolver = Resolver(
             start.nodes, np.concatenate([start.changes, self.changes]), np.concatenate([start.node, node]),
-            np.concatenate([np.full(before, -1), source]), list(codes), start.given,
+            np.concatenate([np.full(before, -1), source]), np.concatenate([np.full(before, -1), roots]),
+            list(codes), start.given,
         )  # fmt: skip
         self.names = self._resolver.names
 

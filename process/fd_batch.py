@@ -15,7 +15,7 @@ from capture.segment import EventFlag, Header, StringFlag
 from errno_tables.tsv import TableError
 from process.calls import Call, Events
 from process.fd_names import path_below
-from process.fd_records import CHANGE, LIFE, NEVER, NONE, UNKNOWN, By, Cloexec, Join, Life, Records, Scan
+from process.fd_records import CHANGE, CWD, LIFE, NEVER, NONE, ROOT, UNKNOWN, By, Cloexec, Join, Life, Records, Scan
 from process.grouping import group
 from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
@@ -199,7 +199,7 @@ class Batch:
         """All records so far, by sequence number; those of one event in the order in which they were made."""
         changes, lives = np.concatenate(self._changes), np.concatenate(self._lives)
         changes = changes[np.argsort(changes["seq"], kind="stable")]
-        fits = (changes["fd"] >= 0) | (changes["fd"] == -100)
+        fits = (changes["fd"] >= 0) | np.isin(changes["fd"], (CWD, ROOT))
         return Scan(changes[fits], lives[np.argsort(lives["seq"], kind="stable")], self.texts)
 
     def _strings_of(self, call: Called, position: int) -> Numbers:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from process.fd_batch import Batch, Called, in_progress, low_int
 from process.fd_names import address_text, path_below, socket_text
-from process.fd_records import CLOSED, CWD, NONE, UNKNOWN, Cloexec, Join, Life
+from process.fd_records import CLOSED, CWD, NONE, ROOT, UNKNOWN, Cloexec, Join, Life
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
@@ -28,6 +28,7 @@ _O_TMPFILE_SPARC: Final = 0x2000000
 _RESOLVE_IN_ROOT: Final = 0x10
 _AT_FDCWD: Final = -100
 _CLONE_VM, _CLONE_VFORK, CLONE_FILES, CLONE_THREAD = 0x100, 0x4000, 0x400, 0x10000
+_CLONE_NEWNS, _MS_MOVE = 0x20000, 0x2000
 _BPF_MAKES_FD: Final = (0, 5, 7, 13, 14, 17, 18, 19, 28, 30, 32, 33)
 """include/uapi/linux/bpf.h: MAP_CREATE, PROG_LOAD, OBJ_GET, *_GET_FD_BY_ID, RAW_TRACEPOINT_OPEN, BTF_LOAD..."""
 
@@ -56,11 +57,25 @@ def _opens(batch: Batch, call: Called, path: int, folder: Numbers, flags: Number
     if flags is not None:
         unnamed = flags & (_O_TMPFILE_SPARC if call.abi.startswith("sparc") else _O_TMPFILE) != 0
         texts = np.where(unnamed, UNKNOWN, texts)
-    lone = absolute | (texts < 0) | (folder == NONE)
+    _lead(batch, call, call.ok & (call.ret >= 0), low_int(call.ret), texts, absolute, folder, cloexec)
+
+
+def _lead(
+    batch: Batch,
+    call: Called,
+    which: Mask,
+    fd: Numbers,
+    texts: Numbers,
+    absolute: Mask,
+    folder: Numbers,
+    cloexec: object,
+) -> None:
+    """Record that descriptors have paths for names, from a folder or from the root."""
     texts = np.where((folder == NONE) & ~absolute, UNKNOWN, texts)
+    lone = texts < 0
     batch.change(
-        call, call.ok & (call.ret >= 0), low_int(call.ret), src=np.where(lone, NONE, folder), text=texts,
-        join=np.where(lone, Join.TEXT, Join.PATH), cloexec=cloexec,
+        call, which, fd, src=np.where(lone, NONE, np.where(absolute, ROOT, folder)), text=texts,
+        join=np.where(lone, Join.TEXT, np.where(absolute, Join.ROOTED, Join.PATH)), cloexec=cloexec,
     )  # fmt: skip
 
 
@@ -240,13 +255,27 @@ def _maker(text: str | None, position: int | None, bit: int) -> Handler:
 
 
 def _chdir(batch: Batch, call: Called) -> None:
+    _change_folder(batch, call, CWD)
+
+
+def _chroot(batch: Batch, call: Called) -> None:
+    """Changes the root alone; the current folder stays (fs/open.c)."""
+    _change_folder(batch, call, ROOT)
+
+
+def _change_folder(batch: Batch, call: Called, what: int) -> None:
     texts, absolute = batch.paths(call, 0)
-    lone = absolute | (texts < 0)
-    batch.change(
-        call, call.ok, np.full(len(texts), CWD), src=np.where(lone, NONE, CWD), text=texts,
-        join=np.where(lone, Join.TEXT, Join.PATH), cloexec=Cloexec.NO,
-    )  # fmt: skip
-    batch.lose(call, call.pending, np.full(len(texts), CWD))
+    here = np.full(len(texts), CWD)
+    _lead(batch, call, call.ok, np.full(len(texts), what), texts, absolute, here, Cloexec.NO)
+    batch.lose(call, call.pending, np.full(len(texts), what))
+
+
+def _mount(batch: Batch, call: Called) -> None:
+    """What is mounted at the current folder becomes the root of all paths: `mount --move . /` of switch_root."""
+    moved = call.ok & (call.arg(3) & _MS_MOVE != 0)
+    to_root = batch.strings(call, 1, lambda path: "/" if path_below("", path) == "/" else None) >= 0
+    here = batch.strings(call, 0, lambda path: "/" if path == "." else None)
+    batch.change(call, moved & to_root, np.full(len(here), CWD), text=here, cloexec=Cloexec.NO)
 
 
 def _fchdir(batch: Batch, call: Called) -> None:
@@ -258,11 +287,8 @@ def _fchdir(batch: Batch, call: Called) -> None:
 def _getcwd(batch: Batch, call: Called) -> None:
     """Tells the current folder; a path that cannot be reached begins otherwise (fs/d_path.c)."""
     text = batch.strings(call, 0, lambda path: path_below("", path) if path.startswith("/") else None)
-    batch.change(call, call.ok & (text >= 0), np.full(len(text), CWD), text=text, cloexec=Cloexec.NO)
-
-
-def _chroot(batch: Batch, call: Called) -> None:
-    batch.lose(call, call.ok | call.pending, np.full(len(call.rows), CWD))
+    told, all_ = call.ok & (text >= 0), np.ones(len(text), np.bool_)
+    _lead(batch, call, told, np.full(len(text), CWD), text, all_, np.full(len(text), NONE), Cloexec.NO)
 
 
 def _pivot_root(batch: Batch, call: Called) -> None:
@@ -270,8 +296,10 @@ def _pivot_root(batch: Batch, call: Called) -> None:
 
 
 def _setns(batch: Batch, call: Called) -> None:
-    batch.lose(call, call.ok | call.pending, np.full(len(call.rows), CWD))
-    batch.life(call, call.ok | call.pending, Life.SETNS, b=call.arg(1))
+    done, kinds = call.ok | call.pending, call.arg(1) & 0xFFFFFFFF
+    for what in (CWD, ROOT):
+        batch.lose(call, done & ((kinds == 0) | (kinds & _CLONE_NEWNS != 0)), np.full(len(kinds), what))
+    batch.life(call, done, Life.SETNS, b=kinds)
 
 
 def _io_uring(batch: Batch, call: Called) -> None:
@@ -322,7 +350,9 @@ HANDLERS: Final[dict[str, Handler]] = {
     "sys_getpeername": _bind, "sys_accept": _accept, "sys_accept4": _accept, "sys_memfd_create": _memfd,
     "sys_mq_open": _mq_open, "sys_signalfd": _signalfd, "sys_signalfd4": _signalfd, "sys_bpf": _bpf,
     "sys_landlock_create_ruleset": _landlock, "sys_chdir": _chdir, "sys_fchdir": _fchdir, "sys_getcwd": _getcwd,
-    "sys_chroot": _chroot, "sys_pivot_root": _pivot_root, "sys_setns": _setns, "sys_io_uring_setup": _io_uring,
+    "sys_chroot": _chroot, "sys_mount": _mount,
+    "sys_pivot_root": _pivot_root, "sys_setns": _setns,
+    "sys_io_uring_setup": _io_uring,
     "sys_fork": _fork, "sys_vfork": _fork, "sys_clone": _fork, "sys_clone3": _fork, "sys_execve": _exec,
     "sys_execveat": _exec, "sys_exit": _exit, "sys_exit_group": _exit, "sys_unshare": _unshare,
     "sys_eventfd": _maker("anon_inode:[eventfd]", None, 0), "sys_eventfd2": _maker("anon_inode:[eventfd]", 1, 0),

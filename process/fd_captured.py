@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from process.fd_records import ALWAYS, CHANGE, CWD, LIFE, NONE, UNKNOWN, By, Life, Records, Scan
+from process.fd_records import ALWAYS, CHANGE, CWD, LIFE, NEVER, NONE, UNKNOWN, By, Life, Records, Scan
 from process.read import HIGH, LOW, Contents, Words
 from process.strings import escape
 
@@ -74,7 +74,8 @@ class Captured:
         made = np.zeros(len(seq), CHANGE)
         made["seq"] = made["head"] = seq.view(np.int64) - 1
         made["holder"], made["src"] = owner, NONE
-        made["t0"] = made["t1"] = made["since"] = self._time_of(seq.view(np.int64))
+        made["t0"] = made["t1"] = self._time_of(seq.view(np.int64))
+        made["since"] = NEVER  # to read is not to change
         of_task, whole = flags & np.uint64(_CWD) != 0, flags & np.uint64(_SNAPSHOT) != 0
         made["by"] = np.where(of_task, By.FOLDER, np.where(whole, By.SNAPSHOT, By.FILE))
         fd = (fd_path & LOW).astype(np.int64)

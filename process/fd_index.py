@@ -53,9 +53,14 @@ class ChangeIndex:
         self._keys = which * self._width + np.searchsorted(self._times, self._t1, "right")
         self._under_way = _later(rows["since"], which)
         first = np.zeros(len(rows), np.bool_)
-        first[self._starts[:-1]] = True
-        overlaps = ~first & (np.concatenate(([0], self._t1[:-1])) > rows["t0"])
-        self._unclear = (overlaps | (rows["t0"] < self._unsure[self._node])) & (rows["by"] == By.CALL)
+        calls = rows["by"] == By.CALL
+        before = np.maximum.accumulate(np.where(calls, np.arange(len(rows)), -1))[:-1]  # the last one by a call
+        before = np.concatenate(([-1], before))
+        overlaps = (before >= self._starts[:-1][which]) & (self._t1[before] > rows["t0"]) if len(rows) else first
+        self._next_call = np.full(len(rows) + 1, len(rows))
+        self._next_call[:-1][calls] = np.flatnonzero(calls)
+        self._next_call = np.minimum.accumulate(self._next_call[::-1])[::-1]
+        self._unclear = (overlaps | (rows["t0"] < self._unsure[self._node])) & calls
 
     def unclear(self, count: int) -> Mask:
         """Of each of the ``count`` changes, whether others were under way with it: nobody knows which was the last."""
@@ -83,8 +88,8 @@ class ChangeIndex:
         keys = which * self._width + np.searchsorted(self._times, asked.t0, "right")
         after = np.searchsorted(self._keys, keys, "right")
         stop = self._starts[which + 1]
-        inside = np.minimum(after, len(self._keys) - 1)
-        other = after + ((after < stop) & (self._seq[inside] == asked.seq))
+        other = self._next_call[after]
+        other = other + ((other < stop) & (self._seq[np.minimum(other, len(self._keys) - 1)] == asked.seq))
         disturbed = (other < stop) & (self._under_way[np.minimum(other, len(self._keys) - 1)] < asked.t1)
         sure &= ~(hit & disturbed)
         at = np.maximum(after - 1, 0)

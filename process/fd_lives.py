@@ -264,7 +264,7 @@ class Lives:
         named = told == step.seq - 1
         time = when if named else time  # its folder was read together with its table
         if fork is not None:
-            self._born(fork._replace(t1=step.t0), time, step.task, fork.b, named)
+            self._born(fork, time, step.task, fork.b, named)
             return
         if not step.a:
             if not named:
@@ -383,7 +383,7 @@ class Lives:
             self._replace(self.folders, node, time, self._new(Birth.FRESH, time, self._group(node)))
 
     def _setns(self, step: Step, time: int) -> None:
-        self._namespaces = True
+        self._namespaces |= not step.b or bool(step.b & _CLONE_NEWPID)
 
     def _lost(self, step: Step, time: int) -> None:
         self._ensure(step.task, time)
@@ -404,12 +404,16 @@ def _births(steps: list[Step]) -> dict[int, Step]:
     found: dict[int, Step] = {}
     taken: set[int] = set()
     for step in steps:
-        if step.op == Life.CHILD and step.a in forks:
-            made = forks[step.a]
-            at = bisect_right(made, step.t0, key=lambda fork: fork.t0) - 1
-            if at >= 0 and (step.t0 <= made[at].t1 or not made[at].a) and made[at].seq not in taken:
-                found[step.seq] = made[at]
-                taken.add(made[at].seq)
+        if step.op != Life.CHILD or step.a not in forks:
+            continue
+        made = forks[step.a]
+        made = made[: bisect_right(made, step.t0, key=lambda fork: fork.t0)]
+        named = (fork for fork in reversed(made) if fork.a == step.task & 0xFFFFFFFF and fork.seq not in taken)
+        around = (fork for fork in made[-1:] if step.t0 <= fork.t1 or not fork.a)
+        fork = next(named, None) or next(around, None)
+        if fork is not None and fork.seq not in taken:
+            found[step.seq] = fork._replace(t1=min(fork.t1, step.t0) if fork.a else step.t0)
+            taken.add(fork.seq)
     return found
 
 

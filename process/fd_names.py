@@ -87,6 +87,8 @@ def join(base: str, how: Join, text: str) -> str | None:
     """The name that a call makes out of its source's name and a text; None if none can be told."""
     if how is Join.PATH:
         return path_below(base, text)
+    if how is Join.ROOTED:
+        return rooted(base, text)
     if how is Join.ACCEPT:
         listening = base.split("->")[0].split("<-")[0]
         return f"{listening}<-{text}" if text else listening
@@ -97,6 +99,18 @@ def join(base: str, how: Join, text: str) -> str | None:
         bare, arrow, peer = base.partition("->")
         return f"{bare.split(' at ')[0]} at {text}{arrow}{peer}" if text else base
     return base if how is Join.SAME else text
+
+
+def climbs(path: str) -> bool:
+    """Whether a path goes up somewhere."""
+    return ".." in path.split("/")
+
+
+def rooted(root: str, path: str) -> str | None:
+    """An absolute path in a process's own root; one that goes up may meet that root, and is unknown then."""
+    if root == "/" or not root.startswith("/") or climbs(path):
+        return path if root == "/" else None
+    return path_below("", f"{root}{path}")
 
 
 def path_below(folder: str, path: str) -> str | None:

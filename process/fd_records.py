@@ -14,6 +14,8 @@ Records = npt.NDArray[np.void]
 
 CWD: Final = -100
 """Stands for the current folder where a descriptor is meant; AT_FDCWD (include/uapi/linux/fcntl.h)."""
+ROOT: Final = -101
+"""Stands for a process's root folder, which chroot changes."""
 NONE: Final = -1
 """No descriptor."""
 UNKNOWN, CLOSED = -1, -2
@@ -36,6 +38,8 @@ class Join(IntEnum):
     """Likewise of its peer; empty: none any more."""
     ACCEPT = 5
     """The text is the peer of a connection that the source, a socket, accepted."""
+    ROOTED = 6
+    """The text is an absolute path; the source is the root that it counts from."""
 
 
 class Cloexec(IntEnum):

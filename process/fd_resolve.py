@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from process.fd_index import ChangeIndex
 from process.fd_names import join
-from process.fd_records import CLOSED, NONE, UNKNOWN, Birth, By, Cloexec, Join, Records, Source
+from process.fd_records import CLOSED, NONE, ROOT, UNKNOWN, Birth, By, Cloexec, Join, Records, Source
 from process.grouping import distinct, group
 
 Numbers = npt.NDArray[np.int64]
 
-_NOBODY, _SHUT, _FIRST = 0, 1, 2
-"""The vertices of what is unknown and of what is closed, and the first of a change."""
+_NOBODY, _SHUT, _SLASH, _FIRST = 0, 1, 2, 3
+"""The vertices of what is unknown, of what is closed and of the root that a task begins with; the first of a change."""
 _COPIED, _EXECED, _MARKED = 10, 11, 12
 """Edges besides those of `Join`: through fork, through exec, through close_range(CLOSE_RANGE_CLOEXEC)."""
 _ADDRESSES = (Join.LOCAL, Join.PEER, Join.ACCEPT)
@@ -82,8 +82,9 @@ class Resolver:
     """
 
     def __init__(
-        self, nodes: Records, changes: Records, node: Numbers, source_node: Numbers, names: list[str], given: Given
-    ) -> None:
+        self, nodes: Records, changes: Records, node: Numbers, source_node: Numbers, root_node: Numbers,
+        names: list[str], given: Given,
+    ) -> None:  # fmt: skip
         """Prepare.
 
         Args:
@@ -91,6 +92,7 @@ class Resolver:
             changes: Of dtype `CHANGE`; texts are codes into ``names``.
             node: The node that each change changes, -1 if not known: then it is as if it were not there.
             source_node: The node of its source, likewise: then its name is unknown.
+            root_node: The node with the root that its path may meet: then it has a name only if that is `/`; else -1.
             names: Texts; new ones are added.
             given: What is known beforehand.
         """
@@ -105,14 +107,16 @@ class Resolver:
         captured = changes["by"] != By.CALL
         origin = np.where(text < 0, Source.UNKNOWN, np.where(captured, Source.CAPTURED, Source.INFERRED))
         bases = given.bases
-        self._name = np.concatenate(([UNKNOWN, CLOSED], np.where(lone, text, UNKNOWN), bases.name))
-        clo = np.concatenate(([Cloexec.UNSURE, Cloexec.NO], changes["cloexec"], bases.cloexec))
+        self._name = np.concatenate(([UNKNOWN, CLOSED, self._code("/")], np.where(lone, text, UNKNOWN), bases.name))
+        clo = np.concatenate(([Cloexec.UNSURE, Cloexec.NO, Cloexec.NO], changes["cloexec"], bases.cloexec))
         self._cloexec = clo.astype(np.uint8)
-        self._origin = np.concatenate(([0, 0], np.where(lone, origin, 0), bases.source)).astype(np.uint8)
+        self._origin = np.concatenate(([0, 0, Source.INFERRED], np.where(lone, origin, 0), bases.source)).astype(
+            np.uint8
+        )
         self._name[_FIRST : _FIRST + known] = given.changes.name
         self._cloexec[_FIRST : _FIRST + known] = given.changes.cloexec
         self._origin[_FIRST : _FIRST + known] = given.changes.source
-        self._done = np.concatenate(([True, True], lone, np.ones(len(bases.name), np.bool_)))
+        self._done = np.concatenate(([True, True, True], lone, np.ones(len(bases.name), np.bool_)))
         self._from = np.full(len(self._name), _NOBODY)
         self._edge = np.zeros(len(self._name), np.uint8)
         self._text = np.full(len(self._name), UNKNOWN)
@@ -131,6 +135,10 @@ class Resolver:
                 changes["seq"][asks],
             )
         )
+        held = np.flatnonzero(~lone & (root_node >= 0))
+        self._held = _FIRST + held
+        t0, t1, seq = (changes[name][held] for name in ("t0", "t1", "seq"))
+        self._roots = self._find(Questions(root_node[held], np.full(len(held), ROOT), t0, t1, seq))
         self._spread()
 
     def ask(self, questions: Questions) -> Answers:
@@ -175,7 +183,8 @@ class Resolver:
             shut = (kind == Birth.WHOLE) | ((kind == Birth.RANGE) & ranged)
             copied = np.isin(kind, (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC)) & ~shut
             copied &= ~columns["tainted"] & (columns["parent"] >= 0)
-            vertex = np.where(shut, _SHUT, _NOBODY)
+            unmoved = (fds == ROOT) & np.isin(kind, (Birth.FRESH, Birth.BASE)) & ~columns["tainted"]
+            vertex = np.where(shut, _SHUT, np.where(unmoved, _SLASH, _NOBODY))
             vertex[copied] = len(self._name) + np.arange(copied.sum())
             edge = np.select(
                 [kind == Birth.COPY, kind == Birth.EXEC, (kind == Birth.RANGE_CLOEXEC) & ranged],
@@ -231,14 +240,27 @@ class Resolver:
             return
         waiting = waiting[np.argsort(self._from[waiting], kind="stable")]
         sources = self._from[waiting]
-        ready = waiting[self._done[sources]]
+        ready = np.setdiff1d(waiting[self._done[sources]], self._held)
+        ready = ready if len(ready) else self._released()
         while len(ready):
             self._derive(ready)
             self._done[ready] = True
             starts, ends = np.searchsorted(sources, ready, "left"), np.searchsorted(sources, ready, "right")
             ready = waiting[_ranges(starts, ends)]
+            if len(self._held):
+                ready = np.setdiff1d(ready, self._held)
+                ready = ready if len(ready) else self._released()
         lost = waiting[~self._done[waiting]]  # times that cannot be have made a circle: unknown
         self._cloexec[lost], self._done[lost] = Cloexec.UNSURE, True
+
+    def _released(self) -> Numbers:
+        """Those that waited for their roots, too, and have them; a root that is not `/` leaves them without a name."""
+        free = self._done[self._roots] & self._done[self._from[self._held]]
+        released: Numbers = self._held[free]
+        roots = self._roots[free]
+        self._held, self._roots = self._held[~free], self._roots[~free]
+        self._text[released[self._name[roots] != self._code("/")]] = UNKNOWN
+        return released
 
     def _derive(self, ready: Numbers) -> None:
         """Make the answers of vertices whose sources have theirs."""
@@ -252,7 +274,7 @@ class Resolver:
         origin = np.where(through & (origin == Source.INFERRED), Source.INHERITED, origin)
         kept = np.where(execed & (cloexec != Cloexec.UNSURE), Cloexec.NO, cloexec)
         kept = np.where(edge == _MARKED, Cloexec.YES, kept)
-        joined = np.isin(edge, (Join.PATH, *_ADDRESSES))
+        joined = np.isin(edge, (Join.PATH, Join.ROOTED, *_ADDRESSES))
         if joined.any():
             name[joined] = self._joined(name[joined], edge[joined], self._text[ready[joined]])
             origin[joined] = Source.INFERRED
@@ -273,14 +295,17 @@ class Resolver:
 
     def _join(self, base: int, edge: int, text: int) -> int:
         how = Join(edge)
-        if text < 0 or (base < 0 and how is Join.PATH):
+        if text < 0 or (base < 0 and how in (Join.PATH, Join.ROOTED)):
             return UNKNOWN
         made = join(self.names[base] if base >= 0 else "socket", how, self.names[text])
         if made is None:
             return UNKNOWN
-        code = self._codes.setdefault(made, len(self.names))
+        return self._code(made)
+
+    def _code(self, name: str) -> int:
+        code = self._codes.setdefault(name, len(self.names))
         if code == len(self.names):
-            self.names.append(made)
+            self.names.append(name)
         return code
 
 

@@ -13,7 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives
-from process.fd_records import ALWAYS, CHANGE, NEVER, NODE, NONE, SIGHT, Birth, By, Join, Life, Records, Scan
+from process.fd_names import climbs
+from process.fd_records import (
+    ALWAYS,
+    CHANGE,
+    CWD,
+    NEVER,
+    NODE,
+    NONE,
+    ROOT,
+    SIGHT,
+    Birth,
+    By,
+    Join,
+    Life,
+    Records,
+    Scan,
+)
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
 
@@ -51,6 +67,7 @@ class Start:
 
     Attributes:
         clock: The latest return before it.
+        has_roots: Whether any task of the capture has changed its root.
         nodes: Of dtype `NODE`, those that its events need.
         files: Which of them tasks have, as `Lives`; likewise ``folders`` and ``owners``.
         changes: Of dtype `CHANGE`: the last ones before the segment, then those that were under way when it ended.
@@ -60,6 +77,7 @@ class Start:
     """
 
     clock: int = ALWAYS
+    has_roots: bool = False
     nodes: Records = field(default_factory=lambda: np.zeros(0, NODE))
     files: Timeline = field(default_factory=_no_timeline)
     folders: Timeline = field(default_factory=_no_timeline)
@@ -83,6 +101,7 @@ class Whole:
     node: Numbers
     segment: Numbers
     resolver: Resolver
+    has_roots: bool
 
     def __post_init__(self) -> None:
         mine = np.flatnonzero(self.node >= 0)
@@ -96,7 +115,7 @@ def place(changes: Records, files: Timeline, folders: Timeline, owners: Timeline
     """
     node, source = np.full(len(changes), -1), np.full(len(changes), -1)
     over = np.where(changes["t1"] == NEVER, changes["t0"] + 1, changes["t1"])
-    of_folder = changes["fd"] == -100
+    of_folder = np.isin(changes["fd"], (CWD, ROOT))
     by_call = changes["by"] == By.CALL
     for timeline, mine in ((files, by_call & ~of_folder), (folders, by_call & of_folder)):
         node[mine] = timeline.at(changes["holder"][mine], over[mine], before=True)
@@ -104,10 +123,34 @@ def place(changes: Records, files: Timeline, folders: Timeline, owners: Timeline
     node[told] = folders.at(changes["holder"][told], changes["t1"][told])
     read = ~by_call & ~of_folder
     node[read] = owners.at(changes["holder"][read], changes["t1"][read])
-    from_folder = changes["src"] == -100
+    from_folder = np.isin(changes["src"], (CWD, ROOT))
     for timeline, mine in ((files, (changes["src"] != NONE) & ~from_folder), (folders, from_folder)):
         source[mine] = timeline.at(changes["holder"][mine], changes["t0"][mine])
     return node, source
+
+
+def plant(changes: Records, texts: Sequence[str], has_roots: bool, folders: Timeline) -> Numbers:
+    """Say what absolute paths count from: in a capture without chroot from nothing, which is quick.
+
+    Args:
+        changes: Of dtype `CHANGE`; altered.
+        texts: What their texts are codes into.
+        has_roots: Whether any task of the capture has changed its root.
+        folders: Which current folder, and root, tasks have.
+
+    Returns:
+        Of each change whose path goes up, and may meet its task's root, the node that has this; -1 for the others.
+    """
+    roots = np.full(len(changes), -1)
+    if has_roots:
+        up = np.array([climbs(text) for text in texts], np.bool_)
+        rows = np.flatnonzero((changes["join"] == Join.PATH) & (changes["text"] >= 0))
+        rows = rows[up[changes["text"][rows]]]
+        roots[rows] = folders.at(changes["holder"][rows], changes["t0"][rows])
+    else:
+        lone = changes["join"] == Join.ROOTED
+        changes["src"][lone], changes["join"][lone] = NONE, Join.TEXT
+    return roots
 
 
 def gaps_of(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Gap], int]:
@@ -155,9 +198,7 @@ def give_time(scan: Scan, time: int) -> None:
     """Set the time of records that have none yet."""
     for records in (scan.changes, scan.lives):
         bare = records["t1"] == ALWAYS
-        for name in ("t0", "t1", "since"):
-            if name in (records.dtype.names or ()):
-                records[name][bare] = time
+        records["t0"][bare] = records["t1"][bare] = time
 
 
 def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
@@ -200,9 +241,11 @@ def join_all(effects: Sequence[Effect], starts: Numbers) -> Whole:
     lives = Lives(steps, _seen(effects), gaps, unsure)
     nodes = lives.nodes()
     files, folders, owners = lives.timelines()
+    has_roots = bool((changes["fd"] == ROOT).any())
+    roots = plant(changes, names, has_roots, folders)
     node, source = place(changes, files, folders, owners)
-    resolver = Resolver(nodes, changes, node, source, names, Given())
-    return Whole(lives, nodes, files, folders, owners, changes, node, segment, resolver)
+    resolver = Resolver(nodes, changes, node, source, roots, names, Given())
+    return Whole(lives, nodes, files, folders, owners, changes, node, segment, resolver, has_roots)
 
 
 def _seen(effects: Sequence[Effect]) -> list[tuple[int, int, int]]:
@@ -266,7 +309,7 @@ def _start(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Number
     before, under_way = (some[groups[whole.nodes["group"][whole.node[some]]]] for some in (last, long))
     chosen = np.concatenate([before, under_way])
     wanted = np.union1d(wanted, whole.node[chosen])
-    start = Start(clock, files=files, folders=folders, owners=owners)
+    start = Start(clock, whole.has_roots, files=files, folders=folders, owners=owners)
     return _pack(whole, start, wanted, old, chosen, _bases(whole, roots))
 
 
@@ -321,7 +364,7 @@ def _bases(whole: Whole, nodes: Numbers) -> tuple[Numbers, Numbers, Answers]:
     keys = np.unique(np.concatenate(found))
     node, fd = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype(np.int64)
     answers = whole.resolver.born(node, fd)
-    known = answers.name >= 0
+    known = (answers.name >= 0) | (fd == ROOT)
     return node[known], fd[known], Answers(answers.name[known], answers.cloexec[known], answers.source[known])
 
 

@@ -21,6 +21,8 @@ from conftest import command
         (("-o", "segments", "--kernel", __file__, "--initrd", "missing"), 2, "missing: no such file"),
         (("-o", "segments", "--kernel", __file__, "--segment-size", "many"), 2, "'many' is no size"),
         (("-o", "segments", "--kernel", __file__, "--arch", "vax"), 2, "vax"),
+        (("-o", "segments", "--kernel", __file__, "--profile", "missing"), 2, "missing: no such file"),
+        (("-o", "segments", "--kernel", __file__, "--profile", __file__), 1, "not a kernelinfo.conf"),
         (("profile", __file__, "-o", "out"), 1, "capture: error: "),
         (("profile", "missing", "-o", "out"), 1, "missing"),
     ],

@@ -23,7 +23,10 @@ Names = dict[int, list[str | None]]
 
 
 def run(seed: int, **kinds: bool) -> list[Event]:
-    return World(random.Random(seed), **kinds).run(2500)
+    world = World(random.Random(seed))
+    for name, value in kinds.items():
+        setattr(world, name, value)
+    return world.run(2500)
 
 
 def names(folder: Path) -> Names:
