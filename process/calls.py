@@ -119,6 +119,10 @@ class Rules:
             return found.name in names
         return any(reached(found, one, self._big_endian).name in names for one in numbers(found))
 
+    def have_ways(self, numbers: npt.NDArray[np.integer]) -> bool:
+        """Whether any of some numbers, of events that name no ABI, is a way to other calls."""
+        return any(target(self.own, one, self._big_endian).way is not None for one in set(numbers.tolist()))
+
     def _calls(self, abi_number: int, number: int, rows: Rows, words: Words) -> Iterator[Call]:
         """The calls of the events of one number: several if it is a way to others."""
         abi = abis.numbered(abi_number, self.own.word) if abi_number else self.own

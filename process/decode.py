@@ -2,57 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from capture.segment import EventFlag, Header, SegmentError
-from process.arguments import NO_FILE, Arguments, FileNames
-from process.calls import Call, Events, Rules
-from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
-from process.fd_records import CWD, SOURCES
-from process.fd_scan import Scanner
-from process.identify import Codes, identify, marked
+from capture.segment import SegmentError
+from process.calls import Rules
+from process.columns import Rows, Segment, show_files
+from process.descriptors import clock
 from process.plan import Plan
-from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Words, load
-from process.render import labels, nullable
-from process.results import result_columns
-from process.schema import SCHEMA
-from process.survey import Sequences
+from process.predicates import holds, parts
+from process.read import ARG0, DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, RET, TASK, TIME, WORDS, load
+from process.schema import ARGS, REPRS, SCHEMA
+from process.slices import Slice
+from process.tally import Tally
 
-SLICE = 1 << 17
-"""Events decoded at a time: enough that distinct values repeat, few enough for the processor's cache."""
-
-Process = tuple[int | None, int | None, str, str | None, str]
-"""pid, ppid, procname, argv, source."""
-
-
-@dataclass
-class Tally:
-    """What was decoded.
-
-    Attributes:
-        rows: Rows of the output.
-        errors: Of these, calls that failed.
-        lost_strings: Arguments whose string is lost.
-        unknown: Events of syscalls that no table has, by ABI and number.
-        processes: First sequence number, its Unix time in ns, and number of rows.
-    """
-
-    rows: int = 0
-    errors: int = 0
-    lost_strings: int = 0
-    unknown: Counter[tuple[str, int]] = field(default_factory=Counter)
-    processes: dict[Process, tuple[int, int, int]] = field(default_factory=dict)
-
-    def add_process(self, process: Process, seq: int, time_ns: int, events: int) -> None:
-        """Count rows of a process that come after those counted before."""
-        first, began, count = self.processes.get(process, (seq, time_ns, 0))
-        self.processes[process] = first, began, count + events
+_CALL = (NR_STRINGS, FLAGS_ENTRY)
+_WORDS_OF: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("id", "seq", "mark", "capture"), ()),
+    **dict.fromkeys(("nr", "name", "abi"), _CALL),
+    **dict.fromkeys(("procname", "proc_id", "pid", "tid"), (TASK, FLAGS_ENTRY)),
+    **dict.fromkeys(("retno", "retno_repr", "errno", "status"), (*_CALL, RET)),
+    **{f"arg{k}": (*_CALL, ARG0 + k) for k in range(ARGS)},
+    **{f"arg{k}_repr": (*_CALL, ARG0 + k, TIME, DURATION, TASK) for k in range(ARGS)},
+    "time_ns": (TIME,),
+    "duration_ns": (DURATION,),
+}
+"""The words that a column is made of where each argument has a register of its own; all for one that is not here."""
+_COUNTED = (*_CALL, RET, TASK, TIME)
+"""Words for the tally."""
 
 
 class Decoder:
@@ -60,165 +40,110 @@ class Decoder:
 
     Attributes:
         plan: The segment, and all that must be known from others.
-        tally: Grows as `frames` is consumed.
+        tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of them.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, columns: Collection[str] | None = None, predicate: pl.Expr | None = None) -> None:
         """Read the segment.
+
+        Args:
+            plan: What to decode, and how.
+            columns: Names of those that are wanted, None for all; others are not made.
+            predicate: What rows must meet; others are left out, and little is done for them.
 
         Raises:
             SegmentError: It cannot be used at all.
             OSError: A file cannot be read.
         """
         self.plan, self.tally = plan, Tally()
-        self._contents = load(plan.part)
-        self._header: Header = plan.part.header
+        self._columns = [name for name in SCHEMA if columns is None or name in columns]
+        self._conditions = [(one, one.meta.root_names()) for one in parts(predicate)]
+        self._asked = {*self._columns, *(name for _, names in self._conditions for name in names)}
+        self._shows_files = show_files(self._asked)
+        contents = load(plan.part)
         try:
-            self._rules = Rules(self._header)
+            rules = Rules(plan.part.header)
         except SegmentError as error:
             raise SegmentError(f"{plan.part.name}: {error}") from None
-        self._scanned: Descriptors | None = None
+        self._segment = Segment(plan, contents, rules)
+        self._latest = plan.start.clock
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        """The rows, in order, as frames with the columns of ``schema.SCHEMA``.
+        """The rows, in order, as frames with the wanted columns, in the order of ``schema.SCHEMA``.
 
         Raises:
             SegmentError: The segment is not what it was when it was surveyed.
         """
-        for sequences, words in self._slices():
-            gone = np.searchsorted(sequences, self._gone(sequences))
-            if len(gone):
-                sequences, words = np.delete(sequences, gone), np.delete(words, gone, axis=1)
-            if len(sequences):
-                yield self._frame(sequences, words)
+        if self._shows_files and not self._conditions:
+            self._segment.descriptors  # noqa: B018  # made first: what it unpacks is then kept for the rows
+        for piece in self._segment.slices.slices():
+            here = np.ones(len(piece.sequences), np.bool_)
+            here[np.searchsorted(piece.sequences, self._gone(piece))] = False
+            if here.any():
+                frame = self._frame(piece, here)
+                self.tally.rows += int(here.sum())
+                if len(frame):
+                    yield frame
         if self.tally.rows != self.plan.rows:
             raise SegmentError(f"{self.plan.part.name}: changed while it was decoded; decode again")
 
-    def _slices(self) -> Iterator[tuple[Sequences, Words]]:
-        """Sequence numbers and words of the planned blocks, some blocks at a time."""
-        found = {block.first: block for block in self._contents.events}
-        sequences: list[Sequences] = []
-        words: list[Words] = []
-        pending = 0
-        for first, count in self.plan.blocks:
-            block = found.get(first)
-            if block is None or block.count < count:
-                raise SegmentError(f"{self.plan.part.name}: changed while it was decoded; decode again")
-            sequences.append(np.arange(first, first + count))
-            words.append(block.words()[:, :count])
-            pending += count
-            if pending >= SLICE:
-                yield np.concatenate(sequences), np.concatenate(words, axis=1)
-                sequences, words, pending = [], [], 0
-        if pending:
-            yield np.concatenate(sequences), np.concatenate(words, axis=1)
-
-    def _gone(self, sequences: Sequences) -> Sequences:
+    def _gone(self, piece: Slice) -> npt.NDArray[np.int64]:
         """The entry rows of a slice that a return has replaced."""
         dropped = self.plan.dropped
-        first, last = np.searchsorted(dropped, (sequences[0], sequences[-1] + 1))
+        first, last = np.searchsorted(dropped, (piece.sequences[0], piece.sequences[-1] + 1))
         return dropped[first:last]
 
-    def _frame(self, sequences: Sequences, words: Words) -> pl.DataFrame:
-        """One slice, decoded."""
-        flags = (words[FLAGS_ENTRY] & LOW).astype(np.int64)
-        events = self._rules.resolve(words)
-        columns = {
-            "id": pl.Series(np.arange(len(sequences)) + self.plan.first_id + self.tally.rows),
-            "name": labels(events.call_of, [call.name for call in events.calls]),
-            "abi": labels(events.call_of, [call.abi for call in events.calls]),
-            "seq": pl.Series(sequences),
-            "nr": pl.Series((words[NR_STRINGS] & LOW).astype(np.int64)),
-            "duration_ns": nullable(words[DURATION].view(np.int64), words[DURATION].view(np.int64) >= 0),
-            "time_ns": pl.Series((words[TIME] + np.uint64(self._header.realtime_ns)).view(np.int64)),
-            "mark": labels(marked(self.plan.state, sequences), [mark.text for mark in self.plan.state.marks]),
-            "capture": pl.Series(np.full(len(sequences), self.plan.capture, np.int64)),
-            **result_columns(events),
-            **self._arguments(events, sequences),
-            **self._processes(sequences, flags, words),
-        }
-        frame = pl.DataFrame([columns[name].alias(name) for name in SCHEMA])
-        self._count(frame, columns["identity"], events.calls)
-        return frame
+    def _frame(self, piece: Slice, here: npt.NDArray[np.bool_]) -> pl.DataFrame:
+        """The rows of a slice that meet all conditions; ``here`` says which of its events are rows at all."""
+        ids = np.cumsum(here) + (self.plan.first_id + self.tally.rows - 1)
+        rows = Rows(self._segment, piece, ids, self._clock(piece, here))
+        for condition, names in self._conditions:
+            if not REPRS.isdisjoint(names) or not names:
+                rows, here = self._only(rows, here)
+            self._fill(rows.piece, names)
+            here = here & holds(condition, rows.frame(names))
+            if not here.any():
+                return pl.DataFrame()
+        rows, _ = self._only(rows, here)
+        self._fill(rows.piece, self._columns)
+        if self._conditions:
+            return rows.frame(self._columns)
+        rows.piece.fill(_COUNTED)
+        made = rows.frame(self._columns)
+        rows.count(self.tally)
+        return made
 
-    def _arguments(self, events: Events, sequences: Sequences) -> dict[str, pl.Series]:
-        """The arguments, their reprs and where the name of an fd comes from."""
-        sets = self._contents.sets.find((events.words[NR_STRINGS] >> HIGH).astype(np.int64))
-        files, source = self._files(events, sequences)
-        found = Arguments(events, sets, self._contents.strings, files)
-        found.add()
-        self.tally.lost_strings += found.lost
-        columns = {}
-        suffixes = found.suffixes
-        for k, column in found.columns.items():
-            columns[f"arg{k}"] = nullable(*events.arguments(k))
-            columns[f"arg{k}_repr"] = column.texts(found.prefixes, suffixes)
-        columns["fd_source"] = labels(source, SOURCES)
-        return columns
+    def _only(self, rows: Rows, here: npt.NDArray[np.bool_]) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Go on with some rows alone; all that is asked of them is filled."""
+        if here.all():
+            return rows, here
+        self._fill(rows.piece, self._asked)
+        if not self._conditions:
+            rows.piece.fill(_COUNTED)
+        kept = np.flatnonzero(here)
+        return rows.only(kept), np.ones(len(kept), np.bool_)
 
-    def _files(self, events: Events, sequences: Sequences) -> tuple[FileNames, npt.NDArray[np.int64]]:
-        """What descriptors are, and for each event where the name of its first one is from; -1 if it has none."""
-        asked = [
-            (index, position, call.rows, to_fd(values, may_be_folder(call.name, argument.name)))
-            for index, call in enumerate(events.calls)
-            for position, argument in enumerate(call.args)
-            if argument.kind == "fd" and (values := events.pattern(call, position)) is not None
-        ]
-        source = np.full(len(sequences), -1)
-        if not asked:
-            return FileNames((), {}), source
-        rows = np.concatenate([rows for _, _, rows, _ in asked])
-        fds = np.concatenate([fd for _, _, _, fd in asked])
-        descriptors = self._descriptors()
-        answers = descriptors.ask(sequences, events.words, rows, fds)
-        names = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)
-        ends = np.cumsum([len(fd) for _, _, _, fd in asked])[:-1]
-        codes = {}
-        for (index, position, mine, _), name, origin in zip(
-            asked, np.split(names, ends), np.split(answers.source, ends), strict=True
-        ):
-            codes[index, position] = name
-            first = (source[mine] < 0) & (name != NO_FILE)
-            source[mine[first]] = origin[first]
-        return FileNames(descriptors.names, codes), source
+    def _clock(self, piece: Slice, here: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:
+        """For each event the latest return so far; slices come in order."""
+        if not self._shows_files:
+            return None
+        piece.fill((TIME, DURATION))
+        running = clock(piece.words, here, self._latest)
+        self._latest = int(running[-1])
+        return running
 
-    def _descriptors(self) -> Descriptors:
-        """What descriptors are in this segment; scans it when first asked."""
-        if self._scanned is None:
-            scanner = Scanner(self._contents, self._rules)
-            found = {block.first: block for block in self._contents.events}
-            blocks = ((first, found[first].words()[:, :count]) for first, count in self.plan.blocks)
-            self._scanned = Descriptors(self.plan.start, scan_blocks(scanner, blocks))
-        return self._scanned
+    def _fill(self, piece: Slice, columns: Collection[str]) -> None:
+        """Fill the words of some columns."""
+        wanted = {word for name in columns for word in _WORDS_OF.get(name, range(WORDS))}
+        if NR_STRINGS in wanted:
+            piece.fill(_CALL)
+            if not self._is_plain(piece):
+                wanted = set(range(WORDS))
+        piece.fill(wanted)
 
-    def _processes(self, sequences: Sequences, flags: Codes, words: Words) -> dict[str, pl.Series]:
-        """Process and thread of each event; `identity` is an index into the plan's identities."""
-        identity = identify(self.plan.state, sequences, words[TASK])
-        known = flags & EventFlag.TASK_IS_ASID == 0
-        pid = nullable((words[TASK] >> HIGH).astype(np.int64), known)
-        names = [*(one.procname for one in self.plan.state.identities), "[none]"]
-        return {
-            "procname": labels(np.where(identity < 0, len(names) - 1, identity), names),
-            "proc_id": pid,
-            "pid": pid,
-            "tid": nullable((words[TASK] & LOW).astype(np.int64), known),
-            "identity": pl.Series(identity),
-        }
-
-    def _count(self, frame: pl.DataFrame, identity: pl.Series, calls: list[Call]) -> None:
-        """Enter a decoded slice into the tally."""
-        tally = self.tally
-        tally.rows += len(frame)
-        tally.errors += len(frame) - frame["errno"].null_count()
-        for call in calls:
-            if not call.target.is_known:
-                tally.unknown[call.abi, call.target.number] += len(call.rows)
-        groups = (
-            frame.select("pid", "seq", "time_ns", identity.alias("identity"))
-            .group_by("pid", "identity", maintain_order=True)
-            .agg(pl.col("seq").first(), pl.col("time_ns").first(), pl.len())
-        )
-        for pid, index, seq, time_ns, events in groups.iter_rows():
-            one = self.plan.state.identities[index] if index >= 0 else None
-            who = (one.ppid, one.procname, one.argv, one.source) if one else (None, "[none]", None, "unknown")
-            tally.add_process((pid, *who), seq, time_ns, events)
+    def _is_plain(self, piece: Slice) -> bool:
+        """Whether calls of a slice are what their numbers say, and have each argument in a register of its own."""
+        rules, numbers, flags = self._segment.rules, piece.words[NR_STRINGS] & LOW, piece.words[FLAGS_ENTRY]
+        if rules.own.word != 8 or (flags >> np.uint64(16) & np.uint64(0xFF)).any():
+            return False
+        return not rules.have_ways(np.flatnonzero(np.bincount(numbers)) if (numbers < 1 << 16).all() else numbers)

@@ -47,7 +47,7 @@ class Descriptors:
             start: What is known when the segment starts.
             scan: Its own records, unpruned.
         """
-        self._start, self._latest = start, start.clock
+        self._start = start
         give_time(scan, start.clock)
         self.changes = scan.changes.copy()
         names = list(start.names)
@@ -65,7 +65,9 @@ class Descriptors:
         )  # fmt: skip
         self.names = self._resolver.names
 
-    def ask(self, sequences: Numbers, words: Words, rows: npt.NDArray[np.intp], fds: Numbers) -> Answers:
+    def ask(
+        self, sequences: Numbers, words: Words, rows: npt.NDArray[np.intp], fds: Numbers, clock: Numbers
+    ) -> Answers:
         """What some descriptors are.
 
         Args:
@@ -73,6 +75,7 @@ class Descriptors:
             words: Of the same.
             rows: Indices of events in it.
             fds: The descriptor that each of these was given; `CWD` for the current folder.
+            clock: For each event of the slice the latest return so far.
 
         Returns:
             As `Resolver.ask`; where the descriptor is negative there is no name.
@@ -80,7 +83,7 @@ class Descriptors:
         tasks, t0 = words[TASK][rows], words[TIME][rows].view(np.int64)
         lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
         known = lasted < 1 << 63
-        t1 = np.where(known, t0 + np.where(known, lasted, 0).view(np.int64), np.maximum(self._clock(words)[rows], t0))
+        t1 = np.where(known, t0 + np.where(known, lasted, 0).view(np.int64), np.maximum(clock[rows], t0))
         timed = (known | (flags & np.uint64(EventFlag.RETURNED) == 0)) & (
             flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
         )
@@ -90,12 +93,17 @@ class Descriptors:
                 node[mine] = timeline.at(tasks[mine], t0[mine])
         return self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
 
-    def _clock(self, words: Words) -> Numbers:
-        """The latest return up to each event of a slice; slices come in order."""
-        times = words[TIME].view(np.int64) + np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
-        running = np.maximum.accumulate(np.concatenate(([self._latest], times)))
-        self._latest = int(running[-1])
-        return running[1:]
+
+def clock(words: Words, here: npt.NDArray[np.bool_], latest: int) -> Numbers:
+    """The latest return up to each event of a slice.
+
+    Args:
+        words: uint64 of shape (12, n), of which times and durations are looked at.
+        here: Which events count.
+        latest: The latest return before the slice.
+    """
+    times = words[TIME].view(np.int64) + np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
+    return np.maximum(np.maximum.accumulate(np.where(here, times, latest)), latest)
 
 
 def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from process.decode import Decoder, Tally
+from process.decode import Decoder
 from process.errors import ProcessError
 from process.ledger import Severity
 from process.plan import Plan
@@ -20,6 +20,7 @@ from process.pool import Failure, Workers
 from process.prepare import prepare
 from process.schema import PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
 from process.tables import Decoded, account, tables
+from process.tally import Tally
 from process.write_parquet import PART_GLOB
 from process.write_sqlite import TABLE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,9 @@ MAX_SEQUENCE = (1 << 63) - 1
 
 TIME, DURATION, TASK, ARG0, RET, NR_STRINGS, FLAGS_ENTRY = 0, 1, 2, 3, 9, 10, 11
 """The words of an event. The last two hold a pair of uint32 each, the first of the pair in the low half."""
+
+WORDS = 12
+"""Words of an event."""
 
 LOW = np.uint64(0xFFFFFFFF)
 HIGH = np.uint64(32)
@@ -61,27 +64,25 @@ class EventBlock:
     Attributes:
         first: Sequence number of its first event.
         count: Events in it.
+        block: As stored.
     """
 
     first: int
     count: int
     _file: str
-    _block: Block
+    block: Block
 
-    def words(self, wanted: Collection[int] | None = None) -> Words:
+    def words(self) -> Words:
         """Its events: uint64 of shape (12, count), a row for each word of ``EVENT_ROW``.
-
-        Args:
-            wanted: Indices of the words that will be looked at; others may be zero. None for all.
 
         Raises:
             SegmentError: The payload does not unpack.
         """
-        return words(self._block, wanted)
+        return words(self.block)
 
     def damage(self, error: SegmentError) -> Damage:
         """The error of `words` as damage."""
-        return damage_of(self._file, self._block, str(error))
+        return damage_of(self._file, self.block, str(error))
 
 
 @dataclass
@@ -117,46 +118,76 @@ class Contents:
     size: int = 0
 
 
-def words(block: Block, wanted: Collection[int] | None = None) -> Words:
+def words(block: Block) -> Words:
     """The 8-byte words of a block of fixed-size records: uint64 of shape (words of a record, records).
-
-    Args:
-        block: Not one of strings.
-        wanted: Indices of the words of events that will be looked at; others may be zero. None for all.
 
     Raises:
         SegmentError: The payload does not unpack.
     """
-    payload = block.payload()
     width = ROW_SIZES[block.type] // 8
-    flat: Words = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
-    if block.encoding == Encoding.COLUMNS:
-        return flat.reshape(width, block.count)
-    if block.encoding == Encoding.PLANES:
-        return _of_planes(block, payload, width, range(width) if wanted is None else wanted)
-    rows: Words = flat.reshape(block.count, width).T
-    return rows
-
-
-def _of_planes(block: Block, payload: bytes | memoryview, width: int, wanted: Collection[int]) -> Words:
-    """Words out of byte planes. Of events, all but the number are sorted by it, and times are differences."""
-    planes = np.frombuffer(payload, np.uint8).reshape(width, 8, block.count)
-    found = np.zeros((width, block.count), np.uint64)
-    if block.type != BlockType.EVENTS:
-        for word in range(width):
-            _interlace(planes[word], range(8), found[word])
+    if block.type == BlockType.EVENTS:
+        found = np.zeros((width, block.count), np.uint64)
+        Unpacked(block, block.count).fill(found, range(width))
         return found
-    numbers = np.zeros(block.count, np.uint64)
-    _interlace(planes[NR_STRINGS], range(4), numbers)
-    small = numbers.astype(np.uint16)  # numpy sorts 16 bits by radix
-    order = np.argsort(small if (small == numbers).all() else numbers, kind="stable")
-    for word in wanted:
-        one = np.zeros(block.count, np.uint64)
-        _interlace(planes[word], range(4 if word == NR_STRINGS else 0, 8), one)
-        found[word][order] = one
-    found[NR_STRINGS] |= numbers
-    np.cumsum(found[TIME], out=found[TIME])
-    return found
+    payload = block.payload()
+    if block.encoding == Encoding.PLANES:
+        found = np.zeros((width, block.count), np.uint64)
+        for word, planes in zip(found, _planes(payload, width, block.count), strict=True):
+            _interlace(planes, range(8), word)
+        return found
+    return _flat(block, payload, width)
+
+
+class Unpacked:
+    """A block of events whose words are made when they are wanted.
+
+    Attributes:
+        count: How many of its events are wanted: the first ones.
+    """
+
+    def __init__(self, block: Block, count: int) -> None:
+        """Inflate it.
+
+        Raises:
+            SegmentError: The payload does not unpack.
+        """
+        payload = block.payload()
+        self.count, self._all = count, block.count
+        self._is_planes = block.encoding == Encoding.PLANES
+        if not self._is_planes:
+            self._rows = _flat(block, payload, WORDS)
+            return
+        self._planes = _planes(payload, WORDS, block.count)
+        self._numbers = np.zeros(block.count, np.uint64)
+        _interlace(self._planes[NR_STRINGS], range(4), self._numbers)
+        small = self._numbers.astype(np.uint16)  # numpy sorts 16 bits by radix
+        self._order = np.argsort(small if (small == self._numbers).all() else self._numbers, kind="stable")
+
+    def fill(self, out: Words, wanted: Iterable[int]) -> None:
+        """Write some words to their rows of ``out``, uint64 of shape (12, count)."""
+        for word in wanted:
+            out[word] = self._word(word)[: self.count] if self._is_planes else self._rows[word, : self.count]
+
+    def _word(self, word: int) -> Words:
+        """Out of byte planes: all but the number are sorted by it, and times are differences."""
+        plain, found = np.zeros(self._all, np.uint64), np.empty(self._all, np.uint64)
+        _interlace(self._planes[word], range(4 if word == NR_STRINGS else 0, 8), plain)
+        found[self._order] = plain
+        if word == NR_STRINGS:
+            found |= self._numbers
+        elif word == TIME:
+            np.cumsum(found, out=found)
+        return found
+
+
+def _flat(block: Block, payload: bytes | memoryview, width: int) -> Words:
+    """The words of a block that is as it was recorded, or turned into columns."""
+    flat: Words = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
+    return flat.reshape(width, block.count) if block.encoding == Encoding.COLUMNS else flat.reshape(-1, width).T
+
+
+def _planes(payload: bytes | memoryview, width: int, count: int) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(payload, np.uint8, 8 * width * count).reshape(width, 8, count)
 
 
 def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:
@@ -273,7 +304,7 @@ def _in_order(contents: Contents, events: list[EventBlock]) -> Iterator[EventBlo
     for block in sorted(events, key=lambda block: (block.first, -block.count)):
         if block.first < end or block.first + block.count > MAX_SEQUENCE:
             reason = f"claims events {block.first} to {block.first + block.count - 1}, which cannot be"
-            contents.damage.append(damage_of(block._file, block._block, reason))
+            contents.damage.append(damage_of(block._file, block.block, reason))
         elif block.count:
             end = block.first + block.count
             yield block

@@ -18,28 +18,48 @@ from process.render import labels, nullable, signed_hexadecimal
 from process.schema import STATUSES
 
 
-def result_columns(events: Events) -> dict[str, pl.Series]:
-    """The columns retno, retno_repr, errno and status of a slice."""
-    returned = events.words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
-    values, failed = events.results()
-    distinct, inverse = group(values)
-    errno, names, texts = _errnos(events, distinct, inverse)
-    errno[~(returned & failed)] = -1
-    reprs = pl.concat(
-        [
-            pl.Series([None], dtype=pl.String),
-            signed_hexadecimal(distinct),
-            pl.Series([f"{name}({text})" for name, text in zip(names, texts, strict=True)], dtype=pl.String),
-        ]
-    )
-    code = np.where(errno >= 0, 1 + len(distinct) + errno, 1 + inverse) * returned
-    may_end = np.array([call.target.may_end for call in events.calls])[events.call_of]
-    return {
-        "retno": nullable(values, returned),
-        "retno_repr": reprs.gather(code.astype(np.uint32)),
-        "errno": labels(errno, names),
-        "status": labels(np.where(returned, 0, np.where(may_end, 1, 2)), STATUSES),
-    }
+class Results:
+    """What the events of a slice returned.
+
+    Attributes:
+        errors: How many failed.
+    """
+
+    def __init__(self, events: Events) -> None:
+        """Look at all of them."""
+        self._events = events
+        self._returned = events.words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
+        self._values, failed = events.results()
+        self._distinct, self._inverse = group(self._values)
+        self._errno, self._names, self._texts = _errnos(events, self._distinct, self._inverse)
+        self._errno[~(self._returned & failed)] = -1
+        self.errors = int((self._errno >= 0).sum())
+
+    def retno(self) -> pl.Series:
+        """The column of that name, as are the others."""
+        return nullable(self._values, self._returned)
+
+    def retno_repr(self) -> pl.Series:
+        """The errno, or the number."""
+        errors = [f"{name}({text})" for name, text in zip(self._names, self._texts, strict=True)]
+        reprs = pl.concat(
+            [
+                pl.Series([None], dtype=pl.String),
+                signed_hexadecimal(self._distinct),
+                pl.Series(errors, dtype=pl.String),
+            ]
+        )
+        code = np.where(self._errno >= 0, 1 + len(self._distinct) + self._errno, 1 + self._inverse) * self._returned
+        return reprs.gather(code.astype(np.uint32))
+
+    def errno(self) -> pl.Series:
+        """Name of the error, null for none."""
+        return labels(self._errno, self._names)
+
+    def status(self) -> pl.Series:
+        """Whether it came back."""
+        may_end = np.array([call.target.may_end for call in self._events.calls])[self._events.call_of]
+        return labels(np.where(self._returned, 0, np.where(may_end, 1, 2)), STATUSES)
 
 
 def _errnos(

@@ -50,8 +50,8 @@ class Source:
         """
         if self.prepared is not None:
             for plan in self.prepared.plans:
-                for frame in Decoder(plan).frames():
-                    yield frame.filter(selection.expression()).select(columns)
+                for frame in Decoder(plan, columns, selection.expression()).frames():
+                    yield frame.select(columns)
         elif self.path is not None and self.path.is_dir():
             yield from _of_dataset(self.path, selection, columns)
         elif self.path is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 
@@ -25,7 +25,8 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
         paths: A file or folder, or several.
 
     Returns:
-        A frame whose filters, projections and `head` are applied slice by slice, so that memory stays small.
+        A frame whose filters, projections and `head` are applied slice by slice, so that memory stays small. Only the
+        columns that a query names are made, and only for the rows that meet its conditions.
 
     Raises:
         ProcessError: Nothing in ``paths`` can be decoded.
@@ -37,4 +38,9 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
     prepared = prepare([Path(path) for path in several], Workers(1))
     for _, note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)
-    return lazy(lambda: (frame for plan in prepared.plans for frame in Decoder(plan).frames()))
+
+    def frames(columns: list[str] | None, predicate: pl.Expr | None) -> Iterator[pl.DataFrame]:
+        for plan in prepared.plans:
+            yield from Decoder(plan, columns, predicate).frames()
+
+    return lazy(frames)

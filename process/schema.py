@@ -37,6 +37,9 @@ SCHEMA: Final = pl.Schema(
 )
 """Name and dtype of each column, in order. ``time_ns`` is Unix time at entry; both times are nanoseconds."""
 
+REPRS: Final = frozenset(name for name in SCHEMA if name.endswith("_repr"))
+"""The columns that are texts of others, which cost most."""
+
 STATUSES: Final = ("returned", "noreturn", "unfinished")
 
 PROCESS_COLUMNS: Final = (

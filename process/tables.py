@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from process.decode import Tally
 from process.ledger import Ledger, Severity
 from process.plan import Plan
 from process.prepare import Prepared
 from process.read import MAX_SEQUENCE
 from process.schema import PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
 from process.strings import escape
+from process.tally import Tally
 
 Tables = dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]
 """Columns and rows by name of the table."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from process.decode import Decoder, Tally
+from process.decode import Decoder
 from process.lazy import lazy
 from process.output import sync, unwritable
 from process.plan import Plan
+from process.tally import Tally
 
 PART_GLOB = "part-*.parquet"
 ROW_GROUP = 1 << 17
@@ -39,7 +40,7 @@ def write_part(plan: Plan, folder: Path) -> Tally:
             raise
 
     try:
-        lazy(frames).sink_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        lazy(lambda *_: frames()).sink_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
         sync(path)
     except Exception as error:
         path.unlink(missing_ok=True)

@@ -10,10 +10,11 @@ from typing import Any, Final
 import adbc_driver_sqlite.dbapi as adbc
 import polars as pl
 
-from process.decode import Decoder, Tally
+from process.decode import Decoder
 from process.output import unwritable
 from process.plan import Plan
 from process.schema import ARGS, SCHEMA, TEXT_COLUMNS
+from process.tally import Tally
 
 TABLE: Final = "syscalls"
 _ARGUMENTS = ", ".join(f"arg{k}, arg{k}_repr" for k in range(ARGS))

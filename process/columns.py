@@ -1,0 +1,216 @@
+"""The columns of a slice of events, each made when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from capture.segment import EventFlag
+from process.arguments import NO_FILE, Arguments, FileNames
+from process.calls import Events, Rules
+from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
+from process.fd_records import CWD, SOURCES
+from process.fd_scan import Scanner
+from process.identify import Codes, identify, marked
+from process.plan import Plan
+from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Contents
+from process.render import labels, nullable
+from process.results import Results
+from process.schema import ARGS, SCHEMA
+from process.slices import Indices, Sequences, Slice, Slices
+from process.tally import Tally
+
+_REPR_OF = {f"arg{k}_repr": k for k in range(ARGS)}
+_ARG_OF = {f"arg{k}": k for k in range(ARGS)}
+
+
+def show_files(columns: Iterable[str]) -> bool:
+    """Whether any of some columns may have the name of a descriptor in it."""
+    return any(name in _REPR_OF or name == "fd_source" for name in columns)
+
+
+class Segment:
+    """What the slices of one segment are made with.
+
+    Attributes:
+        plan: What must be known from other segments.
+        contents: The segment, read.
+        rules: How its events are to be read.
+        slices: Its events.
+    """
+
+    def __init__(self, plan: Plan, contents: Contents, rules: Rules) -> None:
+        """Prepare.
+
+        Raises:
+            SegmentError: The segment is not what it was when it was surveyed.
+        """
+        self.plan, self.contents, self.rules = plan, contents, rules
+        self.slices = Slices(contents, plan.blocks)
+
+    @cached_property
+    def descriptors(self) -> Descriptors:
+        """What descriptors are; scans the segment when first asked."""
+        scanner = Scanner(self.contents, self.rules)
+        return Descriptors(self.plan.start, scan_blocks(scanner, self.slices.blocks()))
+
+
+class Rows:
+    """A slice as rows.
+
+    Attributes:
+        piece: The events. Their words must be filled before columns are asked for.
+    """
+
+    def __init__(self, segment: Segment, piece: Slice, ids: Sequences, clock: Sequences | None) -> None:
+        """Prepare; nothing is made yet.
+
+        Args:
+            segment: To which the slice belongs.
+            piece: The events.
+            ids: Of the rows.
+            clock: For each row the latest return before it; None if no descriptor will be shown.
+        """
+        self._segment, self.piece, self._ids, self._clock = segment, piece, ids, clock
+        self._lost = 0
+
+    def only(self, rows: Indices) -> Rows:
+        """Some of the rows."""
+        clock = None if self._clock is None else self._clock[rows]
+        return Rows(self._segment, self.piece.only(rows), self._ids[rows], clock)
+
+    def frame(self, names: Collection[str]) -> pl.DataFrame:
+        """Columns by their names, in the order of ``schema.SCHEMA``."""
+        wanted = [name for name in SCHEMA if name in names]
+        made = self._arguments([name for name in wanted if name in _REPR_OF or name == "fd_source"])
+        return pl.DataFrame([made[n].alias(n) if n in made else self._column(n).alias(n) for n in wanted])
+
+    def count(self, tally: Tally) -> None:
+        """Enter all but the number of rows into a tally; after `frame`."""
+        plan, words = self._segment.plan, self.piece.words
+        tally.errors += self._results.errors
+        tally.lost_strings += self._lost
+        tally.add_calls(self.events.calls)
+        pids = np.where(self._knows_pid, (words[TASK] >> HIGH).view(np.int64), -1)
+        tally.add_processes(plan.state, self._identity, pids, self.piece.sequences, self._times)
+
+    @cached_property
+    def events(self) -> Events:
+        """The rows as calls."""
+        return self._segment.rules.resolve(self.piece.words)
+
+    @cached_property
+    def _results(self) -> Results:
+        return Results(self.events)
+
+    @cached_property
+    def _identity(self) -> Codes:
+        """An index into the plan's identities, -1 for none."""
+        return identify(self._segment.plan.state, self.piece.sequences, self.piece.words[TASK])
+
+    @cached_property
+    def _knows_pid(self) -> npt.NDArray[np.bool_]:
+        known: npt.NDArray[np.bool_] = self.piece.words[FLAGS_ENTRY] & np.uint64(EventFlag.TASK_IS_ASID) == 0
+        return known
+
+    @property
+    def _times(self) -> Sequences:
+        """Unix time of entry."""
+        began = np.uint64(self._segment.plan.part.header.realtime_ns)
+        times: Sequences = (self.piece.words[TIME] + began).view(np.int64)
+        return times
+
+    def _column(self, name: str) -> pl.Series:
+        if name in _ARG_OF:
+            return nullable(*self.events.arguments(_ARG_OF[name]))
+        make: Callable[[Rows], pl.Series] = _MAKERS[name]
+        return make(self)
+
+    def _procname(self) -> pl.Series:
+        names = [*(one.procname for one in self._segment.plan.state.identities), "[none]"]
+        return labels(np.where(self._identity < 0, len(names) - 1, self._identity), names)
+
+    def _mark(self) -> pl.Series:
+        state = self._segment.plan.state
+        return labels(marked(state, self.piece.sequences), [mark.text for mark in state.marks])
+
+    def _pid(self) -> pl.Series:
+        return nullable((self.piece.words[TASK] >> HIGH).astype(np.int64), self._knows_pid)
+
+    def _tid(self) -> pl.Series:
+        return nullable((self.piece.words[TASK] & LOW).astype(np.int64), self._knows_pid)
+
+    def _duration(self) -> pl.Series:
+        durations = self.piece.words[DURATION].view(np.int64)
+        return nullable(durations, durations >= 0)
+
+    def _arguments(self, wanted: Collection[str]) -> dict[str, pl.Series]:
+        """The reprs of arguments, and where the name of an fd comes from."""
+        if not wanted:
+            return {}
+        positions = [_REPR_OF[name] for name in wanted if name in _REPR_OF]
+        files, source = self._files(range(ARGS) if "fd_source" in wanted else positions)
+        made = {"fd_source": labels(source, SOURCES)} if "fd_source" in wanted else {}
+        if positions:
+            contents = self._segment.contents
+            sets = contents.sets.find((self.piece.words[NR_STRINGS] >> HIGH).astype(np.int64))
+            found = Arguments(self.events, sets, contents.strings, files, positions)
+            found.add()
+            self._lost = found.lost
+            suffixes = found.suffixes
+            for k, column in found.columns.items():
+                made[f"arg{k}_repr"] = column.texts(found.prefixes, suffixes)
+        return made
+
+    def _files(self, positions: Collection[int]) -> tuple[FileNames, Codes]:
+        """What descriptors are, and for each event where the name of its first one is from; -1 if it has none."""
+        asked = [
+            (index, position, call.rows, to_fd(values, may_be_folder(call.name, argument.name)))
+            for index, call in enumerate(self.events.calls)
+            for position, argument in enumerate(call.args)
+            if position in positions
+            and argument.kind == "fd"
+            and (values := self.events.pattern(call, position)) is not None
+        ]
+        source = np.full(len(self._ids), -1)
+        if not asked or self._clock is None:
+            return FileNames((), {}), source
+        rows = np.concatenate([rows for _, _, rows, _ in asked])
+        fds = np.concatenate([fd for _, _, _, fd in asked])
+        descriptors = self._segment.descriptors
+        answers = descriptors.ask(self.piece.sequences, self.piece.words, rows, fds, self._clock)
+        names = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)
+        ends = np.cumsum([len(fd) for _, _, _, fd in asked])[:-1]
+        codes = {}
+        for (index, position, mine, _), name, origin in zip(
+            asked, np.split(names, ends), np.split(answers.source, ends), strict=True
+        ):
+            codes[index, position] = name
+            first = (source[mine] < 0) & (name != NO_FILE)
+            source[mine[first]] = origin[first]
+        return FileNames(descriptors.names, codes), source
+
+
+_MAKERS: dict[str, Callable[[Rows], pl.Series]] = {
+    "id": lambda rows: pl.Series(rows._ids),
+    "name": lambda rows: labels(rows.events.call_of, [call.name for call in rows.events.calls]),
+    "procname": Rows._procname,
+    "proc_id": Rows._pid,
+    "retno": lambda rows: rows._results.retno(),
+    "retno_repr": lambda rows: rows._results.retno_repr(),
+    "seq": lambda rows: pl.Series(rows.piece.sequences),
+    "abi": lambda rows: labels(rows.events.call_of, [call.abi for call in rows.events.calls]),
+    "nr": lambda rows: pl.Series((rows.piece.words[NR_STRINGS] & LOW).astype(np.int64)),
+    "pid": Rows._pid,
+    "tid": Rows._tid,
+    "time_ns": lambda rows: pl.Series(rows._times),
+    "duration_ns": Rows._duration,
+    "errno": lambda rows: rows._results.errno(),
+    "status": lambda rows: rows._results.status(),
+    "mark": Rows._mark,
+    "capture": lambda rows: pl.Series(np.full(len(rows._ids), rows._segment.plan.capture, np.int64)),
+}

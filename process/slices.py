@@ -1,0 +1,96 @@
+"""A segment's events some blocks at a time; each word of them is made when it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.segment import SegmentError
+from process.read import WORDS, Contents, Unpacked, Words
+
+Sequences = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.intp]
+
+SLICE = 1 << 17
+"""Events decoded at a time: enough that distinct values repeat, few enough for the processor's cache."""
+_KEPT = 1 << 20
+"""Events whose words are kept from one look at a segment to the next, at most: 100 MB."""
+
+
+@dataclass
+class Slice:
+    """Events in a row.
+
+    Attributes:
+        sequences: int64 of shape (n,), ascending.
+        words: uint64 of shape (12, n); those that were not filled are zero.
+    """
+
+    sequences: Sequences
+    words: Words
+    _blocks: list[tuple[int, Unpacked]]
+    _filled: set[int]
+
+    def fill(self, wanted: Collection[int]) -> None:
+        """Make some words that are not there yet."""
+        fresh = set(wanted) - self._filled
+        self._filled |= fresh
+        for start, block in self._blocks if fresh else ():
+            block.fill(self.words[:, start : start + block.count], fresh)
+
+    def only(self, rows: Indices) -> Slice:
+        """Some of the events, with all that will ever be filled of their words."""
+        return Slice(self.sequences[rows], self.words[:, rows], [], self._filled)
+
+
+class Slices:
+    """The planned events of a segment."""
+
+    def __init__(self, contents: Contents, blocks: list[tuple[int, int]]) -> None:
+        """Take (first, count) of each block.
+
+        Raises:
+            SegmentError: They are not there any more.
+        """
+        self._found = {block.first: block for block in contents.events}
+        self._blocks = blocks
+        self._kept: dict[int, Words] = {}
+        self._room = _KEPT
+        for first, count in blocks:
+            if first not in self._found or self._found[first].count < count:
+                raise SegmentError(f"{contents.part.name}: changed while it was decoded; decode again")
+
+    def blocks(self) -> Iterator[tuple[int, Words]]:
+        """Each block's first sequence number and all its words; some are kept for `slices`."""
+        for first, count in self._blocks:
+            words = self._found[first].words()[:, :count]
+            if count <= self._room:
+                self._kept[first] = words
+                self._room -= count
+            yield first, words
+
+    def slices(self) -> Iterator[Slice]:
+        """The events, in order, with no words filled but those that were kept."""
+        pending: list[tuple[int, int]] = []
+        for block in self._blocks:
+            pending.append(block)
+            if sum(count for _, count in pending) >= SLICE:
+                yield self._slice(pending)
+                pending = []
+        if pending:
+            yield self._slice(pending)
+
+    def _slice(self, blocks: list[tuple[int, int]]) -> Slice:
+        sequences = np.concatenate([np.arange(first, first + count) for first, count in blocks])
+        if all(first in self._kept for first, _ in blocks):
+            words = np.concatenate([self._kept.pop(first) for first, _ in blocks], axis=1)
+            return Slice(sequences, words, [], set(range(WORDS)))
+        starts = np.cumsum([0, *(count for _, count in blocks)]).tolist()
+        opened = [
+            (start, Unpacked(self._found[first].block, count))
+            for start, (first, count) in zip(starts, blocks, strict=False)
+        ]
+        return Slice(sequences, np.zeros((WORDS, len(sequences)), np.uint64), opened, set())
