@@ -126,8 +126,9 @@ def words(block: Block) -> Words:
     """
     width = ROW_SIZES[block.type] // 8
     if block.type == BlockType.EVENTS:
+        unpacked = Unpacked(block, block.count)  # before any memory is taken for what a header claims
         found = np.zeros((width, block.count), np.uint64)
-        Unpacked(block, block.count).fill(found, range(width))
+        unpacked.fill(found, range(width))
         return found
     payload = block.payload()
     if block.encoding == Encoding.PLANES:
