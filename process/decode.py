@@ -101,7 +101,7 @@ class Decoder:
             if not REPRS.isdisjoint(names) or not names:
                 rows, here = self._only(rows, here)
             self._fill(rows.piece, names)
-            here = here & holds(condition, rows.frame(names))
+            here = here & holds(condition, rows.frame(names), len(here))
             if not here.any():
                 return pl.DataFrame()
         rows, _ = self._only(rows, here)

@@ -16,11 +16,11 @@ def parts(predicate: pl.Expr | None) -> list[pl.Expr]:
     return sorted(_parts(predicate), key=lambda one: not REPRS.isdisjoint(one.meta.root_names()))
 
 
-def holds(condition: pl.Expr, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    """For which rows of a frame with its columns a condition holds."""
+def holds(condition: pl.Expr, frame: pl.DataFrame, count: int) -> npt.NDArray[np.bool_]:
+    """For which of ``count`` rows a condition holds; a frame of its columns, which may be none."""
     found = frame.select(condition).to_series().fill_null(False)
     values: npt.NDArray[np.bool_] = found.to_numpy()
-    return values if len(values) == len(frame) else np.full(len(frame), values[0])
+    return values if len(values) == count else np.full(count, values[0])
 
 
 def _parts(predicate: pl.Expr) -> list[pl.Expr]:

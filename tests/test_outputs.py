@@ -183,7 +183,7 @@ def test_importing_process_loads_neither_polars_nor_numpy() -> None:
 def test_slices_of_a_segment_join_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = write_capture(tmp_path)
     whole = process.scan(paths).collect()
-    monkeypatch.setattr("process.decode.SLICE", 7)
+    monkeypatch.setattr("process.slices.SLICE", 7)
     assert_frame_equal(process.scan(paths).collect(), whole, categorical_as_str=True)
 
 
