@@ -14,7 +14,7 @@ from capture.segment import EventFlag, Header, SegmentError
 from process.arguments import NO_FILE, Arguments, FileNames
 from process.calls import Call, Events, Rules
 from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
-from process.fd_records import CWD, SOURCES
+from process.fd_records import CWD, SOURCES, stored
 from process.fd_scan import Scanner
 from process.identify import Codes, identify, marked
 from process.plan import Plan
@@ -185,10 +185,13 @@ class Decoder:
     def _descriptors(self) -> Descriptors:
         """What descriptors are in this segment; scans it when first asked."""
         if self._scanned is None:
-            scanner = Scanner(self._contents, self._rules)
-            found = {block.first: block for block in self._contents.events}
-            blocks = ((first, found[first].words()[:, :count]) for first, count in self.plan.blocks)
-            self._scanned = Descriptors(self.plan.start, scan_blocks(scanner, blocks))
+            start = self.plan.start
+            scan = stored(start.stored) if start.stored is not None else None
+            if scan is None:
+                found = {block.first: block for block in self._contents.events}
+                blocks = ((first, found[first].words()[:, :count]) for first, count in self.plan.blocks)
+                scan = scan_blocks(Scanner(self._contents, self._rules), blocks)
+            self._scanned = Descriptors(start, scan)
         return self._scanned
 
     def _processes(self, sequences: Sequences, flags: Codes, words: Words) -> dict[str, pl.Series]:
