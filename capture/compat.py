@@ -59,7 +59,7 @@ class Compat(ABC):
         """
         self._panda, self._memory, self._entered, self._came_back = panda, memory, entered, returned
         self._abi = ABI_NUMBERS[abi] << 32
-        self._vectors = Returns(panda, self._at_vector)
+        self._vectors = Returns(panda, self._at_vector, unseen=True)
         self._returns = Returns(panda, self._at_return)
         self._waiting = f"sysreel_compat_{id(self)}"
         # The first programs of a 32-bit userland make no call that syscalls2 shows.

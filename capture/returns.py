@@ -14,19 +14,25 @@ from typing import Any
 class Returns:
     """Calls ``returned(cpu, block, hook)`` whenever the guest is at an address given to `watch`."""
 
-    def __init__(self, panda: Any, returned: Callable[[Any, Any, Any], None]) -> None:
+    def __init__(self, panda: Any, returned: Callable[[Any, Any, Any], None], unseen: bool = False) -> None:
         """Prepare to hook.
 
         Args:
             panda: A ``pandare.Panda`` that does not run yet.
             returned: Must not raise.
+            unseen: The guest has not been at any of the addresses yet. Then its code gets the hook when PANDA
+                translates it, which costs all other code nothing; the usual kind keeps PANDA from chaining blocks.
         """
         ffi = panda.ffi
         panda.load_plugin("hooks")
         self._callback = ffi.callback("void(CPUState *, TranslationBlock *, struct hook *)", returned)
         self._hook = ffi.new("struct hook *")
-        self._hook.type = panda.libpanda.PANDA_CB_START_BLOCK_EXEC
-        self._hook.cb.start_block_exec = self._callback
+        if unseen:
+            self._hook.type = panda.libpanda.PANDA_CB_BEFORE_TCG_CODEGEN
+            self._hook.cb.before_tcg_codegen = self._callback
+        else:
+            self._hook.type = panda.libpanda.PANDA_CB_START_BLOCK_EXEC
+            self._hook.cb.start_block_exec = self._callback
         self._hook.km = panda.libpanda.MODE_ANY
         self._hook.asid = 0  # any
         self._hook.enabled = True

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag, Header
 from process import abis
 from process.abis import Abi
-from process.grouping import group
+from process.grouping import by_code, group
 from process.prototypes import Argument
 from process.read import ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
 from process.render import to_signed, to_unsigned
@@ -93,8 +93,7 @@ class Rules:
         abi_numbers = words[FLAGS_ENTRY] >> np.uint64(16) & np.uint64(0xFF)
         keys = (abi_numbers << HIGH | words[NR_STRINGS] & LOW).view(np.int64)
         distinct, codes = group(keys)
-        narrow = codes.astype(np.uint16) if len(distinct) <= 1 << 16 else codes  # numpy sorts 16 bits by radix
-        order = np.argsort(narrow, kind="stable")
+        order = by_code(codes, len(distinct))
         ends = np.cumsum(np.bincount(codes, minlength=len(distinct)))
         calls: list[Call] = []
         others: list[Call] = []

@@ -85,7 +85,7 @@ class Batch:
         self.texts: list[str] = []
         self._codes: dict[str, int] = {}
         self._sets, self._strings = sets, strings
-        self._known: dict[tuple[int, object], tuple[int, bool]] = {}
+        self._known: dict[str, dict[int, tuple[int, bool]]] = {}
         self._changes: list[Records] = [np.zeros(0, CHANGE)]
         self._lives: list[Records] = [np.zeros(0, LIFE)]
 
@@ -218,17 +218,16 @@ class Batch:
     ) -> tuple[Numbers, Mask]:  # fmt: skip
         """Something for each distinct string, made once."""
         distinct, inverse = group(self._strings_of(call, position))
-        found = []
-        for number in distinct.tolist():
-            key = number, what
-            if key not in self._known:
+        numbers = distinct.tolist()
+        known = self._known.setdefault(what, {})
+        for number in numbers:
+            if number not in known:
                 text = self._strings.get(number) if number not in (0, LOST) else None
                 whole = text is not None and (bool(text.flags & StringFlag.BUFFER) or not text.flags & _PARTIAL)
                 shown, flag = make(read(text)) if text is not None and whole else (None, False)
-                self._known[key] = (UNKNOWN if shown is None else self.text(shown)), flag
-            found.append(self._known[key])
-        codes = np.array([code for code, _ in found], np.int64)[inverse]
-        return codes, np.array([flag for _, flag in found], np.bool_)[inverse]
+                known[number] = (UNKNOWN if shown is None else self.text(shown)), flag
+        found = np.array([known[number] for number in numbers], np.int64).reshape(-1, 2)[inverse]
+        return found[:, 0], found[:, 1] != 0
 
 
 def _path(text: str) -> tuple[str | None, bool]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from process.fd_index import ChangeIndex
 from process.fd_names import join
 from process.fd_records import CLOSED, NONE, ROOT, UNKNOWN, Birth, By, Cloexec, Join, Records, Source
+from process.grouping import distinct, group
 
 Numbers = npt.NDArray[np.int64]
 
@@ -207,11 +208,11 @@ class Resolver:
 
     def _unknown(self, keys: Numbers) -> Numbers:
         """Those keys that have no vertex yet, once each."""
-        distinct: Numbers = np.unique(keys)
+        once = distinct(keys)
         if not len(self._birth_keys):
-            return distinct
-        at = np.minimum(np.searchsorted(self._birth_keys, distinct), len(self._birth_keys) - 1)
-        fresh: Numbers = distinct[self._birth_keys[at] != distinct]
+            return once
+        at = np.minimum(np.searchsorted(self._birth_keys, once), len(self._birth_keys) - 1)
+        fresh: Numbers = once[self._birth_keys[at] != once]
         return fresh
 
     def _remember(self, keys: Numbers, vertices: Numbers) -> None:
@@ -283,9 +284,14 @@ class Resolver:
 
     def _joined(self, bases: Numbers, edges: npt.NDArray[np.uint8], texts: Numbers) -> Numbers:
         """Codes of names that are made of others; each is made once."""
-        triples, inverse = np.unique(np.stack([bases, edges, texts]), axis=1, return_inverse=True)
-        made = [self._join(*triple) for triple in triples.T.tolist()]
-        return np.array(made, np.int64)[inverse.reshape(-1)]
+        names = len(self.names) + 2  # codes begin at `CLOSED`
+        triples, inverse = group((edges.astype(np.int64) * names + bases + 2) * names + texts + 2)
+        made = np.zeros(len(triples), np.int64)
+        for at in np.argsort(triples).tolist():
+            rest, text = divmod(int(triples[at]), names)
+            edge, base = divmod(rest, names)
+            made[at] = self._join(base - 2, edge, text - 2)
+        return made[inverse]
 
     def _join(self, base: int, edge: int, text: int) -> int:
         how = Join(edge)

@@ -14,12 +14,10 @@ from process.fd_batch import Batch
 from process.fd_calls import HANDLERS
 from process.fd_captured import Captured
 from process.fd_records import ALWAYS, SIGHT, Records, Scan
-from process.read import DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, TASK, TIME, Contents, Words
+from process.read import DURATION, FLAGS_ENTRY, LOW, TASK, TIME, Contents, Words
+from process.wanted import Wanted
 
 Numbers = npt.NDArray[np.int64]
-
-_NUMBERS = 1 << 13
-"""Numbers below this one have a table; all but those of x32 and arm's old ABI are."""
 
 _BATCH = 1 << 16
 """State events that are looked at together: enough that a call's events are many."""
@@ -43,7 +41,7 @@ class Scanner:
         """
         self._batch = Batch(contents.header, contents.sets, contents.strings)
         self._rules = rules
-        self._wanted: dict[int, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = {}
+        self._wanted = Wanted(rules, HANDLERS)
         self._held: list[tuple[Numbers, Words]] = []
         self._count = 0
         self._sights: list[Records] = []
@@ -57,7 +55,7 @@ class Scanner:
         flags = words[FLAGS_ENTRY] & LOW
         self._keep_time(first, words, flags)
         by_task = flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
-        wanted = self._wants(words[NR_STRINGS] & LOW, flags >> np.uint64(16) & np.uint64(0xFF)) & by_task
+        wanted = self._wanted.among(words) & by_task
         if wanted.any():
             at = np.flatnonzero(wanted)
             self._held.append((first + at, words[:, at]))
@@ -92,26 +90,6 @@ class Scanner:
             called = self._batch.called(call)
             if called is not None:
                 HANDLERS[call.name](self._batch, called)
-
-    def _wants(self, numbers: Words, abis: Words) -> npt.NDArray[np.bool_]:
-        """Which events may change state, by their numbers and those of their ABIs; each number is looked at once."""
-        rules, wanted = self._rules, np.zeros(len(numbers), np.bool_)
-        if rules is None:
-            return wanted
-        for abi in np.unique(abis).tolist() if abis.any() else [0]:
-            mine: slice | npt.NDArray[np.bool_] = abis == abi if abis.any() else slice(None)
-            some = numbers[mine]
-            if (some >= _NUMBERS).any():  # those of x32 and arm's old ABI
-                distinct, which = np.unique(some, return_inverse=True)
-                wanted[mine] = np.array([rules.may_be(abi, one, HANDLERS) for one in distinct.tolist()])[which]
-                continue
-            known, table = self._wanted.setdefault(abi, (np.zeros(_NUMBERS, np.bool_), np.zeros(_NUMBERS, np.bool_)))
-            slots = some.astype(np.intp)
-            if not known[slots].all():
-                for number in np.unique(slots[~known[slots]]).tolist():
-                    known[number], table[number] = True, rules.may_be(abi, number, HANDLERS)
-            wanted[mine] = table[slots]
-        return wanted
 
     def _see(self, tasks: Words, times: Numbers) -> None:
         """Note which tasks there are."""

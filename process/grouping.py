@@ -45,6 +45,20 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
     return np.concatenate([distinct, others]), inverse
 
 
+def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """The distinct values of an array, ascending; sorting takes a fraction of what numpy's hashing does (2.4)."""
+    ordered = np.sort(values)
+    if not len(ordered):
+        return ordered
+    return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
+
+
+def by_code(codes: Indices, count: int) -> Indices:
+    """The stable order of small numbers below ``count``."""
+    narrow = codes.astype(np.uint16) if count <= 1 << 16 else codes  # numpy sorts 16 bits by radix
+    return np.argsort(narrow, kind="stable")
+
+
 def group_roughly(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
     """As `group`, but values of which most are unique are left as they are, some of them more than once."""
     if len(values) >= _MANY:

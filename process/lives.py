@@ -17,6 +17,7 @@ from capture.segment import EventFlag, Header
 from process.calls import Call, Events, Rules
 from process.read import FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Contents, Words
 from process.strings import Text, elements, escape, first_element
+from process.wanted import Wanted
 
 _EXECS = {"sys_execve": (0, 1), "sys_execveat": (1, 2)}
 """Positions of path and argv."""
@@ -95,23 +96,27 @@ class Lives:
             SegmentError: The header's word size cannot be.
         """
         self._contents, self._rules = contents, Rules(header)
+        self._wanted = Wanted(self._rules, _MAKERS)
         self._found: list[Step] = []
         self._spaces: list[tuple[Rows, Words, Words]] = []
 
     def add(self, first: int, words: Words) -> None:
         """Take an EVENTS block: its first sequence number, and its words."""
-        events, sequences = self._rules.resolve(words), np.arange(first, first + words.shape[1])
+        sequences = np.arange(first, first + words.shape[1])
         flags = words[FLAGS_ENTRY] & LOW
         is_call, is_asid = flags & _CHILD == 0, flags & _ASID != 0
         for row in np.flatnonzero(~is_call).tolist():
             task, parent = int(words[TASK, row]), int(words[RET, row])
             self._found.append(Step(int(sequences[row]), Kind.BIRTH, task, bool(is_asid[row]), parent))
-        for call in events.named(_MAKERS):
-            rows = call.rows[is_call[call.rows]]
-            if len(rows):
-                self._found += _MAKERS[call.name](Call(call.target, rows), events, sequences, self._contents)
         if is_asid.any():
             self._spaces.append((sequences[is_asid], words[TASK][is_asid], words[TIME][is_asid]))
+        some = np.flatnonzero(self._wanted.among(words) & is_call)
+        if not len(some):
+            return
+        words, sequences = words[:, some], sequences[some]
+        events = self._rules.resolve(words)
+        for call in events.named(_MAKERS):
+            self._found += _MAKERS[call.name](call, events, sequences, self._contents)
 
     def steps(self) -> list[Step]:
         """All steps, by sequence number."""

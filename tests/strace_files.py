@@ -196,6 +196,8 @@ def is_same_kind(named: Descriptor, shown: bytes) -> bool:
         return (
             bare == b"socket:[%s]" % socket[2] or re.match(rb"socket(pair)?\(%s, %s" % (family, kind), bare) is not None
         )
+    if name.startswith(b"socket:["):  # /proc's name
+        return shown.startswith((name, b"socket(", b"socketpair("))
     if name.startswith(b"pid:"):
         return shown == b"anon_inode:[pidfd]"
     if name.startswith(_MEMFD):
@@ -211,10 +213,14 @@ def compare_statements(said: Iterable[tuple[Said, Row]], rows: pl.DataFrame) -> 
     """Hold the names that tasks gave their own descriptors against those of the calls that carry their tickets."""
     found, guest = Names(), Guest()
     asked = rows.filter(pl.col("name").is_in(["sys_fcntl", "sys_fcntl64"]) & (pl.col("arg1") == fcntl.F_GETFD))
-    calls = {(row["arg2"], row["arg0"]): row for row in asked.to_dicts()}
-    for me, _ in said:
+    calls: dict[tuple[int, int], list[Row]] = {}
+    for row in asked.to_dicts():
+        calls.setdefault((row["arg2"], row["arg0"]), []).append(row)
+    for me, statement in said:
         for fd, name in me.fds.items():
-            row = {**calls[me.ticket, fd], "pid": me.pid, "tid": me.tid}
+            # Processes that had one number had one ticket, too: the call that follows the statement is its own.
+            row = next(one for one in calls[me.ticket, fd] if one["seq"] > statement["seq"])
+            row = {**row, "pid": me.pid, "tid": me.tid}
             if name:
                 named = Descriptor(fd, name.removesuffix(_DELETED), name.endswith(_DELETED))
                 call = Call(0, me.tid, "fcntl", (str(fd), "F_GETFD", str(me.ticket)))

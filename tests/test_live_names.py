@@ -11,6 +11,7 @@ import pytest
 
 from conftest import command
 from oracle import Oracle, consult, statements
+from strace_files import compare_statements, listing
 
 pytestmark = pytest.mark.live
 SYMBOLS = ("--profile", "symbols")
@@ -18,7 +19,7 @@ RUNS = [("x86_64", SYMBOLS), ("aarch64", SYMBOLS), ("i386", ()), ("arm", ()), ("
 
 
 @pytest.mark.parametrize(("arch", "options"), RUNS, ids=[arch for arch, _ in RUNS])
-def test_processes_have_the_names_that_they_give_themselves(
+def test_processes_have_the_names_and_files_that_they_say_they_have(
     arch: str, options: tuple[str, ...], tmp_path: Path
 ) -> None:
     oracle = consult(tmp_path, arch, "names", *options)
@@ -39,6 +40,10 @@ def test_processes_have_the_names_that_they_give_themselves(
         words = tuple(word.decode() for word in me.argv)
         parents = {ppid for pid, ppid, argv in programs if (pid, argv) == (me.pid, words)}
         assert parents and (me.ppid in parents or me.ppid == 1), me  # pid 1 takes children whose parent has ended
+    files = compare_statements(said, oracle.rows)
+    print(f"files: {files.share:.2%}: {listing(files.files)}; others: {listing(files.others)}")
+    assert not files.wrong, "\n".join(files.wrong[:10])
+    assert files.share >= 0.9
     assert sources["derived"] >= 20 and sources["profile"] == 0
     assert sources["unknown"] == 0
 
