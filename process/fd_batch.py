@@ -147,13 +147,15 @@ class Batch:
         join: object = Join.TEXT,
     ) -> None:  # fmt: skip
         """Record that some of a call's events give a descriptor a new meaning; see `CHANGE`."""
+        which = which & ((fd >= 0) | np.isin(fd, (CWD, ROOT)))
         rows = call.rows[which]
         if not len(rows):
             return
         made = np.zeros(len(rows), CHANGE)
         made["seq"] = made["head"] = self._sequences[rows]
         made["t0"] = made["since"] = self._t0[rows]
-        made["t1"], made["holder"], made["by"] = self._t1[rows], call.tasks[which], By.CALL
+        made["t1"] = np.where(call.pending[which], NEVER, self._t1[rows])
+        made["holder"], made["by"] = call.tasks[which], By.CALL
         made["fd"] = fd[which]
         for name, value in (("src", src), ("text", text), ("join", join), ("cloexec", cloexec)):
             made[name] = value[which] if isinstance(value, np.ndarray) else value
@@ -162,8 +164,6 @@ class Batch:
     def lose(self, call: Called, which: Mask, fd: Numbers) -> None:
         """Record that some of a call's events change a descriptor, or may do so yet if they have not returned."""
         self.change(call, which, fd, cloexec=Cloexec.UNSURE)
-        if which.any() and call.pending.any():
-            self._changes[-1]["t1"][call.pending[which]] = NEVER
 
     def life(self, call: Called, which: Mask, op: Life, a: object = 0, b: object = 0) -> None:
         """Record that some of a call's events change who has which table; see `LIFE`."""
@@ -196,11 +196,9 @@ class Batch:
         return np.array(found, np.int64)[inverse]
 
     def finish(self) -> Scan:
-        """All records so far, by sequence number; those of one event in the order in which they were made."""
-        changes, lives = np.concatenate(self._changes), np.concatenate(self._lives)
-        changes = changes[np.argsort(changes["seq"], kind="stable")]
-        fits = (changes["fd"] >= 0) | np.isin(changes["fd"], (CWD, ROOT))
-        return Scan(changes[fits], lives[np.argsort(lives["seq"], kind="stable")], self.texts)
+        """All records so far: changes in no order, lives by sequence number."""
+        lives = np.concatenate(self._lives)
+        return Scan(np.concatenate(self._changes), lives[np.argsort(lives["seq"], kind="stable")], self.texts)
 
     def _strings_of(self, call: Called, position: int) -> Numbers:
         """Ids of the strings of an argument, 0 where it has none."""

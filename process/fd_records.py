@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -153,14 +155,33 @@ class Scan:
     """What a stretch of events does to descriptor tables.
 
     Attributes:
-        changes: Of dtype `CHANGE`, by sequence number.
-        lives: Of dtype `LIFE`, likewise.
+        changes: Of dtype `CHANGE`, in no order but that what was read after an event comes after its calls.
+        lives: Of dtype `LIFE`, by sequence number.
         texts: Of the changes, escaped.
     """
 
     changes: Records = field(default_factory=lambda: np.zeros(0, CHANGE))
     lives: Records = field(default_factory=lambda: np.zeros(0, LIFE))
     texts: list[str] = field(default_factory=list)
+
+
+def store(scan: Scan, path: Path) -> None:
+    """Keep a scan's changes in two files.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    np.save(path.with_suffix(".npy"), scan.changes)
+    path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+
+
+def stored(path: Path) -> Scan | None:
+    """What `store` kept; None if it is not there any more."""
+    try:
+        changes: Records = np.load(path.with_suffix(".npy"))
+        return Scan(changes, texts=json.loads(path.with_suffix(".json").read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 class Birth(IntEnum):
