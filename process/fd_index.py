@@ -50,7 +50,7 @@ class ChangeIndex:
         open_ended = t1 == NEVER
         self._at = TimeKeys(len(self._pairs), t1[~open_ended])
         keys = self._at.of(self._pairs.own, t1) + open_ended
-        order = np.argsort(keys, kind="stable")
+        order = _order(keys)
         self._keys, self._change, which = keys[order], kept[order], self._pairs.own[order]
         self._starts = np.searchsorted(which, np.arange(len(self._pairs) + 1))
         self._node, self._t1, self._seq = node[order], t1[order], changes["seq"][self._change]
@@ -110,19 +110,23 @@ class _Pairs:
     """
 
     def __init__(self, groups: Numbers, fds: Numbers) -> None:
-        self._distinct, self.own = np.unique(_pair(groups, fds), return_inverse=True)
         width = int(fds.max(initial=0)) + 1 - _LOWEST
         height = int(groups.max(initial=-1)) + 1
         self._table: Numbers | None = None
-        if width * height <= max(_SMALL, 8 * len(groups)):
-            self._width, self._height = width, height
-            self._table = np.full(width * height + 1, -1)
-            self._table[(self._distinct >> 32) * width + _low(self._distinct) - _LOWEST] = np.arange(
-                len(self._distinct)
-            )
+        if width * height > max(_SMALL, 8 * len(groups)):
+            self._distinct, self.own = np.unique(_pair(groups, fds), return_inverse=True)
+            self._count = len(self._distinct)
+            return
+        self._width, self._height = width, height
+        places = groups * width + fds - _LOWEST
+        self._table = np.full(width * height + 1, -1)
+        self._table[places] = 0
+        taken = np.flatnonzero(self._table == 0)
+        self._table[taken] = np.arange(len(taken))
+        self.own, self._count = self._table[places], len(taken)
 
     def __len__(self) -> int:
-        return len(self._distinct)
+        return self._count
 
     def of(self, groups: Numbers, fds: Numbers) -> Numbers:
         """The numbers of pairs, -1 for one that is not among those given."""
@@ -142,11 +146,6 @@ def _pair(group: Numbers, fd: Numbers) -> Numbers:
     return pair
 
 
-def _low(pair: Numbers) -> Numbers:
-    """The descriptors of pairs."""
-    return (pair & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype(np.int64)
-
-
 def _search(keys: Numbers, wanted: Numbers) -> Numbers:
     """`numpy.searchsorted`, sorted first: searches that follow each other are then near each other."""
     if len(wanted) < _FEW:
@@ -161,8 +160,20 @@ def _later(since: Numbers, which: Numbers) -> Numbers:
     """The earliest of ``since`` from each place to the end of its stretch of equal ``which``, which ascends."""
     if not len(since):
         return since
+    earliest, latest = int(since.min()), int(since.max(initial=-(1 << 63), where=since != NEVER))
+    span = latest - earliest + 2
+    if 0 < span * (int(which[-1]) + 1) < 1 << 62:
+        base = which * span - earliest
+        lowest = np.minimum.accumulate((np.minimum(since, latest + 1) + base)[::-1])[::-1] - base
+        return np.where(lowest > latest, NEVER, lowest)
     distinct, rank = np.unique(since, return_inverse=True)
-    shifted = rank + which * len(distinct)
-    lowest = np.minimum.accumulate(shifted[::-1])[::-1]
-    found: Numbers = distinct[lowest - which * len(distinct)]
+    base = which * len(distinct)
+    found: Numbers = distinct[np.minimum.accumulate((rank + base)[::-1])[::-1] - base]
     return found
+
+
+def _order(keys: Numbers) -> npt.NDArray[np.intp]:
+    """The stable order; the other one is faster, and the same where no two are equal."""
+    order = np.argsort(keys)
+    ordered = keys[order]
+    return np.argsort(keys, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order

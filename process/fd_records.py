@@ -125,7 +125,8 @@ CHANGE: Final = np.dtype(
         ("join", np.uint8),
         ("cloexec", np.uint8),
         ("by", np.uint8),
-    ]
+    ],
+    align=True,  # numpy copies what is not before it looks at it
 )
 """A descriptor gets a new meaning: by event ``seq``, which took from ``t0`` to ``t1`` (`NEVER` if its return was not
 seen). ``holder`` is the task, or the
@@ -142,7 +143,8 @@ LIFE: Final = np.dtype(
         ("a", np.uint64),
         ("b", np.int64),
         ("op", np.uint8),
-    ]
+    ],
+    align=True,  # numpy copies what is not before it looks at it
 )
 """Something that changes who has which table; see `Life`."""
 
@@ -218,7 +220,8 @@ NODE: Final = np.dtype(
         ("ender", np.int64),
         ("low", np.int64),
         ("high", np.int64),
-    ]
+    ],
+    align=True,  # numpy copies what is not before it looks at it
 )
 """A table (or current folder) for as long as its descriptors are changed one by one; what changes many begins another.
 It is made by event ``seq``, which took from ``t0`` to ``t1``, and used from ``since`` on. What is asked or changed by

@@ -8,9 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_keys import TimeKeys
+from process.grouping import group
 from process.read import Words
 
 Numbers = npt.NDArray[np.int64]
+
+_MANY = 1 << 8
+"""So many questions are worth a look at whether their holders move at all meanwhile."""
 
 
 @dataclass
@@ -47,8 +51,20 @@ class Timeline:
 
     def index(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
         """Likewise, the move that made it so; -1 if there is none."""
-        if not len(self._distinct):
+        if not len(self._distinct) or not len(holders):
             return np.full(len(holders), -1)
+        if len(holders) < _MANY:
+            return self._search(holders, times, before)
+        distinct, which = group(holders)
+        low, high = (
+            self._search(distinct, np.full(len(distinct), time), before) for time in (times.min(), times.max())
+        )
+        found = low[which]
+        rows = np.flatnonzero((low != high)[which])  # the others have one node all the while
+        found[rows] = self._search(holders[rows], times[rows], before)
+        return found
+
+    def _search(self, holders: Words, times: Numbers, before: bool) -> Numbers:
         which = np.minimum(np.searchsorted(self._distinct, holders), len(self._distinct) - 1)
         found = np.searchsorted(self._keys, self._at.of(which, times, before=before), "right") - 1
         hit = (found >= 0) & (self.holders[np.maximum(found, 0)] == holders)
