@@ -1,8 +1,7 @@
-"""The speed figures, measured on this machine in one run and given as ratios.
+"""The speed and size of this project, measured on this machine in one run, and held against targets.
 
-decode: a generated capture (scripts/synthetic.py) to Parquet and SQLite by the ``process`` command, start-up included,
-against formatting the same events one by one in Python with SQLAlchemy inserts: the inline logger's way.
-record: a guest's run with ``capture`` against the same run with bare syscalls2 (needs the lab: scripts/lab-guest).
+Figures are medians; ratios are taken of the inline logger's way (formatting each event in Python, inserting it with
+SQLAlchemy), of mere writing, and of bare syscalls2, all measured in the same run.
 """
 
 from __future__ import annotations
@@ -10,137 +9,134 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import statistics
+import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import synthetic
-from inline_logger import log_inline
+import numpy as np
+import polars as pl
 
-EPILOG = """examples:
-  scripts/bench                       both parts, five repeats
-  scripts/bench --only decode --events 10000000 --json bench.json
-  scripts/bench --only record --repeats 3
+from benchmarks.measure import StepError
+from benchmarks.part import Options, Target, say
+from benchmarks.registry import PARTS
+from capture.segment import SegmentError
+from capture.version import VERSION
+from lab.store import LabError
+
+EPILOG = """parts:
+{parts}
+Without --only, those marked * run.
+
+examples:
+  scripts/bench                                       a million events, in some minutes
+  scripts/bench --events 10000000 --json bench.json   what the targets were set for
+  scripts/bench --only mix --events 50000000
+  scripts/bench --only memory --events 10000000 --repeats 1     10 and 50 million events
+  scripts/bench --only small --events 5000000         100,000 captures of 50 events
+  scripts/bench --only sizes --segments segments/     of a capture of your own
+  scripts/bench --only record --repeats 3             needs the lab: scripts/lab-panda
+
+Exit status: 0, also where a target was missed; 1 if a part could not be measured; 2 usage.
 """
 
 
-def measured(repeats: int, *steps: Callable[[], object]) -> list[float]:
-    """Median wall seconds of each step; the steps take turns, so that a slow minute hits all alike."""
-    seconds: list[list[float]] = [[] for _ in steps]
-    for _ in range(repeats):
-        for kept, step in zip(seconds, steps, strict=True):
-            began = time.perf_counter()
-            step()
-            kept.append(time.perf_counter() - began)
-    return [statistics.median(kept) for kept in seconds]
-
-
-def tool(name: str) -> str:
-    """A console script of this environment."""
-    return str(Path(sys.executable).parent / name)
-
-
-def process(segments: Path, output: Path, jobs: int) -> None:
-    """Run the command; one thread a process, so that ``-j 1`` is a figure per core."""
-    command = [tool("process"), f"{segments}/", "-j", str(jobs), "-o", str(output), "--force", "--quiet"]
-    environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-
-
-def bench_decode(events: int, repeats: int, folder: Path) -> dict[str, Any]:
-    """Rates of every way to decode one capture."""
-    segments = folder / "segments"
-    synthetic.generate(segments, events)
-    inline_events = min(events, 100_000)
-    few = folder / "few"
-    synthetic.generate(few, inline_events)
-    names = ["parquet -j 1", "parquet -j 2", "sqlite -j 1", "sqlite -j 2", "inline"]
-    seconds = measured(
-        repeats,
-        lambda: process(segments, folder / "a.parquet", 1),
-        lambda: process(segments, folder / "b.parquet", 2),
-        lambda: process(segments, folder / "a.sqlite", 1),
-        lambda: process(segments, folder / "b.sqlite", 2),
-        lambda: log_inline(few, folder / "inline.sqlite"),
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parts = "".join(f"  {part.name:12} {'*' if part.usual else ' '} {part.about}\n" for part in PARTS)
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description=__doc__,
+        epilog=EPILOG.format(parts=parts),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    rates = {
-        name: (inline_events if name == "inline" else events) / taken
-        for name, taken in zip(names, seconds, strict=True)
-    }
-    size = sum(path.stat().st_size for path in segments.iterdir())
-    return {
-        "events": events,
-        "bytes_per_event": size / events,
-        "events_per_second": {name: round(rate) for name, rate in rates.items()},
-        "times_inline": {name: round(rate / rates["inline"], 1) for name, rate in rates.items()},
-    }
-
-
-def bench_record(count: int, repeats: int, folder: Path) -> dict[str, Any]:
-    """Wall time of one guest run: bare, under bare syscalls2, and captured."""
-    from lab import boot, panda
-    from lab.guest import guest
-
-    panda.prepare("x86_64")
-    job = guest("x86_64", "bench", f"count={count}")
-    ports = [folder / "console", folder / "port2"]
-    environment = {**os.environ, **panda.environment("x86_64")}
-
-    def capture() -> None:
-        shutil.rmtree(folder / "captured", ignore_errors=True)
-        command = [
-            tool("capture"),
-            "-o",
-            str(folder / "captured"),
-            "--kernel",
-            str(job.kernel),
-            "--append",
-            job.append,
-        ]
-        command += ["--initrd", str(job.initrd), "--serial", str(ports[0]), "--serial", str(ports[1])]
-        subprocess.run(command, check=True, env=environment, capture_output=True)
-
-    plain, bare, captured = measured(
-        repeats,
-        lambda: boot.boot(job, ports),
-        lambda: boot.boot(job, ports, syscalls2=True),
-        capture,
-    )
-    return {
-        "seconds": {"plain": round(plain, 2), "syscalls2": round(bare, 2), "capture": round(captured, 2)},
-        "times_syscalls2": round(captured / bare, 3),
-        "times_plain": round(captured / plain, 3),
-    }
+    parser.add_argument("--only", choices=[part.name for part in PARTS], action="append", help="a part; repeatable")
+    parser.add_argument("--events", type=_positive, default=1_000_000, help="of a generated capture (1000000)")
+    parser.add_argument("--repeats", type=_positive, default=5, help="of each measurement; the median counts (5)")
+    parser.add_argument("--count", type=_positive, default=20_000, help="loops of the guest's workload (20000)")
+    parser.add_argument("--segments", type=Path, action="append", default=[], help="folder with a real capture")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--scratch", type=Path, help="folder for what is generated; some GB for many events")
+    return parser.parse_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line of scripts/bench."""
-    parser = argparse.ArgumentParser(
-        prog="bench", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", choices=["decode", "record"], help="one part alone")
-    parser.add_argument("--events", type=int, default=2_000_000, help="of the generated capture (2,000,000)")
-    parser.add_argument("--count", type=int, default=20_000, help="loops of the guest's workload (20,000)")
-    parser.add_argument("--repeats", type=int, default=5, help="of each measurement; the median counts (5)")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    options = parser.parse_args(words)
-    result: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="sysreel-bench-") as scratch:
-        if options.only != "record":
-            result["decode"] = bench_decode(options.events, options.repeats, Path(scratch))
-        if options.only != "decode":
-            result["record"] = bench_record(options.count, options.repeats, Path(scratch))
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
-    return 0
+    asked = parse(words)
+    result: dict[str, Any] = {
+        "machine": machine(), "events": asked.events, "repeats": asked.repeats, "parts": {}, "targets": [],
+        "failed": {},
+    }  # fmt: skip
+    targets: list[Target] = []
+    with tempfile.TemporaryDirectory(prefix="sysreel-bench-", dir=asked.scratch) as scratch:
+        options = Options(asked.events, asked.repeats, asked.count, asked.segments, Path(scratch))
+        for part in PARTS:
+            if part.name not in asked.only if asked.only else not part.usual:
+                continue
+            try:
+                report = part.run(options)
+            except (StepError, LabError, SegmentError, OSError, subprocess.SubprocessError) as error:
+                result["failed"][part.name] = str(error)
+                say(f"{part.name}: failed: {error}")
+                continue
+            result["parts"][part.name] = report.figures
+            targets += report.targets
+            print(f"\n{part.name}: {part.about}")
+            show(report.figures)
+    result["targets"] = [{**asdict(target), "met": target.met} for target in targets]
+    table(targets)
+    if asked.json:
+        asked.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 1 if result["failed"] else 0
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {
+        "processors": len(os.sched_getaffinity(0)), "system": platform.platform(),
+        "python": platform.python_version(), "polars": pl.__version__, "numpy": np.__version__, "sysreel": VERSION,
+    }  # fmt: skip
+
+
+def show(figures: dict[str, Any], depth: int = 1) -> None:
+    """Print figures: a table where all members have the same names, else a line each."""
+    for name, value in figures.items():
+        if isinstance(value, dict) and value and all(isinstance(one, dict) for one in value.values()):
+            rows = [one for one in value.values() if not any(isinstance(cell, dict) for cell in one.values())]
+            if len(rows) == len(value) and len({tuple(row) for row in rows}) == 1:
+                print("  " * depth + f"{name:32}" + "".join(f"{column:>19}" for column in rows[0]))
+                for label, row in value.items():
+                    cells = "".join(f"{cell:>19,}" for cell in row.values())
+                    print("  " * depth + f"{label:32}" + cells)
+                continue
+        if isinstance(value, dict):
+            print("  " * depth + name)
+            show(value, depth + 1)
+        else:
+            shown = f"{value:,}" if isinstance(value, int | float) else str(value)
+            print("  " * depth + f"{name:32}{shown:>19}")
+
+
+def table(targets: Sequence[Target]) -> None:
+    """Print the targets, and which were met."""
+    if targets:
+        print(f"\n{'target':72}{'wanted':>9}{'got':>9}")
+    for target in targets:
+        wanted = f"{'≤' if target.at_most else '≥'} {target.limit:g}"
+        got = "-" if target.got is None else f"{target.got:.3g}"
+        note = f" ({target.note})" if target.note else ""
+        print(f"{target.text[:71]:72}{wanted:>9}{got:>9}  {'met' if target.met else 'MISSED'}{note}")
+
+
+def _positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 if __name__ == "__main__":

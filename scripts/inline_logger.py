@@ -1,31 +1,51 @@
 """The baseline of scripts/bench: what a logger costs that formats each call in Python and inserts it with SQLAlchemy.
 
-Our own equivalent of the inline way, in its best form: batches of rows into a base table ``event`` and a table
-``syscall`` joined to it. It reads its events from a capture, which costs little beside the rest, and asks nothing of
-a guest: the real thing is slower.
+Our own equivalent of the inline way: each call becomes one row of a base table ``event`` and one of a table
+``syscall`` joined to it, put in ten thousand at a time. It has two forms. ``CORE`` hands SQLAlchemy plain rows, which
+is the least that it can cost and what the ratios are taken of. ``ORM`` makes an object of each call, adds them to a
+session and commits, as loggers of this kind do.
+
+It reads its events from a generated capture of x86_64, which costs little beside the rest, and asks nothing of a
+guest, neither names of processes nor of descriptors: the real thing is slower.
 """
 
 from __future__ import annotations
 
-import struct
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, create_engine, insert
+from sqlalchemy import BigInteger, Column, Connection, ForeignKey, Integer, String, Table, create_engine, insert
+from sqlalchemy.orm import DeclarativeBase, Session
 
 import errno_tables
 from capture.segment import SET_ROW, STRING_INDEX, BlockType, read_segment
 from process import prototypes
+from process.read import ARG0, NR_STRINGS, RET, TASK, words
 
 BATCH = 10_000
-EMPTY = {"type": "syscall", "procname": "worker"} | {f"arg{i}{end}": None for i in range(6) for end in ("", "_repr")}
+"""Calls that are put in at a time."""
+ARGS = 6
+_NO_ARGUMENTS = {f"arg{i}{end}": None for i in range(ARGS) for end in ("", "_repr")}
+_EMPTY = {"type": "syscall", "procname": "worker", **_NO_ARGUMENTS}
 
 
-METADATA = MetaData()
+class Way(str, Enum):
+    """How rows are given to SQLAlchemy."""
+
+    CORE = "core"
+    ORM = "orm"
+
+
+class Base(DeclarativeBase):
+    """Of the mapped classes."""
+
+
 EVENT = Table(
     "event",
-    METADATA,
+    Base.metadata,
     Column("id", Integer, primary_key=True),
     Column("type", String),
     Column("procname", String),
@@ -33,76 +53,103 @@ EVENT = Table(
 )
 SYSCALL = Table(
     "syscall",
-    METADATA,
+    Base.metadata,
     Column("id", ForeignKey("event.id"), primary_key=True),
     Column("name", String),
     Column("retno", BigInteger),
     Column("retno_repr", String),
-    *(Column(f"arg{position}", BigInteger) for position in range(6)),
-    *(Column(f"arg{position}_repr", String) for position in range(6)),
+    *(Column(f"arg{position}", BigInteger) for position in range(ARGS)),
+    *(Column(f"arg{position}_repr", String) for position in range(ARGS)),
 )
 
 
-def log_inline(segments: Path, output: Path) -> int:
+class Event(Base):
+    """Of whatever kind."""
+
+    __table__ = EVENT
+    __mapper_args__ = {"polymorphic_on": EVENT.c.type, "polymorphic_identity": "event"}  # noqa: RUF012
+
+
+class Syscall(Event):
+    """A call: the two tables joined."""
+
+    __table__ = SYSCALL
+    __mapper_args__ = {"polymorphic_identity": "syscall"}  # noqa: RUF012
+
+
+def log_inline(segments: Path, output: Path, way: Way = Way.CORE) -> int:
     """Format every event of a capture, one by one, and insert them batch by batch; gives their number."""
     output.unlink(missing_ok=True)
     engine = create_engine(f"sqlite:///{output}")
-    METADATA.create_all(engine)
+    Base.metadata.create_all(engine)
+    rows = chain.from_iterable(map(_rows, sorted(segments.glob("*.seg"))))
     done = 0
     with engine.connect() as connection:
-        rows = (row for path in sorted(segments.glob("*.seg")) for row in _rows(path))
         while batch := list(islice(rows, BATCH)):
-            for row in batch:
-                done += 1
-                row["id"] = done
-            connection.execute(insert(EVENT), batch)
-            connection.execute(insert(SYSCALL), batch)
-            connection.commit()
+            if way is Way.CORE:
+                _insert(connection, batch, done)
+            else:
+                with Session(engine) as session:
+                    session.add_all([Syscall(**row) for row in batch])
+                    session.commit()
+            done += len(batch)
     engine.dispose()
     return done
 
 
-def _rows(path: Path) -> Any:
+def _insert(connection: Connection, batch: list[dict[str, Any]], done: int) -> None:
+    """A batch into both tables, each by one statement."""
+    for number, row in enumerate(batch, done + 1):
+        row["id"] = number
+    connection.execute(insert(EVENT), batch)
+    connection.execute(insert(SYSCALL), batch)
+    connection.commit()
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a segment as the logger's rows."""
     table, errnos = prototypes.load("x86_64").by_number, errno_tables.load("x86_64").by_number
     strings: dict[int, str] = {}
     sets: dict[int, tuple[int, ...]] = {}
     for block in read_segment(path).blocks:
-        data = bytes(block.payload())
         if block.type == BlockType.STRINGS:
+            data = bytes(block.payload())
             blob, start = data[STRING_INDEX.size * block.count :], 0
             for i in range(block.count):
                 end, _ = STRING_INDEX.unpack_from(data, i * STRING_INDEX.size)
                 strings[block.first + i] = blob[start:end].decode("latin-1")
                 start = end
         elif block.type == BlockType.SETS:
-            for i in range(block.count):
-                sets[block.first + i] = SET_ROW.unpack_from(data, i * SET_ROW.size)
+            rows = words(block).T.copy().tobytes()
+            sets.update(enumerate(SET_ROW.iter_unpack(rows), block.first))
         elif block.type == BlockType.EVENTS:
-            words = struct.unpack(f"<{12 * block.count}Q", data)
-            for i in range(block.count):
-                yield _row(words[i :: block.count], table, errnos, strings, sets)
+            for event in words(block).T.tolist():
+                yield _row(event, table, errnos, strings, sets)
 
 
-def _row(event: Any, table: Any, errnos: Any, strings: dict[int, str], sets: dict[int, tuple[int, ...]]) -> Any:
+def _row(
+    event: Sequence[int], table: Any, errnos: Any, strings: dict[int, str], sets: dict[int, tuple[int, ...]]
+) -> dict[str, Any]:
     """One event, formatted."""
-    prototype, found = table[event[10] & 0xFFFFFFFF], sets.get(event[10] >> 32)
-    row: dict[str, Any] = dict(EMPTY, name=prototype.name, proc_id=event[2] >> 32)
+    prototype, found = table[event[NR_STRINGS] & 0xFFFFFFFF], sets.get(event[NR_STRINGS] >> 32)
+    row: dict[str, Any] = dict(_EMPTY, name=prototype.name, proc_id=event[TASK] >> 32)
     for i, argument in enumerate(prototype.args):
-        value = event[3 + i]
+        value = event[ARG0 + i]
         if value == 0 and "*" in argument.ctype:
             text = "[NULL]"
         elif found and found[i]:
             text = f'{value:#x}("{strings[found[i]]}")'
-        elif argument.name == "fd":
+        elif argument.kind == "fd":
             text = f"{value:#x}([???])"
+        elif "struct" in argument.ctype:
+            text = f"{value:#x}({argument.ctype.replace('*', '').replace('const ', '').strip()})"
         elif "*" in argument.ctype:
-            text = f"{value:#x}({argument.ctype.replace('*', '').strip() if 'struct' in argument.ctype else 'ptr'})"
+            text = f"{value:#x}(ptr)"
         else:
             text = f"{value:#x}"
         row[f"arg{i}"] = value - (value >> 63 << 64)
         row[f"arg{i}_repr"] = f"{argument.name}={text}"
-    retno = event[9] - (event[9] >> 63 << 64)
+    retno = event[RET] - (event[RET] >> 63 << 64)
     known = errnos.get(-retno)
     row["retno"], row["retno_repr"] = retno, f"{known.name}({known.text})" if known else f"{retno:#x}"
     return row

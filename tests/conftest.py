@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from lab.guest import folder, guest
 os.environ.setdefault("SYSREEL_VMLINUZ", str(folder("x86_64") / "vmlinuz"))
 
 BIN = Path(sys.executable).parent
+FIGURE = "FIGURE "
+"""How a figure's name begins among a report's properties."""
 RECORDED = Path(__file__).resolve().parent / "data" / "recorded"
 
 
@@ -74,6 +77,22 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Captured:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Captured:
     """The demo's guest."""
     return capture_guest(tmp_path_factory.mktemp("demo"), "demo")
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """``figure("name", value)``: a number that a test has measured, shown at the end of the run."""
+    return lambda name, value: record_property(FIGURE + name, str(value))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures as `FIGURE name: value`, a line each; failed tests' too."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    told = [item for report in reports if report.when == "call" for item in report.user_properties]
+    if figures := [f"{name}: {value}" for name, value in told if name.startswith(FIGURE)]:
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.line(line)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,90 @@
+"""Bytes of an event in segments, by what they are spent on, and of a row in the outputs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.measure import run, tool
+from benchmarks.part import Options, Part, Report, Target
+from benchmarks.rates import size
+from capture.segment import BLOCK_HEADER_SIZE, BlockType, SegmentError, read_segment
+
+RECORDED = Path(__file__).resolve().parents[2] / "tests" / "data" / "recorded"
+SEGMENT, PARQUET, SQLITE = 14, (20, 28), (130, 175)
+"""Targets: bytes of an event; of a row with the old logger's columns, and with all."""
+OLD_COLUMNS = (
+    "id", "name", "procname", "proc_id", "retno", "retno_repr",
+    *(f"arg{k}" for k in range(6)), *(f"arg{k}_repr" for k in range(6)),
+)  # fmt: skip
+_MANY = 50_000
+"""Rows from which on a database's own pages and a dataset's small tables are little beside the rest."""
+
+
+def segments(folder: Path) -> dict[str, Any]:
+    """Bytes of an event in a folder's segments, headers included, by type of block."""
+    stored: Counter[str] = Counter()
+    events = total = 0
+    for path in sorted(folder.glob("*.seg")):
+        try:
+            segment = read_segment(path)
+        except SegmentError:
+            continue
+        total += segment.size
+        for block in segment.blocks:
+            stored[BlockType(block.type).name] += BLOCK_HEADER_SIZE + len(block.stored)
+            events += block.count * (block.type == BlockType.EVENTS)
+    stored["OTHERS"] = total - sum(stored.values())
+    if not events:
+        raise SegmentError(f"{folder}: no events in sealed segments")
+    blocks = {name: round(count / events, 2) for name, count in stored.most_common()}
+    return {"events": events, "all": round(total / events, 2), "blocks": blocks}
+
+
+def outputs(folder: Path, scratch: Path) -> dict[str, Any]:
+    """Bytes of a row in the outputs, and with the old logger's columns alone."""
+    made = {kind: scratch / f"sizes.{kind}" for kind in ("parquet", "sqlite")}
+    for output in made.values():
+        run([tool("process"), f"{folder}/", "-o", output, "--force", "--quiet"])
+    frame = pl.scan_parquet(f"{made['parquet']}/**/*.parquet")
+    count = int(frame.select(pl.len()).collect().item())
+    few = {kind: scratch / f"sizes-old.{kind}" for kind in made}
+    for output in few.values():
+        output.unlink(missing_ok=True)
+    columns = frame.select(OLD_COLUMNS)
+    columns.sink_parquet(few["parquet"], compression="zstd", compression_level=1, row_group_size=1 << 17)
+    types = ", ".join(f"{name} {'PRIMARY KEY' if name == 'id' else ''}" for name in OLD_COLUMNS)
+    with closing(sqlite3.connect(made["sqlite"])) as connection:
+        connection.execute("ATTACH ? AS old", [str(few["sqlite"])])
+        connection.execute(f"CREATE TABLE old.syscalls ({types.replace('id PRIMARY', 'id INTEGER PRIMARY')})")
+        connection.execute(f"INSERT INTO old.syscalls SELECT {', '.join(OLD_COLUMNS)} FROM syscalls")
+        connection.commit()
+    sizes = {kind: {"old_columns": size(few[kind]), "all": size(made[kind])} for kind in made}
+    per_row = {kind: {name: round(total / count, 1) for name, total in one.items()} for kind, one in sizes.items()}
+    return {"rows": count, **per_row}
+
+
+def _sizes(options: Options) -> Report:
+    """Every real capture, and a generated one."""
+    real = {str(folder): folder for folder in options.segments} or {"recorded": RECORDED}
+    figures: dict[str, Any] = {}
+    targets = []
+    for name, folder in {**real, "generated": options.capture(options.events)}.items():
+        figures[name] = {"segments": segments(folder), "outputs": outputs(folder, options.scratch)}
+        if name in real:
+            few = "" if figures[name]["outputs"]["rows"] >= _MANY else f"set for {_MANY:,} events and more: --segments"
+            targets.append(Target(f"{name}: bytes of an event", SEGMENT, figures[name]["segments"]["all"], True, few))
+            for kind, limits in (("parquet", PARQUET), ("sqlite", SQLITE)):
+                for columns, limit in zip(("old_columns", "all"), limits, strict=True):
+                    got = figures[name]["outputs"][kind][columns]
+                    text = f"{name}: bytes of a row in {kind}, {columns.replace('_', ' ')}"
+                    targets.append(Target(text, limit, got, True, few))
+    return Report(figures, targets)
+
+
+PART = Part("sizes", "bytes of an event and of a row, of real captures (--segments) and of a generated one", _sizes)
