@@ -93,6 +93,11 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         self._reverts = Reverts(panda, self._reverted)
         atexit.register(self.close)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the capture is not sealed yet."""
+        return self._open
+
     def enable(self) -> None:
         """Record from now on."""
         self.backend.enabled = self._open
