@@ -6,7 +6,7 @@ have under way, is asked of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Effect:
             latest return before it in the segment, `ALWAYS` if there is none.
         clock: The latest return.
         stored: Where the scan is kept unpruned.
+        reset: The last reset in it: the sequence number after it, and its time.
     """
 
     scan: Scan = field(default_factory=Scan)
@@ -59,6 +60,7 @@ class Effect:
     edges: list[tuple[int, int, int]] = field(default_factory=list)
     clock: int = ALWAYS
     stored: Path | None = None
+    reset: tuple[int, int] = (-1, 0)
 
 
 def _no_timeline() -> Timeline:
@@ -169,13 +171,13 @@ def gaps_of(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Gap], int]
     gaps: list[Gap] = []
     unsure, clock = ALWAYS, ALWAYS
     missing = set(starts.tolist())
-    for effect in effects:
-        for first, after, before in effect.edges:
+    for effect, edges in zip(effects, _edges(effects), strict=True):
+        for first, after, before in edges:
             clock = max(clock, before)
             if first in missing and clock == ALWAYS:
                 unsure = after if first else ALWAYS
             elif first in missing:
-                gaps.append(Gap(clock, after))
+                gaps.append(Gap(clock, after, first))
         clock = max(clock, effect.clock)
     return gaps, unsure
 
@@ -188,6 +190,14 @@ def unpruned(effects: Sequence[Effect]) -> None:
             effect.scan.changes, effect.scan.texts = scan.changes, scan.texts
 
 
+def _edges(effects: Sequence[Effect]) -> Iterator[list[tuple[int, int, int]]]:
+    """The edges of each effect; one that follows a reset which ended the segment before has the time of that."""
+    reset = (-1, 0)
+    for effect in effects:
+        yield [(first, reset[1] if first == reset[0] else after, clock) for first, after, clock in effect.edges]
+        reset = effect.reset
+
+
 def settle(effects: Sequence[Effect], starts: Numbers) -> list[int]:
     """Give records that capture read at a segment's very start their time.
 
@@ -196,11 +206,11 @@ def settle(effects: Sequence[Effect], starts: Numbers) -> list[int]:
     """
     missing = set(starts.tolist())
     clock, clocks = ALWAYS, []
-    for effect in effects:
-        if not effect.edges:
+    for effect, edges in zip(effects, _edges(effects), strict=True):
+        if not edges:
             clocks.append(clock)
             continue
-        first, after, _ = effect.edges[0]
+        first, after, _ = edges[0]
         time = after - 1 if first in missing or clock == ALWAYS else clock
         clocks.append(time)
         give_time(effect.scan, time)

@@ -51,10 +51,10 @@ class Identity(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A text for all events from a sequence number on."""
+    """A text for all events from a sequence number on; None: no text."""
 
     seq: int
-    text: str
+    text: str | None
 
 
 @dataclass
@@ -77,6 +77,7 @@ class Survey:
         size: Bytes of its files.
         span: Unix time of its first and last entry, ns; None without events.
         effect: What it does to descriptors.
+        resets: Sequence numbers of events that say that nothing from before holds, ascending.
     """
 
     part: Part
@@ -94,6 +95,7 @@ class Survey:
     size: int
     span: tuple[int, int] | None
     effect: Effect
+    resets: list[int] = field(default_factory=list)
 
     @property
     def events(self) -> int:
@@ -145,6 +147,7 @@ def survey(part: Part, folder: Path | None = None) -> Survey:
         size=contents.size,
         span=span,
         effect=_effect(scanner, part, folder),
+        resets=seen.resets,
     )
 
 
@@ -169,7 +172,7 @@ def _effect(scanner: Scanner, part: Part, folder: Path | None) -> Effect:
     coded = scan.changes["text"] >= 0
     scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])
     scan.texts = [scan.texts[code] for code in used.tolist()]
-    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock, path)
+    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock, path, scanner.reset)
 
 
 @dataclass
@@ -181,6 +184,7 @@ class _Events:
     returns: list[Sequences] = field(default_factory=list)
     children: list[Sequences] = field(default_factory=list)
     tasks: list[Words] = field(default_factory=list)
+    resets: list[int] = field(default_factory=list)
     earliest: int = MAX_SEQUENCE
     latest: int = 0
 
@@ -196,6 +200,7 @@ class _Events:
         self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
         self.tasks.append(np.unique(words[TASK]))
+        self.resets += sequences[words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0].tolist()
         self.earliest = min(self.earliest, int(words[TIME].min()))
         self.latest = max(self.latest, int(words[TIME].max()))
 
@@ -248,9 +253,10 @@ def _identity(
 
 
 def _marks(contents: Contents) -> list[Mark]:
-    """MARKS records with their texts; a lost text is `[lost]`, since it did end the mark before it."""
+    """MARKS records with their texts; a text that is lost is `[lost]`, since it did end the mark before it."""
     found = {}
     for seq, text_id in contents.marks.T.tolist():
-        text = contents.strings.get(_halves(text_id)[0])
-        found[seq] = Mark(seq, "[lost]" if text is None else escape(text.data))
+        number = _halves(text_id)[0]
+        text = contents.strings.get(number)
+        found[seq] = Mark(seq, None if not number else "[lost]" if text is None else escape(text.data))
     return [found[seq] for seq in sorted(found)]
