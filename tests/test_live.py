@@ -76,6 +76,10 @@ def between_marks(rows: pl.DataFrame) -> list[dict[str, Any]]:
 def test_every_call_of_the_program_is_decoded_in_order_with_its_arguments_and_result(
     rows: pl.DataFrame, truth: list[dict[str, Any]]
 ) -> None:
+    compare_all(rows, truth)
+
+
+def compare_all(rows: pl.DataFrame, truth: list[dict[str, Any]]) -> None:
     """The program's own account, call by call; a program that starts over brings its C library's calls with it."""
     series = between_marks(rows)
     for tid in {line["tid"] for line in truth}:
