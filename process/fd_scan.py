@@ -14,6 +14,7 @@ from process.fd_batch import Batch
 from process.fd_calls import HANDLERS
 from process.fd_captured import Captured
 from process.fd_records import ALWAYS, SIGHT, Records, Scan
+from process.grouping import group
 from process.read import DURATION, FLAGS_ENTRY, LOW, MAX_SEQUENCE, TASK, TIME, Contents, Words
 from process.wanted import Wanted
 
@@ -106,13 +107,8 @@ class Scanner:
 
     def _see(self, tasks: Words, times: Numbers) -> None:
         """Note which tasks there are."""
-        order = np.argsort(tasks, kind="stable")
-        sorted_, times = tasks[order], times[order]
-        starts = np.flatnonzero(np.concatenate(([True], sorted_[1:] != sorted_[:-1])))
-        seen = np.zeros(len(starts), SIGHT)
-        seen["task"] = sorted_[starts]
-        seen["first"], seen["last"] = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
-        self._sights.append(seen)
+        distinct, which = group(tasks)
+        self._sights.append(_sights(distinct, which, times, times))
         if len(self._sights) > 64:
             self._sights = [self.sights()]
 
@@ -135,8 +131,15 @@ class Scanner:
 def _joined(seen: Records) -> Records:
     """One record for each task."""
     tasks, which = np.unique(seen["task"], return_inverse=True)
-    joined = np.zeros(len(tasks), SIGHT)
-    joined["task"], joined["first"], joined["last"] = tasks, np.iinfo(np.int64).max, np.iinfo(np.int64).min
-    np.minimum.at(joined["first"], which, seen["first"])
-    np.maximum.at(joined["last"], which, seen["last"])
-    return joined
+    return _sights(tasks, which, seen["first"], seen["last"])
+
+
+def _sights(tasks: Words, which: npt.NDArray[np.intp], firsts: Numbers, lasts: Numbers) -> Records:
+    """The earliest and the latest time of each task."""
+    first = np.full(len(tasks), np.iinfo(np.int64).max)
+    last = np.full(len(tasks), np.iinfo(np.int64).min)
+    np.minimum.at(first, which, firsts)
+    np.maximum.at(last, which, lasts)
+    seen = np.zeros(len(tasks), SIGHT)
+    seen["task"], seen["first"], seen["last"] = tasks, first, last
+    return seen

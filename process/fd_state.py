@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from process.fd_records import (
     Life,
     Records,
     Scan,
+    stored,
 )
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
@@ -49,6 +51,7 @@ class Effect:
         edges: Of each stretch of events without a gap: first sequence number, when that event came back, and the
             latest return before it in the segment, `ALWAYS` if there is none.
         clock: The latest return.
+        stored: Where the scan is kept unpruned.
         reset: The last reset in it: the sequence number after it, and its time.
     """
 
@@ -56,6 +59,7 @@ class Effect:
     sights: Records = field(default_factory=lambda: np.zeros(0, SIGHT))
     edges: list[tuple[int, int, int]] = field(default_factory=list)
     clock: int = ALWAYS
+    stored: Path | None = None
     reset: tuple[int, int] = (-1, 0)
 
 
@@ -76,6 +80,7 @@ class Start:
         node: The node of each.
         given: What they and the older nodes hold.
         names: Texts of names.
+        stored: Where the segment's own scan is kept.
     """
 
     clock: int = ALWAYS
@@ -88,6 +93,7 @@ class Start:
     node: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
     given: Given = field(default_factory=Given)
     names: list[str] = field(default_factory=list)
+    stored: Path | None = None
 
 
 @dataclass
@@ -174,6 +180,14 @@ def gaps_of(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Gap], int]
                 gaps.append(Gap(clock, after, first))
         clock = max(clock, effect.clock)
     return gaps, unsure
+
+
+def unpruned(effects: Sequence[Effect]) -> None:
+    """Take all that segments do, not only what others can need."""
+    for effect in effects:
+        scan = stored(effect.stored) if effect.stored is not None else None
+        if scan is not None:
+            effect.scan.changes, effect.scan.texts = scan.changes, scan.texts
 
 
 def _edges(effects: Sequence[Effect]) -> Iterator[list[tuple[int, int, int]]]:
@@ -319,7 +333,7 @@ def _start(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Number
     before, under_way = (some[groups[whole.nodes["group"][whole.node[some]]]] for some in (last, long))
     chosen = np.concatenate([before, under_way])
     wanted = np.union1d(wanted, whole.node[chosen])
-    start = Start(clock, whole.has_roots, files=files, folders=folders, owners=owners)
+    start = Start(clock, whole.has_roots, files=files, folders=folders, owners=owners, stored=effect.stored)
     return _pack(whole, start, wanted, old, chosen, _bases(whole, roots))
 
 

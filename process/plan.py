@@ -52,14 +52,6 @@ class Plan:
     start: Start
 
 
-def crosses(surveys: list[Survey]) -> bool:
-    """Whether tasks of two processes share a table: then surveys must be whole for `compose`."""
-    return any(
-        fd_state.crosses([survey.effect for survey in segments], _runs(segments).starts)
-        for _, segments in _captures(surveys)
-    )
-
-
 def _runs(segments: list[Survey]) -> Runs:
     return Runs(
         (block for survey in segments for block in survey.blocks),
@@ -85,7 +77,10 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
         runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
         _account(name, segments, runs, ledger)
-        starts = fd_state.compose([survey.effect for survey in segments], runs.starts)
+        effects = [survey.effect for survey in segments]
+        if fd_state.crosses(effects, runs.starts):
+            fd_state.unpruned(effects)
+        starts = fd_state.compose(effects, runs.starts)
         for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from capture.segment import EventFlag, SegmentError, TaskFlag
 from process.calls import Rules
 from process.discover import Part
 from process.fd_prune import prune
+from process.fd_records import Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
 from process.lives import Lives, Step
@@ -101,12 +103,12 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-def survey(part: Part, whole: bool = False) -> Survey:
+def survey(part: Part, folder: Path | None = None) -> Survey:
     """Reduce a segment to what the others need from it.
 
     Args:
         part: Which.
-        whole: Keep all that it does to descriptors, whether others can need it or not.
+        folder: Keeps all that the segment does to descriptors, for its decoder.
 
     Raises:
         SegmentError: A file cannot be used at all.
@@ -144,7 +146,7 @@ def survey(part: Part, whole: bool = False) -> Survey:
         counters=contents.counters,
         size=contents.size,
         span=span,
-        effect=_effect(scanner, whole),
+        effect=_effect(scanner, part, folder),
         resets=seen.resets,
     )
 
@@ -157,17 +159,20 @@ def _rules(part: Part) -> Rules | None:
         return None
 
 
-def _effect(scanner: Scanner, whole: bool) -> Effect:
+def _effect(scanner: Scanner, part: Part, folder: Path | None) -> Effect:
     """What a segment does to descriptors, as far as others can need it."""
     scan = scanner.finish()
-    if not whole:
-        scan.changes = prune(scan.changes, scan.lives)
+    path = None
+    if folder is not None:
+        path = folder / f"{part.header.capture.hex}-{part.header.segment}"
+        store(scan, path)
+    scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
     used = np.unique(scan.changes["text"])
     used = used[used >= 0]
     coded = scan.changes["text"] >= 0
     scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])
     scan.texts = [scan.texts[code] for code in used.tolist()]
-    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock, scanner.reset)
+    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock, path, scanner.reset)
 
 
 @dataclass

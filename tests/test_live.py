@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from benchmarks.sizes import segments
 from capture.segment import EventFlag
 from conftest import Captured, capture_guest, command, decode
 from lab import panda
@@ -174,6 +175,13 @@ def test_the_demo_has_many_calls_of_many_processes_none_of_them_nameless(demo: C
     assert not set(rows["procname"].to_list()) & {"?", "", "[none]"}
     assert rows["seq"].is_unique().all() and rows["id"].to_list() == list(range(1, len(rows) + 1))
     assert "demo: end" in demo.console
+
+
+def test_the_demo_takes_few_bytes_for_each_event(demo: Captured) -> None:
+    """Strings, files and identities included; 14 is what scripts/bench holds it to, on a quiet machine."""
+    found = segments(demo.segments)
+    assert found["all"] <= 15, found
+    assert set(found["blocks"]) == {"EVENTS", "STRINGS", "FILES", "SETS", "TASKS", "OTHERS"}
 
 
 def test_one_worker_and_two_give_the_same_rows(demo: Captured, tmp_path: Path) -> None:
