@@ -9,12 +9,14 @@ process.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from process.fd_state import edges_of
 from process.fd_timeline import Timeline
 from process.identify import Runs, State
 from process.lives import Kind, Step
@@ -98,7 +100,7 @@ def grow(surveys: list[Survey], states: Iterable[State], runs: Runs) -> Tree:
         states: Of each, with names.
         runs: Its stretches without gaps.
     """
-    grower = _Grower(_resumed(surveys))
+    grower = _Grower(_resumed(surveys), sorted(seq + 1 for survey in surveys for seq in survey.resets))
     for run, item, unix in _items(surveys, states, runs):
         grower.take(run, item, unix)
     return Tree(grower.programs)
@@ -106,10 +108,11 @@ def grow(surveys: list[Survey], states: Iterable[State], runs: Runs) -> Tree:
 
 def _resumed(surveys: list[Survey]) -> dict[int, int]:
     """When the first event after each gap came back, Unix time in ns, by its sequence number."""
+    edges = edges_of([survey.effect for survey in surveys])
     return {
         first: after + survey.part.header.realtime_ns
-        for survey in surveys
-        for first, after, _ in survey.effect.edges
+        for survey, found in zip(surveys, edges, strict=True)
+        for first, after, _ in found
         if first
     }
 
@@ -136,9 +139,9 @@ def _items(surveys: list[Survey], states: Iterable[State], runs: Runs) -> Iterat
 class _Grower:
     """Puts programs together."""
 
-    def __init__(self, resumed: dict[int, int]) -> None:
+    def __init__(self, resumed: dict[int, int], resets: list[int]) -> None:
         self.programs: list[Program] = []
-        self._resumed = resumed
+        self._resumed, self._resets = resumed, resets
         self._run = -1
         self._of: dict[int, int] = {}
         """The latest program of each number in this run."""
@@ -151,10 +154,12 @@ class _Grower:
 
     def take(self, run: int, item: Identity | Step, unix: int) -> None:
         if run != self._run:
-            self._run = run
+            before, self._run = self._run, run
             self._of.clear()
             self._forks.clear()
             self._births.clear()
+            if bisect_right(self._resets, run) > bisect_right(self._resets, before):
+                self._processes.clear()
         if isinstance(item, Identity):
             self._identity(item)
         elif item.kind in _STEPS:

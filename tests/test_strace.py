@@ -97,7 +97,7 @@ def test_processes_end_and_execute_programs_as_strace_says(oracle: Oracle) -> No
         assert told and found[-len(told) :] == told, (pid, told, list(last.values()))
         ends += len(told)
     calls = [call for items in log.values() for call in items if isinstance(call, Call) and call.name == "execve"]
-    argvs = [[escape(word) for word in strace_log.strings(call.args[1])] for call in calls if call.value == 0]
+    argvs = [[escape(word) for word in strace_log.strings(call.args[1]) or []] for call in calls if call.value == 0]
     executed = Counter(row["argv"] for row in rows if row["began"] == "exec")
     assert not Counter(json.dumps(argv, ensure_ascii=False) for argv in argvs) - executed
     assert len(argvs) >= 40 and ends >= PROCESSES
