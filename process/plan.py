@@ -52,16 +52,11 @@ class Plan:
     start: Start
 
 
-def crosses(surveys: list[Survey]) -> bool:
-    """Whether tasks of two processes share a table: then surveys must be whole for `compose`."""
-    return any(
-        fd_state.crosses([survey.effect for survey in segments], _runs(segments).starts)
-        for _, segments in _captures(surveys)
-    )
-
-
 def _runs(segments: list[Survey]) -> Runs:
-    return Runs(block for survey in segments for block in survey.blocks)
+    return Runs(
+        (block for survey in segments for block in survey.blocks),
+        (reset for survey in segments for reset in survey.resets),
+    )
 
 
 def _captures(surveys: list[Survey]) -> Iterator[tuple[uuid.UUID, list[Survey]]]:
@@ -82,7 +77,10 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
         runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
         _account(name, segments, runs, ledger)
-        starts = fd_state.compose([survey.effect for survey in segments], runs.starts)
+        effects = [survey.effect for survey in segments]
+        if fd_state.crosses(effects, runs.starts):
+            fd_state.unpruned(effects)
+        starts = fd_state.compose(effects, runs.starts)
         for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1
@@ -100,10 +98,11 @@ def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, ledger: Led
             ledger.add(severity, "capture", text, sum(survey.counters[name] for survey in segments))
     for survey in segments:
         _account_segment(survey, survey is segments[-1], ledger)
-    missing = runs.missing() + _missing_end(segments, runs)
+    missing = runs.missing + _missing_end(segments, runs)
     lost = sum(count for _, count in missing)
     ledger.add(Severity.INFO, "read", "events", sum(survey.events for survey in segments))
     ledger.add(Severity.INFO, "read", "segments", len(segments))
+    ledger.add(Severity.INFO, "read", "resets", sum(len(survey.resets) for survey in segments))
     ledger.add(Severity.LOSS, "read", f"events missing from capture {capture} ({_ranges(missing)})", lost)
 
 
@@ -124,8 +123,7 @@ def _account_segment(survey: Survey, is_last: bool, ledger: Ledger) -> None:
 
 def _missing_end(segments: list[Survey], runs: Runs) -> list[tuple[int, int]]:
     """The gap after the last run, which a sealed segment's totals tell."""
-    end = int(runs.ends[-1]) if len(runs.ends) else 0
-    last = segments[-1]
+    end, last = runs.end, segments[-1]
     told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"]
     return [(end, told - end)] if last.is_sealed and end < told <= MAX_SEQUENCE else []
 
