@@ -100,6 +100,9 @@ class Guest(Protocol):
     def forget(self) -> None:
         """No table is on record: a chunk has begun."""
 
+    def waiting(self) -> None:
+        """Tell `Tracer.wait` of calls that have not come back and that the tracer has not been told of."""
+
 
 class Tracer:
     """Turns entries and returns into events of a `Recorder`."""
@@ -142,9 +145,12 @@ class Tracer:
         """From now on a task is an address-space id."""
         self._flags |= EventFlag.TASK_IS_ASID
 
-    def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
-        """A task has entered a call. ``number`` has its ABI's number in the upper half; 0 for the capture's own."""
-        now = monotonic_ns() - self._began
+    def enter(self, task: int, asid: int, pc: int, number: int, args: Args, began: int | None = None) -> None:
+        """A task has entered a call, now or when it ``began``.
+
+        ``number`` has its ABI's number in the upper half; 0 for the capture's own.
+        """
+        now = monotonic_ns() - self._began if began is None else began
         changed = self._seen.get(task) != asid
         if changed and task >> 32 == task & 0xFFFFFFFF:
             self._take_over(task, asid, now)
@@ -211,6 +217,53 @@ class Tracer:
         if number in calls.after and not error and ret >> 31 == 0:
             self._after(task, call, ret, found)
 
+    def whole(self, task: int, asid: int, pc: int, number: int, args: Args, ret: int, began: int) -> None:
+        """A call of the capture's own ABI that is seen once, when it comes back, and by no flag for errors.
+
+        It must be none that has to be known of before: none of ``Calls.entry`` and ``Calls.forks``.
+        """
+        if task in self._pending or self._seen.get(task) != asid:
+            self.enter(task, asid, pc, number, args, began)
+            self.leave(task, asid, pc, ret)
+            return
+        calls, strings = self._calls, 0
+        found: tuple[String, ...] = ()
+        if number in calls.args:
+            found = self._guest.strings(number, args, ret)
+            if found:
+                strings = self._intern(found)
+        duration = monotonic_ns() - self._began - began
+        if self._unwanted:
+            self._write(task, began, duration, args, ret, number, found, _RETURNED, -1)
+        else:
+            self._recorder.event(began, duration, task, *args, ret, number, strings, _RETURNED | self._flags, 0)
+        if number in calls.after and ret >> 31 == 0:
+            self._after(task, Pending(pc, asid, began, number, args, -1, found), ret, found)
+
+    def wait(self, task: int, pc: int, number: int, args: Args, began: int) -> None:
+        """A task has been in a call since it ``began``, and has not come back."""
+        if task in self._pending:
+            self._interrupted.setdefault(task, []).append(self._pending[task])
+        self._pending[task] = Pending(pc, 0, began, number, args, -1, ())
+
+    def executed(self, was: int, task: int, asid: int) -> None:
+        """A task runs the program that it has executed; ``was``: what it was before, if it was no leader."""
+        call = self._pending.pop(was, None)
+        if call is not None:
+            duration = monotonic_ns() - self._began - call.began
+            self._write(was, call.began, duration, call.args, 0, call.number, call.found, _RETURNED, call.entry)
+        if was != task:
+            self._ended(was)
+            if task in self._pending:
+                self._give_up(task, self._pending.pop(task))
+        self._identify(task, asid)
+
+    def died(self, task: int) -> None:
+        """A task will run no more, and come back from nothing."""
+        if task in self._pending:
+            self._give_up(task, self._pending.pop(task))
+        self._ended(task)
+
     def _after(self, task: int, call: Pending, ret: int, found: tuple[String, ...]) -> None:
         """A call has succeeded that may have changed who a task is or what it has open."""
         calls, guest, number, args = self._calls, self._guest, call.number, call.args
@@ -243,6 +296,7 @@ class Tracer:
 
     def finish(self) -> None:
         """Record what has not come back: calls that are still waiting, or whose return was never seen."""
+        self._guest.waiting()
         for task, calls in self._interrupted.items():
             for call in calls:
                 self._give_up(task, call)

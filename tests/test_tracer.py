@@ -66,6 +66,9 @@ class Guest:
     def forget(self) -> None:
         self.told.append(("forget",))
 
+    def waiting(self) -> None:
+        pass
+
 
 class Rows(Recorder):
     """A recorder that also keeps what it was given."""
