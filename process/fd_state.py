@@ -334,7 +334,7 @@ def _start(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Number
     chosen = np.concatenate([before, under_way])
     wanted = np.union1d(wanted, whole.node[chosen])
     start = Start(clock, whole.has_roots, files=files, folders=folders, owners=owners, stored=effect.stored)
-    return _pack(whole, start, wanted, old, chosen, _bases(whole, roots))
+    return _pack(whole, start, wanted, old, chosen, bases(whole, roots))
 
 
 def _old(nodes: Records, clock: int) -> npt.NDArray[np.bool_]:
@@ -370,7 +370,7 @@ def _pair(whole: Whole, changes: Numbers) -> Numbers:
     return pair
 
 
-def _bases(whole: Whole, nodes: Numbers) -> tuple[Numbers, Numbers, Answers]:
+def bases(whole: Whole, nodes: Numbers) -> tuple[Numbers, Numbers, Answers]:
     """What some nodes held when they were made: node, descriptor and answer of all that is known to be there."""
     pairs, groups = whole.pairs, whole.pairs >> 32
     roots = above = nodes

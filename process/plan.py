@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -56,17 +56,17 @@ class Plan:
     programs: Timeline
 
 
-def _runs(segments: list[Survey]) -> Runs:
+def runs_of(segments: list[Survey]) -> Runs:
+    """The stretches without gaps of a capture's segments."""
     return Runs(
         (block for survey in segments for block in survey.blocks),
         (reset for survey in segments for reset in survey.resets),
     )
 
 
-def _captures(surveys: list[Survey]) -> Iterator[tuple[uuid.UUID, list[Survey]]]:
+def captures(surveys: list[Survey]) -> list[list[Survey]]:
     """The segments of each capture."""
-    for name, group in groupby(surveys, key=lambda survey: survey.part.header.capture):
-        yield name, list(group)
+    return [list(group) for _, group in groupby(surveys, key=lambda survey: survey.part.header.capture)]
 
 
 def compose(surveys: list[Survey], ledger: Ledger) -> tuple[list[Plan], list[Tree]]:
@@ -81,10 +81,10 @@ def compose(surveys: list[Survey], ledger: Ledger) -> tuple[list[Plan], list[Tre
     """
     plans: list[Plan] = []
     trees: list[Tree] = []
-    for number, (name, segments) in enumerate(_captures(surveys), 1):
-        runs = _runs(segments)
+    for number, segments in enumerate(captures(surveys), 1):
+        runs = runs_of(segments)
         closes = np.concatenate([survey.closes for survey in segments])
-        _account(name, segments, runs, ledger)
+        _account(segments[0].part.header.capture, segments, runs, ledger)
         effects = [survey.effect for survey in segments]
         if fd_state.crosses(effects, runs.starts):
             fd_state.unpruned(effects)

@@ -11,8 +11,8 @@ _NONE = Count(0, 0)
 Row = tuple[Any, ...]
 
 
-def process_rows(capture: int, tree: Tree, tally: Tally, before: int) -> list[Row]:
-    """The rows of one capture, in the order of ``schema.PROCESS_COLUMNS``.
+def process_rows(capture: int, tree: Tree, tally: Tally, before: int) -> tuple[list[Row], dict[int, int]]:
+    """The rows of one capture, in the order of ``schema.PROCESS_COLUMNS``, and the ids of programs by their indices.
 
     Args:
         capture: Its number.
@@ -45,7 +45,7 @@ def process_rows(capture: int, tree: Tree, tally: Tally, before: int) -> list[Ro
             rows.append((number, capture, *known, *counted, len(count.tasks), *_span(program)))
         else:
             rows.append((number, capture, number, None, *entry, *counted, len(count.tasks), *(None,) * 7))
-    return rows
+    return rows, ids
 
 
 def _kept(tree: Tree, counts: dict[int, Count]) -> list[int]:

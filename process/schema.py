@@ -58,6 +58,19 @@ them. ``began`` is `fork` or `exec`, ``start_seq`` the row of that call (of the 
 the parent's was not seen); ``ended`` is `exit` or `exec`, ``end_seq`` the row of that. A process that was killed has no
 end: no call tells it."""
 
+FD_COLUMNS: Final = (
+    "id", "capture", "program", "pid", "fd", "name", "source", "cloexec", "how", "start_seq", "start_time_ns", "ended",
+    "end_seq", "end_time_ns",
+)  # fmt: skip
+"""One row per descriptor for as long as it is one open file. What is not known is null.
+
+``program`` is an id of the table `process`; a table that several processes share is the first one's. ``name`` is the
+last known, ``source`` as the column ``fd_source`` of the rows. ``how`` it was made: `open`, `dup`, `accept`, `pipe`,
+`socket`, `made` (by another call), `fork`, `exec`, `unshare` (a copy of what the table held), `seen` (it was there
+already). ``start_seq`` is the call that made it, and ``start_time_ns`` when that came back. ``ended``: `close`,
+`replaced` (by dup2), `exec`, `exit`, with the call, and when it was over; `lost`, when nobody knows when and how; null
+if it was open at the end."""
+
 SEGMENT_COLUMNS: Final = (
     "capture", "uuid", "segment", "file", "abi", "first_seq", "events", "rows", "size", "sealed", "damage",
 )  # fmt: skip
@@ -68,5 +81,6 @@ STATS_COLUMNS: Final = ("severity", "stage", "item", "count")
 
 TEXT_COLUMNS: Final = frozenset({
     "uuid", "file", "abi", "procname", "argv", "severity", "stage", "item", "source", "began", "ended",
+    "name", "how",
 })  # fmt: skip
 """Of the three small tables, the columns that hold text; the others hold integers."""

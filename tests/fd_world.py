@@ -127,6 +127,8 @@ class World:
     events: list[Event] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     clock: int = 1000
+    moments: list[tuple[int, list[tuple[int, dict[int, str]]]]] = field(default_factory=list)
+    """After each call took effect: when that was, and each living task with the names of its descriptors."""
     lives: list[Life] = field(default_factory=list)
     """All processes, by their begin."""
     lost: list[tuple[int, Call]] = field(default_factory=list)
@@ -197,6 +199,7 @@ class World:
             if one.call.name.startswith("exit"):
                 one.call.effect()
                 one.call = None
+                self.watch()
 
     def look(self, one: Task, call: Call) -> None:
         """Keep what the call's descriptors are now."""
@@ -211,6 +214,12 @@ class World:
         self.look(one, call)
         call.ret = call.effect()
         call.done = True
+        self.watch()
+
+    def watch(self) -> None:
+        """Keep what everybody has open now."""
+        tables = [(one.number, {fd: o.name for fd, o in one.table.items()}) for one in self.tasks if one.alive]
+        self.moments.append((self.clock, tables))
 
     def come_back(self, one: Task, call: Call) -> None:
         one.call = None
