@@ -23,11 +23,16 @@ class Folder:
     """A temporary folder that lasts as long as this object.
 
     Attributes:
-        path: Where it is.
+        path: Where it is; None if there can be none.
     """
 
     def __init__(self) -> None:
-        self.path = Path(mkdtemp(prefix="sysreel-"))
+        """Make it."""
+        self.path: Path | None = None
+        try:
+            self.path = Path(mkdtemp(prefix="sysreel-"))
+        except OSError:
+            return
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 

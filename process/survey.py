@@ -13,7 +13,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag, SegmentError, TaskFlag
 from process.calls import Rules
 from process.discover import Part
-from process.fd_prune import prune
+from process.fd_prune import prune, together
 from process.fd_records import Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
@@ -112,7 +112,8 @@ def survey(part: Part, folder: Path | None = None) -> Survey:
 
     Args:
         part: Which.
-        folder: Keeps all that the segment does to descriptors, for its decoder; else the survey has all of it.
+        folder: Keeps all that the segment does to descriptors, for its decoder; else the survey has it, and the
+            decoder looks again.
 
     Raises:
         SegmentError: A file cannot be used at all.
@@ -164,9 +165,10 @@ def _rules(part: Part) -> Rules | None:
 
 
 def _effect(scanner: Scanner, part: Part, folder: Path | None) -> Effect:
-    """What a segment does to descriptors: what others can need, if all of it could be kept in the folder."""
+    """What a segment does to descriptors: if the folder keeps it, only what others can need."""
     scan = scanner.finish()
-    path = folder / f"{part.header.capture.hex}-{part.header.segment}" if folder is not None else None
+    scan.changes = together(scan.changes)
+    path = None if folder is None else folder / f"{part.header.capture.hex}-{part.header.segment}"
     if path is not None and store(scan, path):
         scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
     else:
