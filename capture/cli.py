@@ -202,6 +202,7 @@ def run_harness(
         "segments"
     ),
     profile: ProfileFile = "auto",
+    backend: BackendOption = Backend.AUTO,
     procs: Procs = None,
     segment_size: SegmentSize = "64M",
     max_size: MaxSize = "0",
@@ -230,6 +231,7 @@ def run_harness(
 
     options = {
         "outdir": outdir,
+        "backend": backend.value,
         "procs": procs or [],
         "segment_size": size(segment_size, "--segment-size"),
         "max_size": size(max_size, "--max-size"),

@@ -155,7 +155,10 @@ class Tracer:
         if changed and task >> 32 == task & 0xFFFFFFFF:
             self._take_over(task, asid, now)
         if task in self._pending:
-            self._prove(task, self._pending[task], asid, now)
+            call = self._pending[task]
+            if call.pc == pc and self._goes_on(call, number, args):
+                return
+            self._prove(task, call, asid, now)
         if changed:
             self._identify(task, asid)
         if number in self._calls.wide:
@@ -170,6 +173,8 @@ class Tracer:
                 self._ended(task)
                 return
             if number in self._calls.resumes:
+                if task in self._interrupted:
+                    self._resumed(task)
                 return
         self._pending[task] = Pending(pc, asid, now, number, args, entry, found)
 
@@ -349,6 +354,25 @@ class Tracer:
                 if leader in self._pending:
                     self._give_up(leader, self._pending.pop(leader))
 
+    def _goes_on(self, call: Pending, number: int, args: Args) -> bool:
+        """Whether a task that is in a call has not made another, but the kernel goes on with that one after a signal.
+
+        It makes the program's instruction run again, or with restart_syscall in place of the call (ERESTARTSYS and its
+        kin in include/linux/errno.h). The program sees one call, and one result. Where a task is an address space, the
+        same call may be another thread's.
+        """
+        calls = self._calls
+        if self._flags & EventFlag.TASK_IS_ASID or call.number in calls.execs:
+            return False
+        return number in calls.restarts or (number == call.number and (args == call.args or number in calls.wide))
+
+    def _resumed(self, task: int) -> None:
+        """A signal's handler returns: the call that the signal had interrupted, if it had, is the latest again."""
+        nested = self._interrupted[task]
+        self._pending[task] = nested.pop()
+        if not nested:
+            del self._interrupted[task]
+
     def _infer(self, task: int, call: Pending, ret: int, now: int) -> None:
         """Record a return that was not seen but has happened."""
         self._recorder.counts["inferred"] += 1
@@ -388,6 +412,8 @@ class Tracer:
                 for lost in nested[index + 1 :]:
                     self._give_up(task, lost)
                 del nested[index:]
+                if not nested:
+                    del self._interrupted[task]
                 return call
         return None
 

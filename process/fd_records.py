@@ -167,14 +167,14 @@ class Scan:
     texts: list[str] = field(default_factory=list)
 
 
-def store(scan: Scan, path: Path) -> None:
-    """Keep a scan's changes in two files.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    np.save(path.with_suffix(".npy"), scan.changes)
-    path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+def store(scan: Scan, path: Path) -> bool:
+    """Keep a scan's changes in two files; False if there is no room for them."""
+    try:
+        np.save(path.with_suffix(".npy"), scan.changes)
+        path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+    except OSError:
+        return False
+    return True
 
 
 def stored(path: Path) -> Scan | None:

@@ -115,7 +115,7 @@ def _of_segments(paths: Sequence[Path], jobs: int) -> Overview:
     account(decoded, prepared.ledger)
     found = {
         name: [dict(zip(columns, row, strict=True)) for row in rows]
-        for name, (columns, rows) in tables(prepared, decoded).items()
+        for name, (columns, rows) in tables(prepared, decoded, files=False).items()
     }
     spans = [survey.span for survey in prepared.surveys if survey.span]
     span = (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None

@@ -50,6 +50,10 @@ class Identity(NamedTuple):
     is_kernel: bool = False
 
 
+NOBODY = Identity(0, 0, None, "[none]", None)
+"""Of whom nothing is known."""
+
+
 class Mark(NamedTuple):
     """A text for all events from a sequence number on; None: no text."""
 
@@ -108,7 +112,7 @@ def survey(part: Part, folder: Path | None = None) -> Survey:
 
     Args:
         part: Which.
-        folder: Keeps all that the segment does to descriptors, for its decoder.
+        folder: Keeps all that the segment does to descriptors, for its decoder; else the survey has all of it.
 
     Raises:
         SegmentError: A file cannot be used at all.
@@ -160,13 +164,13 @@ def _rules(part: Part) -> Rules | None:
 
 
 def _effect(scanner: Scanner, part: Part, folder: Path | None) -> Effect:
-    """What a segment does to descriptors, as far as others can need it."""
+    """What a segment does to descriptors: what others can need, if all of it could be kept in the folder."""
     scan = scanner.finish()
-    path = None
-    if folder is not None:
-        path = folder / f"{part.header.capture.hex}-{part.header.segment}"
-        store(scan, path)
-    scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
+    path = folder / f"{part.header.capture.hex}-{part.header.segment}" if folder is not None else None
+    if path is not None and store(scan, path):
+        scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
+    else:
+        path = None
     used = np.unique(scan.changes["text"])
     used = used[used >= 0]
     coded = scan.changes["text"] >= 0

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import polars as pl
+
+from process.fd_history import history
 from process.ledger import Ledger, Severity
-from process.plan import Plan
+from process.plan import Plan, captures, runs_of
 from process.prepare import Prepared
+from process.process_rows import process_rows
 from process.read import MAX_SEQUENCE
-from process.schema import PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
+from process.render import nullable
+from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
 from process.strings import escape
 from process.tally import Tally
 
@@ -37,10 +43,12 @@ def account(decoded: Decoded, ledger: Ledger) -> None:
         ledger.add(Severity.WARNING, "decode", f"calls of {abi} syscall {number}, which no table has", count)
 
 
-def tables(prepared: Prepared, decoded: Decoded) -> Tables:
-    """The three tables of an output, the ledger last: it must be complete."""
+def tables(prepared: Prepared, decoded: Decoded, *, files: bool = True) -> Tables:
+    """The small tables of an output, without `fd` unless ``files``; the ledger last: it must be complete."""
+    rows, ids = _processes(prepared, decoded)
     return {
-        "process": (PROCESS_COLUMNS, processes(decoded)),
+        "process": (PROCESS_COLUMNS, rows),
+        **({"fd": (FD_COLUMNS, _files(prepared, ids))} if files else {}),
         "segment": (SEGMENT_COLUMNS, _segments(prepared, {plan.position for plan, _ in decoded})),
         "stats": (
             STATS_COLUMNS,
@@ -49,24 +57,51 @@ def tables(prepared: Prepared, decoded: Decoded) -> Tables:
     }
 
 
-def processes(decoded: Decoded) -> list[tuple[Any, ...]]:
+def processes(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
     """Rows of the table `process`, by capture and first event."""
-    merged: dict[int, Tally] = {}
+    return _processes(prepared, decoded)[0]
+
+
+def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ...]], list[dict[int, int]]]:
+    """Likewise, and for each capture the ids of its programs."""
+    tallies: dict[int, Tally] = {number: Tally() for number in range(1, len(prepared.trees) + 1)}
     for plan, tally in decoded:
-        whole = merged.setdefault(plan.capture, Tally())
-        for process, (seq, time_ns, events) in tally.processes.items():
-            whole.add_process(process, seq, time_ns, events)
-    rows = (
-        (capture, *process, *counts, source)
-        for capture, tally in merged.items()
-        for (*process, source), counts in tally.processes.items()
-    )
-    return sorted(rows, key=lambda row: (row[0], row[5]))
+        for process, count in tally.processes.items():
+            tallies[plan.capture].add_process(process, count)
+    rows: list[tuple[Any, ...]] = []
+    ids: list[dict[int, int]] = []
+    for (capture, tally), tree in zip(tallies.items(), prepared.trees, strict=True):
+        made, found = process_rows(capture, tree, tally, len(rows))
+        rows += made
+        ids.append(found)
+    return rows, ids
+
+
+def _files(prepared: Prepared, ids: list[dict[int, int]]) -> list[tuple[Any, ...]]:
+    """Rows of the table `fd`, by capture and event."""
+    found: list[tuple[Any, ...]] = []
+    for capture, (segments, tree, known) in enumerate(
+        zip(captures(prepared.surveys), prepared.trees, ids, strict=True), 1
+    ):
+        frame = history(
+            [survey.effect for survey in segments], runs_of(segments).starts, tree, segments[0].part.header.realtime_ns
+        )
+        if frame is not None:
+            number = pl.Series(range(len(found) + 1, len(found) + len(frame) + 1), dtype=pl.Int64)
+            named = np.full(len(tree.programs) + 1, -1)
+            named[list(known)] = list(known.values())
+            program = named[frame["program"].to_numpy()]
+            frame = frame.with_columns(
+                number.alias("id"), pl.lit(capture).alias("capture"), nullable(program, program >= 0).alias("program")
+            )
+            found += frame.select(FD_COLUMNS).rows()
+    return found
 
 
 def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
-    """Distinct processes in the table `process`, where each has a row for every program that it ran."""
-    return len({(capture, pid) for capture, pid, *_ in rows if pid is not None})
+    """Distinct numbers in the table `process`, where each has a row for every program that ran under it."""
+    at = PROCESS_COLUMNS.index("capture"), PROCESS_COLUMNS.index("pid")
+    return len({(row[at[0]], row[at[1]]) for row in rows if row[at[1]] is not None})
 
 
 def _segments(prepared: Prepared, positions: set[int]) -> list[tuple[Any, ...]]:

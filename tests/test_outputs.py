@@ -96,7 +96,7 @@ def test_the_sqlite3_command_finds_the_file_sound(capture: Path, tmp_path: Path)
 def test_the_small_tables(capture: Path, tmp_path: Path) -> None:
     decode([capture], tmp_path / "a.sqlite", Format.SQLITE)
     decode([capture], tmp_path / "a.parquet", Format.PARQUET)
-    for name in ("process", "segment", "stats"):
+    for name in ("process", "fd", "segment", "stats"):
         objects = json.loads((tmp_path / "a.parquet" / f"{name}.json").read_text())
         rows = sqlite_rows(tmp_path / "a.sqlite", f"SELECT * FROM {name}")
         assert [tuple(one.values()) for one in objects] == rows
@@ -120,6 +120,7 @@ def test_a_dataset_has_a_part_for_each_segment_and_one_schema(capture: Path, tmp
     decode([capture], out, Format.PARQUET)
     parts = sorted(path.name for path in out.iterdir())
     assert parts == [f"part-{k:05d}.parquet" for k in range(4)] + [
+        "fd.json",
         "process.json",
         "segment.json",
         "stats.json",

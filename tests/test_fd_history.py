@@ -1,0 +1,129 @@
+"""The table `fd` against a small kernel run at random (`fd_world`): what is in it was so, for as long as it says."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capture.segment import FileFlag
+from fd_world import NR, RETURNED, World, write
+from process.pool import Workers
+from process.prepare import prepare
+from process.schema import FD_COLUMNS, PROCESS_COLUMNS
+from process.tables import tables
+from segments import BEGAN, CLOSE, OPENAT, Builder, task
+
+Row = dict[str, Any]
+CUTS = [50, 100, 130, 400, 700]
+
+
+def files(*paths: Path) -> list[Row]:
+    """The table `fd` of segments; ``procname`` and ``began`` are those of its program."""
+    with Workers(1) as workers:
+        made = tables(prepare(paths, workers), [])
+    programs = {row[0]: dict(zip(PROCESS_COLUMNS, row, strict=True)) for row in made["process"][1]}
+    rows = [dict(zip(FD_COLUMNS, row, strict=True)) for row in made["fd"][1]]
+    for row in rows:
+        assert row["program"] is None or programs[row["program"]]["pid"] == row["pid"], row
+    return rows
+
+
+def world(seed: int, **kinds: bool) -> World:
+    made = World(random.Random(seed), shares=False)
+    for name, value in kinds.items():
+        setattr(made, name, value)
+    made.run(2500)
+    return made
+
+
+def wrong(rows: list[Row], truth: World) -> list[tuple[Row, int]]:
+    """Rows that are not so at some moment from the return of the call that made them to the one that ended them."""
+    found = []
+    under_way = [one.call.began for one in truth.tasks if one.alive and one.call is not None]
+    for row in rows:
+        since, until = row["start_time_ns"] - BEGAN, min(under_way, default=truth.clock)
+        if row["how"] == "fork":
+            since = max(
+                since, truth.events[row["start_seq"]].time + truth.events[row["start_seq"]].duration % (1 << 63)
+            )
+        if row["ended"] is not None:
+            until = since if row["end_seq"] is None else truth.events[row["end_seq"]].time
+        for when, tasks in truth.moments:
+            own = [names for number, names in tasks if number >> 32 == row["pid"]]
+            is_so = any(names.get(row["fd"]) == row["name"] for names in own)
+            if since <= when < until and own and row["name"] is not None and not is_so:
+                found.append((row, when))
+                break
+    return found
+
+
+KINDS: list[dict[str, bool]] = [{}, {"overlap": False}, {"silent": False}, {"threads": False}, {"children": False}]
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=lambda kinds: "-".join(f"no_{name}" for name in kinds) or "all")
+@pytest.mark.parametrize("seed", range(2))
+def test_what_was_open_when_is_right_and_segments_make_no_difference(
+    seed: int, kinds: dict[str, bool], tmp_path: Path
+) -> None:
+    truth = world(seed, **kinds)
+    write(truth.events, tmp_path / "whole", [])
+    rows = files(tmp_path / "whole")
+    assert not wrong(rows, truth)
+    assert {"open", "dup", "pipe", "fork", "exec"} <= {row["how"] for row in rows}
+    assert {"close", "exit", "exec", "replaced", None} <= {row["ended"] for row in rows}
+    write(truth.events, tmp_path / "cut", [cut for cut in CUTS if cut < len(truth.events)])
+    assert files(tmp_path / "cut") == rows
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_one_call_after_the_other_each_opening_has_its_row(seed: int, tmp_path: Path) -> None:
+    truth = world(seed, overlap=False, silent=False, threads=False)
+    write(truth.events, tmp_path, [])
+    rows = files(tmp_path)
+    made = {(row["start_seq"], row["fd"]) for row in rows if row["how"] in ("open", "dup")}
+    opened = {
+        (seq, event.ret)
+        for seq, event in enumerate(truth.events)
+        if event.nr in (NR["openat"], NR["dup"]) and event.ret >= 0 and event.flags & RETURNED
+    }
+    assert len(opened) > 50 and opened <= made
+    counts = Counter(row["ended"] for row in rows)
+    assert Counter(row["ended"] for row in rows if row["name"] is not None)["lost"] <= 0.05 * len(rows), counts
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_a_middle_segment_nothing_is_wrong(seed: int, tmp_path: Path) -> None:
+    truth = world(seed)
+    cuts = [cut for cut in (150, 300, 450, 600, 750) if cut < len(truth.events)]
+    paths: list[Any] = write(truth.events, tmp_path, cuts)
+    for missing in range(1, len(paths) - 1):
+        rows = files(*(path for number, path in enumerate(paths) if number != missing))
+        assert not wrong(rows, truth), missing
+        assert sum(row["ended"] == "lost" for row in rows) > 3
+        for row in rows:
+            gone = range(150 * missing, 150 * (missing + 1))
+            assert row["end_seq"] is None or not row["start_seq"] < gone.start <= gone.stop <= row["end_seq"], row
+
+
+def test_the_kernels_own_name_is_the_rows_name_from_the_call_that_opened_it_on(tmp_path: Path) -> None:
+    builder = Builder()
+    builder.table(0x99, {0: b"/dev/console"})
+    builder.task(task(7), argv=b"sh\0", table=0x99)
+    builder.event()
+    opened = builder.event(OPENAT, 0, 1, ret=3, strings=builder.set(a1=b"/link"))
+    builder.file(0x99, 3, b"/real")
+    builder.event()
+    closed = builder.event(CLOSE, 3)
+    builder.event(OPENAT, 0, 1, ret=4, strings=builder.set(a1=b"/x"))
+    builder.file(0x99, 4, b"/x", FileFlag.CLOEXEC)
+    builder.event()
+    columns = ("fd", "name", "source", "how", "start_seq", "ended", "end_seq", "cloexec", "program")
+    assert [tuple(row[name] for name in columns) for row in files(builder.write(tmp_path))] == [
+        (0, "/dev/console", "captured", "seen", None, None, None, 0, None),
+        (3, "/real", "captured", "open", opened, "close", closed, 0, None),
+        (4, "/x", "captured", "open", closed + 1, None, None, 1, None),
+    ]
