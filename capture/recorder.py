@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from capture.chunk import Chunk, Room
+from capture.limits import MOST_CHUNKS, Policy, budget, length_of
+from capture.running import RUNNING_SUFFIX, WORDS, RunningFile
 from capture.sealer import Sealer
 from capture.segment import (
     AREAS,
@@ -39,6 +41,9 @@ _RESERVE_BYTES, _RESERVE_RECORDS = 8 * MAX_STRING, 16
 """Room that one more event may need: six strings, and the name and argv of a new task."""
 
 _FILES = CONTROL.index("files")
+_NEXT_EVENT, _SEGMENT, _STORED, _KEPT_FROM, _FILLING, _TOTALS = (
+    WORDS.index(name) for name in ("next_event", "segment", "stored", "kept_from", "filling", COUNTERS[0])
+)
 _CWD, _SNAPSHOT = int(FileFlag.CWD), int(FileFlag.SNAPSHOT)
 
 String = tuple[int, bytes, int]
@@ -70,11 +75,14 @@ class Recorder:
         word_size: int = 8,
         big_endian: bool = False,
         segment_size: int = 64 << 20,
+        segment_time: float = 0,
         max_size: int = 0,
+        policy: Policy = Policy.DROP_NEWEST,
         room: Room | None = None,
         wait: bool = False,
         meta: dict[str, Any] | None = None,
         on_chunk: Callable[[], None] = lambda: None,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin a capture.
 
@@ -84,12 +92,16 @@ class Recorder:
             word_size: Bytes of a guest register.
             big_endian: The guest's byte order.
             segment_size: Stored bytes after which a new segment is begun.
-            max_size: Stored bytes of the whole capture after which events are counted as dropped; 0 for no limit.
+            segment_time: Seconds after which a new segment is begun, at the next event; 0 for never.
+            max_size: Bytes that the capture may take, live files included; 0 for no limit.
+            policy: What happens then: old segments are deleted, or events are counted as dropped.
             room: How much a chunk holds; the default suits everything but tests.
             wait: Wait for the sealer rather than drop events: for generated captures, never in an emulator.
             meta: Free-form facts for the segments' META block, as JSON values.
             on_chunk: Called when a chunk begins: identities must be recorded anew, so that a block that is lost takes
                 the names of its own chunk with it and of no other.
+            on_full: Called once when the policy is to stop and there is no more room. Events that still come are
+                counted as dropped.
 
         Raises:
             OSError: The folder cannot be made or written.
@@ -99,15 +111,28 @@ class Recorder:
         self.finished = dict.fromkeys(COUNTERS, 0)
         self._wait = wait
         self._directory, self._room = directory, room or Room()
-        self._segment_size, self._max_size, self._on_chunk = segment_size, max_size, on_chunk
+        self._segment_size, self._on_chunk, self._on_full = segment_size, on_chunk, on_full
+        self._segment_time, self._policy = int(1e9 * segment_time), policy
+        self._budget, keep = budget(max_size, self._room), 0
+        if max_size and policy is Policy.DROP_OLDEST:
+            self._segment_size = min(segment_size, max(1, self._budget // 8))
+            keep, self._budget = max(1, self._budget - self._segment_size - length_of(self._room)), 0
         self._stored_before = 0
         directory.mkdir(parents=True, exist_ok=True)
         self._stem = f"{_host()}-{os.getpid()}-{self.capture.hex[:12]}"
-        self._sealer = Sealer(directory, self._stem, self._room, meta or {})
-        self.began = time.monotonic_ns()
+        self.began = self._segment_began = time.monotonic_ns()
         self._header = Header(
             self.capture, 0, abi, word_size, big_endian, time.time_ns(), self.began, 0, TOOL, pid=os.getpid()
         )
+        self._running = RunningFile(directory / f"{self._stem}{RUNNING_SUFFIX}", self._header, _host())
+        try:
+            self._sealer = Sealer(
+                directory, self._stem, self._room, meta or {}, most=MOST_CHUNKS if max_size else 0, keep=keep,
+                tick=self._look if segment_time else None,
+            )  # fmt: skip
+        except OSError:
+            self._running.close(True)
+            raise
         self._chunk: Chunk | None = None
         self._chunks, self._stored = 0, 0
         self._next_event, self._next_string, self._next_set, self._next_block = 0, 1, 1, 1
@@ -116,7 +141,10 @@ class Recorder:
         self._scratch = bytearray(EVENT_ROW.size)
         self._first = self._events = self._bytes = self._at = self._limit = 0
         self._map, self._control = memoryview(self._scratch), memoryview(bytearray(8)).cast("Q")
+        self._marked = ""
+        self._is_open, self._is_whole = True, False
         self._attach(self._sealer.spare())
+        self._tell()
 
     @property
     def segments(self) -> int:
@@ -132,6 +160,26 @@ class Recorder:
     def failure(self) -> str | None:
         """The last failure to write, as one line, or None."""
         return self._sealer.failed
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether, once it is closed, all that was recorded is in sealed segments."""
+        return self._is_whole
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the capture's segment files."""
+        return self._sealer.total
+
+    def totals(self) -> dict[str, int]:
+        """The ledger of the whole capture, by the names of ``segment.COUNTERS``; what is being filled counts too."""
+        found = {name: self.finished[name] + self.counts[name] for name in COUNTERS}
+        chunk = self._chunk
+        if chunk is not None:
+            for name, count in chunk.committed().items():
+                if name in AREAS:
+                    found[name] += count
+        return found
 
     def event(
         self, began: int, duration: int, task: int, a0: int, a1: int, a2: int, a3: int, a4: int, a5: int,
@@ -210,7 +258,9 @@ class Recorder:
         if known is not None:
             return known
         chunk = self._chunk
-        if chunk is None or chunk.control[1] >= self._room.strings or self._bytes + len(data) > self._room.string_bytes:
+        if chunk is None:  # its event is dropped with it
+            return 0
+        if chunk.control[1] >= self._room.strings or self._bytes + len(data) > self._room.string_bytes:
             self._limit = -1
             self.counts["unstored"] += 1
             return 0
@@ -247,7 +297,9 @@ class Recorder:
         """
         comm_id, argv_id = self.string(comm), self.string(argv, argv_flags | StringFlag.LIST)
         chunk = self._chunk
-        if chunk is None or chunk.control[4] >= self._room.tasks:
+        if chunk is None:  # it is recorded anew when there is a chunk again
+            return
+        if chunk.control[4] >= self._room.tasks:
             self.counts["unstored"] += 1
             return
         at = chunk.control[4]
@@ -270,7 +322,9 @@ class Recorder:
         if snapshot:
             found = [(fd, path, flags | _SNAPSHOT) for fd, path, flags in found] or [(NO_FD, None, _SNAPSHOT)]
         chunk, room = self._chunk, self._room.files
-        if chunk is None or chunk.control[_FILES] + len(found) > room:
+        if chunk is None:  # as an identity
+            return
+        if chunk.control[_FILES] + len(found) > room:
             self.counts["unstored"] += len(found)
             if 2 * len(found) <= room:  # more than half an area never fit: a new chunk would not help them
                 self._limit = -1
@@ -286,7 +340,9 @@ class Recorder:
         """Record one descriptor of a table, from the next event on; with ``FileFlag.CWD`` a task's folder."""
         number = 0 if path is None else self.string(path)
         chunk, room = self._chunk, self._room.files
-        if chunk is None or (at := chunk.control[_FILES]) >= room:
+        if chunk is None:
+            return
+        if (at := chunk.control[_FILES]) >= room:
             self.counts["unstored"] += 1
             self._limit = -1
             return
@@ -298,9 +354,12 @@ class Recorder:
 
     def mark(self, text: str) -> None:
         """Give every event from the next one on a text, until the next mark."""
-        number = self.string(text.encode("utf-8", "surrogateescape"))
+        self._marked = text
         chunk = self._chunk
-        if chunk is None or chunk.control[5] >= self._room.marks:
+        if chunk is None:  # it is recorded when there is a chunk again
+            return
+        number = self.string(text.encode("utf-8", "surrogateescape"))
+        if chunk.control[5] >= self._room.marks:
             self.counts["unstored"] += 1
             return
         at = chunk.control[5]
@@ -310,25 +369,57 @@ class Recorder:
             self._limit = -1
 
     def close(self) -> None:
-        """Seal the capture. Waits for the sealer; call it when the guest has stopped."""
+        """Seal the capture. Waits for the sealer; call it when the guest has stopped. A second call does nothing."""
+        if not self._is_open:
+            return
+        self._is_open = False
         if self._chunk is not None:
             self._detach(self._chunk)
             self._chunk = None
-        self._sealer.close(self._header.segment, self._totals())
+            self._tell()
+        self._is_whole = self._sealer.close(self._header.segment, self._totals())
+        self._running.close(self._is_whole)
 
     def _turn(self) -> None:
-        """The chunk is full (or there was none): take a spare, in a new segment if this one is large enough."""
+        """The chunk is full (or there was none): take a spare, in a new segment if this one is large or old enough."""
+        had = self._chunk is not None
         if self._chunk is None:
             self.counts["dropped"] += self._events
             self._next_event += self._events
         else:
             self._stored += self._detach(self._chunk)
             self._stored = max(self._stored, self._sealer.stored(self._header.segment))
-        full = bool(self._max_size) and self._stored_before + self._stored >= self._max_size
-        if self._chunk is not None and not full and self._stored >= self._segment_size:
+        full = bool(self._budget) and self._stored_before + self._stored >= self._budget
+        if had and not full and (self._stored >= self._segment_size or self._is_late()):
             self._begin_segment()
-        self._attach(None if full else self._sealer.spare(self._wait))
-        self._on_chunk()
+        if full and self._policy is Policy.STOP:
+            self._stop()
+        spare = None if full else self._sealer.spare(self._wait)
+        self._attach(spare)
+        self._tell()
+        if spare is not None:
+            self._on_chunk()
+
+    def _stop(self) -> None:
+        """Tell the owner, once, that there is no more room."""
+        tell, self._on_full = self._on_full, lambda: None
+        tell()
+
+    def _is_late(self) -> bool:
+        return bool(self._segment_time) and time.monotonic_ns() - self._segment_began >= self._segment_time
+
+    def _look(self) -> None:
+        """Now and then, from the sealer's thread: the next event ends a segment that is old enough."""
+        if self._is_late() and self._events:
+            self._limit = -1
+
+    def _tell(self) -> None:
+        """Bring the running file up to date. It counts whole chunks, and every event that is dropped."""
+        words, sealer = self._running.words, self._sealer
+        words[_SEGMENT], words[_STORED], words[_KEPT_FROM] = self._header.segment, sealer.total, sealer.kept_from
+        for word, name in enumerate(COUNTERS, _TOTALS):
+            words[word] = self.finished[name] + self.counts[name]
+        words[_NEXT_EVENT], words[_FILLING] = self._next_event, self._chunk is not None
 
     def _detach(self, chunk: Chunk) -> int:
         """Hand the chunk to the sealer. Gives a guess at its stored bytes, 12 an event."""
@@ -339,11 +430,15 @@ class Recorder:
             self.counts[name] += control[name]
         for word, value in enumerate(self._totals()):
             chunk.counters[word] = value
+        told = self._running.words  # before the sealer can remove the live file: what it held must be missed
+        told[_NEXT_EVENT] = self._next_event
+        told[_FILLING] = 0
         self._sealer.seal(chunk)
         return 12 * control["events"]
 
     def _begin_segment(self) -> None:
         """Number a new segment; ids and counts start again in it."""
+        self._segment_began = time.monotonic_ns()
         self._stored_before += self._stored
         self._stored, self._next_string, self._next_set, self._next_block = 0, 1, 1, 1
         self._header = replace(self._header, segment=self._header.segment + 1, first_event=self._next_event)
@@ -366,6 +461,8 @@ class Recorder:
         chunk.rename(self._directory / name)
         self._map, self._at, self._control = memoryview(chunk.map), chunk.offsets["events"], chunk.control
         self._limit = self._room.events - 1
+        if self._marked:
+            self.mark(self._marked)
 
     def _totals(self) -> list[int]:
         return [self.counts[name] for name in COUNTERS]

@@ -61,4 +61,4 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + failures
         raise ProcessError("; ".join(reasons) or "no segments given")
-    return Prepared(surveys, compose(surveys, ledger), ledger)
+    return Prepared(surveys, compose(surveys, ledger, found.running), ledger)

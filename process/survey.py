@@ -75,6 +75,7 @@ class Survey:
         size: Bytes of its files.
         span: Unix time of its first and last entry, ns; None without events.
         effect: What it does to descriptors.
+        kept_from: Sequence number before which capture has deleted segments on purpose.
     """
 
     part: Part
@@ -92,6 +93,7 @@ class Survey:
     size: int
     span: tuple[int, int] | None
     effect: Effect
+    kept_from: int = 0
 
     @property
     def events(self) -> int:
@@ -143,6 +145,7 @@ def survey(part: Part, whole: bool = False) -> Survey:
         size=contents.size,
         span=span,
         effect=_effect(scanner, whole),
+        kept_from=contents.kept_from,
     )
 
 
