@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import astuple
 from enum import Enum
 
@@ -30,6 +31,35 @@ class Policy(str, Enum):
     """The oldest segments are deleted, whole ones, so that the newest events are kept."""
     DROP_NEWEST = "drop-newest"
     """The guest goes on; further events are counted and dropped."""
+
+
+class Quota:
+    """What a capture and its segments may take.
+
+    Attributes:
+        segment_size: Stored bytes after which a segment is closed.
+        keep: Bytes of closed segments beyond which the oldest are deleted; 0 to keep all.
+        chunks: Chunks that there may be at a time; 0 for any number.
+        stops: Whether a full capture ends.
+        began: CLOCK_MONOTONIC at which the newest segment was begun, ns.
+    """
+
+    def __init__(self, segment_size: int, segment_time: float, max_size: int, policy: Policy, room: Room) -> None:
+        """See `Recorder`."""
+        self.segment_size, self._time, self.stops = segment_size, int(1e9 * segment_time), policy is Policy.STOP
+        self._budget, self.keep, self.chunks = budget(max_size, room), 0, MOST_CHUNKS if max_size else 0
+        self.began = time.monotonic_ns()
+        if max_size and policy is Policy.DROP_OLDEST:
+            self.segment_size = min(segment_size, max(1, self._budget // 8))
+            self.keep, self._budget = max(1, self._budget - self.segment_size - length_of(room)), 0
+
+    def is_full(self, stored: int) -> bool:
+        """Whether the capture has stored all that it may."""
+        return bool(self._budget) and stored >= self._budget
+
+    def is_late(self) -> bool:
+        """Whether the newest segment is old enough to be closed."""
+        return bool(self._time) and time.monotonic_ns() - self.began >= self._time
 
 
 def length_of(room: Room) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from capture.chunk import Chunk, Room
-from capture.limits import MOST_CHUNKS, Policy, budget, length_of
-from capture.running import RUNNING_SUFFIX, WORDS, RunningFile
+from capture.limits import Policy, Quota
+from capture.running import RUNNING_SUFFIX, RunningFile, host_name
 from capture.sealer import Sealer
 from capture.segment import (
     AREAS,
@@ -27,6 +27,8 @@ from capture.segment import (
     SET_ROW,
     STRING_INDEX,
     TASK_ROW,
+    UNKNOWN,
+    EventFlag,
     FileFlag,
     Header,
     StringFlag,
@@ -40,11 +42,11 @@ _PACK_EVENT = EVENT_ROW.pack_into
 _RESERVE_BYTES, _RESERVE_RECORDS = 8 * MAX_STRING, 16
 """Room that one more event may need: six strings, and the name and argv of a new task."""
 
+_FULL, _ASKED = -1, -2
+"""Limits that every event reaches: an area is all but full, or only a mark waits."""
 _FILES = CONTROL.index("files")
-_NEXT_EVENT, _SEGMENT, _STORED, _KEPT_FROM, _FILLING, _TOTALS = (
-    WORDS.index(name) for name in ("next_event", "segment", "stored", "kept_from", "filling", COUNTERS[0])
-)
 _CWD, _SNAPSHOT = int(FileFlag.CWD), int(FileFlag.SNAPSHOT)
+_RESET = int(EventFlag.CHILD | EventFlag.RESET)
 
 String = tuple[int, bytes, int]
 """Position of an argument (0 to 5), the bytes read for it, its ``StringFlag`` bits."""
@@ -56,7 +58,7 @@ OpenFile = tuple[int, bytes | None, int]
 class Recorder:
     """Writes a capture into a folder, event by event.
 
-    One writer: all methods are called from one thread, the emulator's. None of them raises or waits once the
+    One writer: all methods but `mark` are called from one thread, the emulator's. None of them raises or waits once the
     constructor has returned, and `event` allocates nothing that outlives it.
 
     Attributes:
@@ -65,6 +67,7 @@ class Recorder:
         finished: The same for all segments before that one.
         capture: The capture's UUID.
         began: CLOCK_MONOTONIC at which it began, ns: event times count from it.
+        is_whole: Whether it was closed, and all that was recorded is in sealed segments.
     """
 
     def __init__(
@@ -111,23 +114,18 @@ class Recorder:
         self.finished = dict.fromkeys(COUNTERS, 0)
         self._wait = wait
         self._directory, self._room = directory, room or Room()
-        self._segment_size, self._on_chunk, self._on_full = segment_size, on_chunk, on_full
-        self._segment_time, self._policy = int(1e9 * segment_time), policy
-        self._budget, keep = budget(max_size, self._room), 0
-        if max_size and policy is Policy.DROP_OLDEST:
-            self._segment_size = min(segment_size, max(1, self._budget // 8))
-            keep, self._budget = max(1, self._budget - self._segment_size - length_of(self._room)), 0
-        self._stored_before = 0
+        self._quota = Quota(segment_size, segment_time, max_size, policy, self._room)
+        self._on_chunk, self._on_full, self._stored_before = on_chunk, on_full, 0
         directory.mkdir(parents=True, exist_ok=True)
-        self._stem = f"{_host()}-{os.getpid()}-{self.capture.hex[:12]}"
-        self.began = self._segment_began = time.monotonic_ns()
+        self._stem = f"{host_name()}-{os.getpid()}-{self.capture.hex[:12]}"
+        self.began = time.monotonic_ns()
         self._header = Header(
             self.capture, 0, abi, word_size, big_endian, time.time_ns(), self.began, 0, TOOL, pid=os.getpid()
         )
-        self._running = RunningFile(directory / f"{self._stem}{RUNNING_SUFFIX}", self._header, _host())
+        self._running = RunningFile(directory / f"{self._stem}{RUNNING_SUFFIX}", self._header, host_name())
         try:
             self._sealer = Sealer(
-                directory, self._stem, self._room, meta or {}, most=MOST_CHUNKS if max_size else 0, keep=keep,
+                directory, self._stem, self._room, meta or {}, most=self._quota.chunks, keep=self._quota.keep,
                 tick=self._look if segment_time else None,
             )  # fmt: skip
         except OSError:
@@ -142,7 +140,12 @@ class Recorder:
         self._first = self._events = self._bytes = self._at = self._limit = 0
         self._map, self._control = memoryview(self._scratch), memoryview(bytearray(8)).cast("Q")
         self._marked = ""
-        self._is_open, self._is_whole = True, False
+        self._is_open, self.is_whole = True, False
+        self._writer = 0
+        """The thread that records, once a chunk has been full."""
+        self._asked: str | None = None
+        self._later: str | None = None
+        """The mark that holds, the one that begins with the next event, and the one that begins with the next reset."""
         self._attach(self._sealer.spare())
         self._tell()
 
@@ -160,11 +163,6 @@ class Recorder:
     def failure(self) -> str | None:
         """The last failure to write, as one line, or None."""
         return self._sealer.failed
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether, once it is closed, all that was recorded is in sealed segments."""
-        return self._is_whole
 
     @property
     def stored(self) -> int:
@@ -205,23 +203,8 @@ class Recorder:
         """
         n = self._events
         _PACK_EVENT(
-            self._map,
-            self._at,
-            began,
-            duration,
-            task,
-            a0,
-            a1,
-            a2,
-            a3,
-            a4,
-            a5,
-            ret,
-            number,
-            strings,
-            flags,
-            entry,
-        )
+            self._map, self._at, began, duration, task, a0, a1, a2, a3, a4, a5, ret, number, strings, flags, entry,
+        )  # fmt: skip
         self._at += 96
         self._events = self._control[0] = n + 1
         sequence = self._first + n
@@ -239,7 +222,7 @@ class Recorder:
             ids[position] = self.string(data, flags)
         chunk = self._chunk
         if chunk is None or chunk.control[3] >= self._room.sets - 1:
-            self._limit = -1
+            self._limit = _FULL
             return 0
         at = chunk.control[3]
         SET_ROW.pack_into(chunk.map, chunk.offsets["sets"] + SET_ROW.size * at, *ids)
@@ -247,7 +230,7 @@ class Recorder:
         self._set_ids[found] = self._next_set
         self._next_set += 1
         if at + _RESERVE_RECORDS >= self._room.sets:
-            self._limit = -1
+            self._limit = _FULL
         return self._next_set - 1
 
     def string(self, data: bytes, flags: int = 0) -> int:
@@ -261,7 +244,7 @@ class Recorder:
         if chunk is None:  # its event is dropped with it
             return 0
         if chunk.control[1] >= self._room.strings or self._bytes + len(data) > self._room.string_bytes:
-            self._limit = -1
+            self._limit = _FULL
             self.counts["unstored"] += 1
             return 0
         at, start = chunk.control[1], chunk.offsets["string_bytes"] + self._bytes
@@ -273,7 +256,7 @@ class Recorder:
         self._string_ids[data, flags] = self._next_string
         self._next_string += 1
         if at + _RESERVE_RECORDS >= self._room.strings or self._bytes + _RESERVE_BYTES > self._room.string_bytes:
-            self._limit = -1
+            self._limit = _FULL
         return self._next_string - 1
 
     def identity(
@@ -309,7 +292,7 @@ class Recorder:
         )  # fmt: skip
         chunk.control[4] = at + 1
         if at + _RESERVE_RECORDS >= self._room.tasks:
-            self._limit = -1
+            self._limit = _FULL
 
     def files(self, table: int, found: Sequence[OpenFile], snapshot: bool = False) -> None:
         """Record what descriptors of a table are, from the next event on: all of them, or none if there is no room.
@@ -327,7 +310,7 @@ class Recorder:
         if chunk.control[_FILES] + len(found) > room:
             self.counts["unstored"] += len(found)
             if 2 * len(found) <= room:  # more than half an area never fit: a new chunk would not help them
-                self._limit = -1
+                self._limit = _FULL
             return
         for fd, path, flags in found:
             self.file(table, fd, path, flags)
@@ -344,29 +327,67 @@ class Recorder:
             return
         if (at := chunk.control[_FILES]) >= room:
             self.counts["unstored"] += 1
-            self._limit = -1
+            self._limit = _FULL
             return
         offset = chunk.offsets["files"] + FILE_ROW.size * at
         FILE_ROW.pack_into(chunk.map, offset, self._first + self._events, owner, fd, number, flags, 0)
         chunk.control[_FILES] = at + 1
         if at + _RESERVE_RECORDS >= room:
-            self._limit = -1
+            self._limit = _FULL
 
-    def mark(self, text: str) -> None:
-        """Give every event from the next one on a text, until the next mark."""
-        self._marked = text
+    def mark(self, text: str, at_reset: bool = False) -> None:
+        """Give every event from the next one on a text, until the next mark. Any thread may call it.
+
+        Args:
+            text: Of the mark; empty for none.
+            at_reset: Begin with the next reset, not with the next event.
+        """
+        if at_reset:
+            self._later = text
+            return
+        if self._chunk is not None and self._writer == threading.get_ident():  # before the event that it begins with
+            self._marked, self._asked = text, None
+            self._write_mark(self.next_event)
+            return
+        self._asked = text
+        if self._limit != _FULL:
+            self._limit = _ASKED
+
+    def reset(self, now: int) -> None:
+        """Record that nothing from before holds: the machine has been put into another state.
+
+        Args:
+            now: When, ns since the capture began.
+        """
+        self.event(now, UNKNOWN, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, _RESET)
+        text, self._later = self._later, None
+        if text is not None:
+            self._marked, self._asked = text, None
+        if self._marked and self._chunk is not None:
+            self._write_mark(self.next_event)
+
+    def _take_mark(self, event: int) -> None:
+        """Write the mark that was asked for; it begins with an event."""
+        text, self._asked = self._asked, None
+        if text is not None:
+            self._marked = text
+            if self._chunk is not None:
+                self._write_mark(event)
+
+    def _write_mark(self, event: int) -> None:
+        """Write the mark that holds from an event on."""
         chunk = self._chunk
         if chunk is None:  # it is recorded when there is a chunk again
             return
-        number = self.string(text.encode("utf-8", "surrogateescape"))
+        number = self.string(self._marked.encode("utf-8", "surrogateescape")) if self._marked else 0
         if chunk.control[5] >= self._room.marks:
             self.counts["unstored"] += 1
             return
         at = chunk.control[5]
-        MARK_ROW.pack_into(chunk.map, chunk.offsets["marks"] + MARK_ROW.size * at, self.next_event, number, 0)
+        MARK_ROW.pack_into(chunk.map, chunk.offsets["marks"] + MARK_ROW.size * at, event, number, 0)
         chunk.control[5] = at + 1
         if at + _RESERVE_RECORDS >= self._room.marks:
-            self._limit = -1
+            self._limit = _FULL
 
     def close(self) -> None:
         """Seal the capture. Waits for the sealer; call it when the guest has stopped. A second call does nothing."""
@@ -377,49 +398,59 @@ class Recorder:
             self._detach(self._chunk)
             self._chunk = None
             self._tell()
-        self._is_whole = self._sealer.close(self._header.segment, self._totals())
-        self._running.close(self._is_whole)
+        self.is_whole = self._sealer.close(self._header.segment, self._totals())
+        self._running.close(self.is_whole)
 
     def _turn(self) -> None:
-        """The chunk is full (or there was none): take a spare, in a new segment if this one is large or old enough."""
-        had = self._chunk is not None
+        """The chunk is full (or there was none): take a spare, in a new segment if this one is large or old enough.
+
+        Or a mark waits, which begins with the event that has just been recorded.
+        """
+        self._writer = threading.get_ident()
+        chunk, asked = self._chunk, self._limit == _ASKED
+        if asked:
+            self._limit = self._room.events - 1
+        self._take_mark(self.next_event - 1)
+        if asked and chunk is not None and self._events <= self._limit and not self._is_tight(chunk):
+            return
+        had = chunk is not None
         if self._chunk is None:
             self.counts["dropped"] += self._events
             self._next_event += self._events
         else:
             self._stored += self._detach(self._chunk)
             self._stored = max(self._stored, self._sealer.stored(self._header.segment))
-        full = bool(self._budget) and self._stored_before + self._stored >= self._budget
-        if had and not full and (self._stored >= self._segment_size or self._is_late()):
+        quota = self._quota
+        full = quota.is_full(self._stored_before + self._stored)
+        if had and not full and (self._stored >= quota.segment_size or quota.is_late()):
             self._begin_segment()
-        if full and self._policy is Policy.STOP:
-            self._stop()
+        if full and quota.stops:
+            tell, self._on_full = self._on_full, lambda: None  # once
+            tell()
         spare = None if full else self._sealer.spare(self._wait)
         self._attach(spare)
         self._tell()
         if spare is not None:
             self._on_chunk()
 
-    def _stop(self) -> None:
-        """Tell the owner, once, that there is no more room."""
-        tell, self._on_full = self._on_full, lambda: None
-        tell()
-
-    def _is_late(self) -> bool:
-        return bool(self._segment_time) and time.monotonic_ns() - self._segment_began >= self._segment_time
-
     def _look(self) -> None:
         """Now and then, from the sealer's thread: the next event ends a segment that is old enough."""
-        if self._is_late() and self._events:
-            self._limit = -1
+        if self._quota.is_late() and self._events:
+            self._limit = _FULL
 
     def _tell(self) -> None:
         """Bring the running file up to date. It counts whole chunks, and every event that is dropped."""
-        words, sealer = self._running.words, self._sealer
-        words[_SEGMENT], words[_STORED], words[_KEPT_FROM] = self._header.segment, sealer.total, sealer.kept_from
-        for word, name in enumerate(COUNTERS, _TOTALS):
-            words[word] = self.finished[name] + self.counts[name]
-        words[_NEXT_EVENT], words[_FILLING] = self._next_event, self._chunk is not None
+        sealer, totals = self._sealer, (self.finished[name] + self.counts[name] for name in COUNTERS)
+        self._running.tell(
+            self._next_event, self._header.segment, sealer.total, sealer.kept_from, self._chunk is not None, totals
+        )
+
+    def _is_tight(self, chunk: Chunk) -> bool:
+        """Whether the next event might find no room for what belongs to it."""
+        words, room = chunk.control, self._room
+        pairs = ((1, room.strings), (3, room.sets), (4, room.tasks), (5, room.marks), (_FILES, room.files))
+        tight = any(words[word] + _RESERVE_RECORDS >= most for word, most in pairs)
+        return tight or self._bytes + _RESERVE_BYTES > room.string_bytes
 
     def _detach(self, chunk: Chunk) -> int:
         """Hand the chunk to the sealer. Gives a guess at its stored bytes, 12 an event."""
@@ -430,15 +461,13 @@ class Recorder:
             self.counts[name] += control[name]
         for word, value in enumerate(self._totals()):
             chunk.counters[word] = value
-        told = self._running.words  # before the sealer can remove the live file: what it held must be missed
-        told[_NEXT_EVENT] = self._next_event
-        told[_FILLING] = 0
+        self._running.handed_over(self._next_event)
         self._sealer.seal(chunk)
         return 12 * control["events"]
 
     def _begin_segment(self) -> None:
         """Number a new segment; ids and counts start again in it."""
-        self._segment_began = time.monotonic_ns()
+        self._quota.began = time.monotonic_ns()
         self._stored_before += self._stored
         self._stored, self._next_string, self._next_set, self._next_block = 0, 1, 1, 1
         self._header = replace(self._header, segment=self._header.segment + 1, first_event=self._next_event)
@@ -462,12 +491,9 @@ class Recorder:
         self._map, self._at, self._control = memoryview(chunk.map), chunk.offsets["events"], chunk.control
         self._limit = self._room.events - 1
         if self._marked:
-            self.mark(self._marked)
+            self._write_mark(self._next_event)
+        if self._asked is not None and self._limit != _FULL:  # asked for meanwhile
+            self._limit = _ASKED
 
     def _totals(self) -> list[int]:
         return [self.counts[name] for name in COUNTERS]
-
-
-def _host() -> str:
-    """This host's name, fit for a file name."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in socket.gethostname())[:32] or "host"

@@ -9,7 +9,9 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import socket
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,15 @@ HEADER_AT, HOST_AT, WORDS_AT = 8, 136, 256
 _HOST_SIZE = 64
 WORDS = ("ended", "next_event", "segment", "stored", "kept_from", "filling", "reserved6", "reserved7", *COUNTERS)
 """The words of a running file, in order; counters are those of the whole capture."""
+
+_NEXT_EVENT, _SEGMENT, _STORED, _KEPT_FROM, _FILLING, _TOTALS = (
+    WORDS.index(name) for name in ("next_event", "segment", "stored", "kept_from", "filling", COUNTERS[0])
+)
+
+
+def host_name() -> str:
+    """This host's name, fit for a file name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in socket.gethostname())[:32] or "host"
 
 
 class RunningFile:
@@ -56,6 +67,21 @@ class RunningFile:
             fresh.unlink(missing_ok=True)
             raise
         self.words = memoryview(self._map).cast("Q")[WORDS_AT // 8 : WORDS_AT // 8 + len(WORDS)]
+
+    def tell(
+        self, next_event: int, segment: int, stored: int, kept_from: int, is_filling: bool, totals: Iterable[int]
+    ) -> None:
+        """Bring it up to date."""
+        words = self.words
+        words[_SEGMENT], words[_STORED], words[_KEPT_FROM] = segment, stored, kept_from
+        for word, value in enumerate(totals, _TOTALS):
+            words[word] = value
+        words[_NEXT_EVENT], words[_FILLING] = next_event, is_filling
+
+    def handed_over(self, next_event: int) -> None:
+        """A chunk is about to be sealed, and its live file removed: what it held must be missed without it."""
+        self.words[_NEXT_EVENT] = next_event
+        self.words[_FILLING] = 0
 
     def close(self, is_whole: bool) -> None:
         """The capture has ended: the file goes if all of it is in sealed segments."""

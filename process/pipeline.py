@@ -18,7 +18,7 @@ from process.pool import Failure, Outcome, Workers
 from process.prepare import Prepared, prepare
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
-from process.write_sqlite import SqliteWriter, spill, unspill
+from process.write_sqlite import SqliteWriter, write_rows
 
 Result = TypeVar("Result")
 
@@ -116,15 +116,14 @@ def _write_parquet(
 def _write_sqlite(
     prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
-    """Workers decode segments into Arrow files; this process alone writes the database, in order."""
+    """Each worker decodes a segment into a database of its own; this process puts them together, in order."""
     path, decoded = workshop / "database", Decoded()
     with closing(SqliteWriter(path)) as writer:
-        results = workers.run(partial(spill, folder=workshop), prepared.plans)
-        for plan, (tally, spilled) in _succeeded(results, prepared.ledger):
-            for frame in unspill(spilled):
-                writer.add(frame)
-                advance(len(frame))
+        results = workers.run(partial(write_rows, folder=workshop), prepared.plans)
+        for plan, (tally, part) in _succeeded(results, prepared.ledger):
+            writer.append(part)
             decoded.append((plan, tally))
+            advance(tally.rows)
         _finish(prepared, decoded)
         writer.finish(tables(prepared, decoded))
     return path, decoded

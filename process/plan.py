@@ -54,16 +54,11 @@ class Plan:
     start: Start
 
 
-def crosses(surveys: list[Survey]) -> bool:
-    """Whether tasks of two processes share a table: then surveys must be whole for `compose`."""
-    return any(
-        fd_state.crosses([survey.effect for survey in segments], _runs(segments).starts)
-        for _, segments in _captures(surveys)
-    )
-
-
 def _runs(segments: list[Survey]) -> Runs:
-    return Runs(block for survey in segments for block in survey.blocks)
+    return Runs(
+        (block for survey in segments for block in survey.blocks),
+        (reset for survey in segments for reset in survey.resets),
+    )
 
 
 def _captures(surveys: list[Survey]) -> Iterator[tuple[uuid.UUID, list[Survey]]]:
@@ -85,7 +80,10 @@ def compose(surveys: list[Survey], ledger: Ledger, running: Mapping[uuid.UUID, R
         runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
         _account(name, segments, runs, running.get(name), ledger)
-        starts = fd_state.compose([survey.effect for survey in segments], runs.starts)
+        effects = [survey.effect for survey in segments]
+        if fd_state.crosses(effects, runs.starts):
+            fd_state.unpruned(effects)
+        starts = fd_state.compose(effects, runs.starts)
         for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1
@@ -111,12 +109,13 @@ def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, running: Ru
     for survey in segments:
         _account_segment(survey, may_lack and survey is segments[-1], is_running, ledger)
     kept_from = max(survey.kept_from for survey in segments)
-    missing = runs.missing() + _missing_end(segments, runs, running)
+    missing = runs.missing + _missing_end(segments, runs, running)
     dropped = [(first, min(count, kept_from - first)) for first, count in missing if first < kept_from]
     missing = [(max(first, kept_from), first + count - max(first, kept_from)) for first, count in missing]
     lost = sum(max(count, 0) for _, count in missing)
     ledger.add(Severity.INFO, "read", "events", sum(survey.events for survey in segments))
     ledger.add(Severity.INFO, "read", "segments", len(segments))
+    ledger.add(Severity.INFO, "read", "resets", sum(len(survey.resets) for survey in segments))
     text = f"events before {kept_from} of capture {capture} dropped on purpose (--policy drop-oldest)"
     ledger.add(Severity.LOSS, "capture", text, sum(count for _, count in dropped))
     text = f"events missing from capture {capture} ({_ranges((f, c) for f, c in missing if c > 0)})"
@@ -141,7 +140,7 @@ def _account_segment(survey: Survey, may_lack: bool, is_running: bool, ledger: L
 
 def _missing_end(segments: list[Survey], runs: Runs, running: Running | None) -> list[tuple[int, int]]:
     """The gap after the last run, which a sealed segment's totals tell, or the capture's running file."""
-    end = int(runs.ends[-1]) if len(runs.ends) else 0
+    end = runs.end
     last = segments[-1]
     told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"] if last.is_sealed else 0
     told = max(told, running.words["next_event"] if running else 0)

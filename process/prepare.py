@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 
 from process.discover import discover
 from process.errors import ProcessError
 from process.ledger import Ledger, Severity
-from process.plan import Plan, compose, crosses
+from process.plan import Plan, compose
 from process.pool import Failure, Workers
 from process.survey import Survey, survey
+
+
+class Folder:
+    """A temporary folder that lasts as long as this object.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(mkdtemp(prefix="sysreel-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -23,11 +38,13 @@ class Prepared:
         surveys: What is in them, in the output's order.
         plans: How to decode each.
         ledger: What capture counted and what is missing.
+        folder: What the surveys keep for the decoders, for as long as this object lives.
     """
 
     surveys: list[Survey]
     plans: list[Plan]
     ledger: Ledger
+    folder: Folder
 
 
 def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], object] = lambda _: None) -> Prepared:
@@ -47,18 +64,15 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
     surveys: list[Survey] = []
     failures: list[str] = []
-    for outcome in workers.run(survey, found.parts):
+    folder = Folder()
+    for outcome in workers.run(partial(survey, folder=folder.path), found.parts):
         if isinstance(outcome.result, Failure):
             failures.append(outcome.result.reason)
             ledger.add(Severity.LOSS, "read", f"{outcome.item.name}: not read: {outcome.result.reason}")
         else:
             surveys.append(outcome.result)
             advance(outcome.result.events)
-    if crosses(surveys):
-        again = workers.run(partial(survey, whole=True), [one.part for one in surveys])
-        surveys = [outcome.result if isinstance(outcome.result, Survey) else one
-                   for one, outcome in zip(surveys, again, strict=True)]  # fmt: skip
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + failures
         raise ProcessError("; ".join(reasons) or "no segments given")
-    return Prepared(surveys, compose(surveys, ledger, found.running), ledger)
+    return Prepared(surveys, compose(surveys, ledger, found.running), ledger, folder)

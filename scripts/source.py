@@ -37,9 +37,9 @@ def path_of(seed: int, sequence: int) -> str:
     return f"/seed-{seed}/{sequence if sequence % 3 else sequence % 7}"
 
 
-def mark_of(seed: int, sequence: int) -> str:
-    """The test case to which an event belongs."""
-    return f"case {seed}.{sequence // MARK_EVERY}"
+def mark_of(seed: int, sequence: int) -> str | None:
+    """The test case to which an event belongs; the first events are before the first one."""
+    return f"case {seed}.{sequence // MARK_EVERY}" if sequence >= MARK_EVERY else None
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ class Source:
         sequence = recorder.next_event
         event = event_of(seed, sequence)
         task = event.pid << 32 | event.pid
-        if sequence % MARK_EVERY == 0:
-            recorder.mark(mark_of(seed, sequence))
+        mark = mark_of(seed, sequence) if sequence % MARK_EVERY == 0 else None
+        if mark is not None:
+            recorder.mark(mark)
         if task not in self._known:
             self._known.add(task)
             name = b"/bin/worker-%d-%d\0" % (seed, event.pid)
