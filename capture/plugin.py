@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 
 from pandare import PyPlugin
 
-from capture.abi import ABIS, COMPAT
+from capture.abi import ABIS, COMPAT, Abi
 from capture.arguments import ArgumentReader
 from capture.arm64_pages import Arm64Pages
+from capture.backend import Backend
 from capture.calls import joined
 from capture.calls import load as load_calls
 from capture.interrupts import undisturbed
 from capture.introspection import introspect
+from capture.kernel_hook import KernelHook
 from capture.limits import LEAST_SIZE, Policy, fitting_room
 from capture.memory import GuestMemory
 from capture.mips_pages import MipsPages
@@ -41,6 +44,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
     * ``procs``: names of the processes to record; all by default.
     * ``profile``: a kernelinfo file, or a `Profile`; without it a task is an address space, and has a name only if
       the calls themselves tell it.
+    * ``backend``: `kernel-hook`, `syscalls2`, or `auto`: the former if the profile allows.
     * ``segment_size``, ``segment_time``: stored bytes, and seconds, after which a segment is closed.
     * ``max_size``: bytes that the capture may take, live files included, and ``policy``, what happens then: `stop` (the
       guest), `drop-oldest` (segments), `drop-newest` (events; the default).
@@ -66,6 +70,9 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         if isinstance(profile, str | Path):
             profile = Profile.load(Path(profile))
         procs = list(_names(self.get_arg("procs")))
+        hooked = _is_hooked(str(self.get_arg("backend") or "auto"), abi, profile)
+        backend = KernelHook.name if hooked else Syscalls2.name
+        self._meta = {"backend": backend, "procs": procs, **(self.get_arg("meta") or {})}
         max_string = int(self.get_arg("max_string") or 4096)
         max_vector = int(self.get_arg("max_vector") or 1024)
         buffers = self.get_arg("buffers")
@@ -93,7 +100,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             max_size=max_size,
             policy=policy,
             room=self.get_arg("room") or fitting_room(segment_size, max_size, shutil.disk_usage(directory).free),
-            meta={"backend": "syscalls2", "procs": procs, **(self.get_arg("meta") or {})},
+            meta=self._meta,
             on_chunk=lambda: self.backend.tracer.forget(),
             on_full=self._full,
         )
@@ -104,13 +111,23 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             others = GuestMemory(panda, 4, abi.big_endian, other.user_limit, *sizes, pages)
         wanted = frozenset(name.encode() for name in procs)
         arguments = ArgumentReader(memory, calls, max_buffer > 0, abi.word_size)
-        self.backend = Syscalls2(
+        self._parts = (
             panda, abi, calls, self.recorder, memory, arguments, introspection, wanted,
             ArgumentReader(others, calls, max_buffer > 0, 4) if others else None,
         )  # fmt: skip
+        self.backend: Backend = (
+            KernelHook(profile, self._fall_back, *self._parts) if hooked and profile else Syscalls2(*self._parts)
+        )
         self._open = True
         self._reverts = Reverts(panda, self._reverted)
         atexit.register(self.close)
+
+    def _fall_back(self, reason: str) -> None:
+        """The running kernel is not what its profile says."""
+        self._meta["backend"] = Syscalls2.name
+        self.backend = Syscalls2(*self._parts)
+        self.backend.enabled = self._open
+        self.backend.trouble = f"no kernel-hook: {reason}; recorded with syscalls2"
 
     @property
     def is_open(self) -> bool:
@@ -160,7 +177,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
 
     def _settle(self) -> None:
         """Let a callback end that PANDA's own thread may still be in: it runs on a little after ``panda.run()``."""
-        before = -1
+        before = -1 if threading.current_thread() is threading.main_thread() else self.recorder.next_event
         while before != self.recorder.next_event:
             before = self.recorder.next_event
             time.sleep(_SETTLE)
@@ -173,6 +190,20 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
     def uninit(self) -> None:
         """Called by pandare when the plugin is unloaded."""
         self.close()
+
+
+def _is_hooked(wanted: str, abi: Abi, profile: Profile | None) -> bool:
+    """Whether the back end is kernel-hook: if it is asked for, or if nothing else is and it can be used.
+
+    Raises:
+        ValueError: There is no such back end, or it cannot be used.
+    """
+    if wanted not in ("auto", KernelHook.name, Syscalls2.name):
+        raise ValueError(f"SyscallCapture: no back end {wanted!r} (auto, {KernelHook.name}, {Syscalls2.name})")
+    reason = KernelHook.unusable(abi.name, profile)
+    if reason and wanted == KernelHook.name:
+        raise ValueError(f"SyscallCapture: kernel-hook cannot be used: {reason}; take another profile or back end")
+    return reason is None and wanted != Syscalls2.name
 
 
 def _names(procs: str | Iterable[str] | None) -> Iterable[str]:
