@@ -83,5 +83,5 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + failures
         raise ProcessError("; ".join(reasons) or "no segments given")
-    plans, trees = compose(surveys, ledger)
+    plans, trees = compose(surveys, ledger, found.running)
     return Prepared(surveys, plans, trees, ledger, folder)

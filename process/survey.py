@@ -81,6 +81,7 @@ class Survey:
         size: Bytes of its files.
         span: Unix time of its first and last entry, ns; None without events.
         effect: What it does to descriptors.
+        kept_from: Sequence number before which capture has deleted segments on purpose.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
     """
 
@@ -99,6 +100,7 @@ class Survey:
     size: int
     span: tuple[int, int] | None
     effect: Effect
+    kept_from: int = 0
     resets: list[int] = field(default_factory=list)
 
     @property
@@ -151,6 +153,7 @@ def survey(part: Part, folder: Path | None = None) -> Survey:
         counters=contents.counters,
         size=contents.size,
         span=span,
+        kept_from=contents.kept_from,
         effect=_effect(scanner, part, folder),
         resets=seen.resets,
     )

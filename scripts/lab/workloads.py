@@ -61,6 +61,7 @@ TABLE = {
             "signals", "calls that signals interrupt, and what they were to the program", (SOURCES / "signals.c",)
         ),
         Workload("busy", "works until it is killed, with a counter on port 2"),
+        Workload("noise", "reads that do not compress, to fill a disk; takes count=N", arches=X86_64),
         Workload(
             "who", "many processes and files under strace; its log on port 2", (WHO,), arches=TRACED, tools=(STRACE,)
         ),
