@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -15,9 +16,12 @@ import typer
 
 from capture.abi import ABIS
 from capture.emulator import Machine, boot, console, run
+from capture.interrupts import ignore_signals
+from capture.limits import LEAST_SIZE, Policy
 from capture.profile import Profile, ProfileError
 from capture.profile_cache import profile_of
 from capture.version import VERSION
+from capture.watch import captures_of, live_line, table
 
 if TYPE_CHECKING:
     from capture.plugin import SyscallCapture
@@ -39,8 +43,15 @@ Examples:
   capture -o segments --kernel vmlinuz --initrd initrd.gz --procs httpd --timeout 60
   capture -o segments --kernel vmlinuz --append 'root=/dev/sda nokaslr' -- -hda disk.img
   capture -o segments --arch arm --kernel zImage --initrd initrd.gz
+  capture -o segments --kernel vmlinuz --max-size 2G --policy drop-oldest --segment-time 600
   capture run harness.py -o segments -- --cases corpus
+  capture status segments
   capture profile vmlinuz -o vmlinuz.kernelinfo
+"""
+STATUS_EXAMPLES = """\b
+Examples:
+  capture status segments
+  capture status segments --json
 """
 RUN_EXAMPLES = """\b
 Examples:
@@ -83,6 +94,14 @@ def size(text: str, option: str) -> int:
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
+def _max_size(text: str) -> int:
+    """The greatest size of a capture; 0 for none."""
+    found = size(text, "--max-size")
+    if 0 < found < LEAST_SIZE:
+        raise fail(f"--max-size: {text} has no room for live files and segments; give at least {LEAST_SIZE >> 20}M", 2)
+    return found
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"capture (sysreel {VERSION})")
@@ -112,7 +131,20 @@ BackendOption = Annotated[
 Procs = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Record only this process; repeatable.")]
 Timeout = Annotated[float | None, typer.Option(min=0.1, help="Stop the guest after so many seconds.")]
 SegmentSize = Annotated[str, typer.Option(metavar="SIZE", help="Bytes after which a segment is closed.")]
-MaxSize = Annotated[str, typer.Option(metavar="SIZE", help="Bytes after which recording stops; 0: never.")]
+SegmentTime = Annotated[
+    float | None, typer.Option(min=0.1, metavar="SECONDS", help="Seconds after which a segment is closed.")
+]
+MaxSize = Annotated[
+    str, typer.Option(metavar="SIZE", help="Bytes that the capture may take, live files included; 0: any number.")
+]
+PolicyOption = Annotated[
+    Policy,
+    typer.Option(
+        "--policy",
+        help="At --max-size: stop the guest; delete the oldest segments; or let the guest go on and count what is "
+        "dropped.",
+    ),
+]
 MaxString = Annotated[int, typer.Option(min=1, max=65536, help="Bytes of a guest string that are kept.")]
 MaxVector = Annotated[int, typer.Option(min=1, max=65536, help="Elements of an argv or envp that are kept.")]
 Buffers = Annotated[
@@ -136,7 +168,9 @@ def main(
     procs: Procs = None,
     timeout: Timeout = None,
     segment_size: SegmentSize = "64M",
+    segment_time: SegmentTime = None,
     max_size: MaxSize = "0",
+    policy: PolicyOption = Policy.DROP_NEWEST,
     max_string: MaxString = 4096,
     max_vector: MaxVector = 1024,
     buffers: Buffers = 32,
@@ -163,13 +197,31 @@ def main(
         "backend": backend.value,
         "procs": procs or [],
         "segment_size": size(segment_size, "--segment-size"),
-        "max_size": size(max_size, "--max-size"),
+        "segment_time": segment_time,
+        "max_size": _max_size(max_size),
+        "policy": policy,
         "max_string": max_string,
         "max_vector": max_vector,
         "buffers": buffers,
         "meta": {"kernel": kernel.name, "append": append},
     }
     _capture(machine, options, timeout)
+
+
+@app.command("status", epilog=STATUS_EXAMPLES)
+def show_status(
+    folder: Annotated[Path, typer.Argument(help="Folder into which captures are written.")],
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list, for scripts.")] = False,
+) -> None:
+    """Show the captures of a folder that run, and those that were killed or could not be sealed."""
+    if not folder.is_dir():
+        raise fail(f"{folder}: no such folder", 2)
+    found = captures_of(folder)
+    if as_json:
+        typer.echo(json.dumps([one.as_dict() for one in found], indent=1))
+    else:
+        for row in table(found):
+            typer.echo(row)
 
 
 @app.command("profile", epilog=PROFILE_EXAMPLE)
@@ -202,9 +254,12 @@ def run_harness(
         "segments"
     ),
     profile: ProfileFile = "auto",
+    backend: BackendOption = Backend.AUTO,
     procs: Procs = None,
     segment_size: SegmentSize = "64M",
+    segment_time: SegmentTime = None,
     max_size: MaxSize = "0",
+    policy: PolicyOption = Policy.DROP_NEWEST,
     max_string: MaxString = 4096,
     max_vector: MaxVector = 1024,
     buffers: Buffers = 32,
@@ -230,9 +285,12 @@ def run_harness(
 
     options = {
         "outdir": outdir,
+        "backend": backend.value,
         "procs": procs or [],
         "segment_size": size(segment_size, "--segment-size"),
-        "max_size": size(max_size, "--max-size"),
+        "segment_time": segment_time,
+        "max_size": _max_size(max_size),
+        "policy": policy,
         "max_string": max_string,
         "max_vector": max_vector,
         "buffers": buffers,
@@ -289,14 +347,17 @@ def _capture(machine: Machine, options: Mapping[str, object], timeout: float | N
         raise fail(str(error)) from None
     plugin = panda.pyplugins.plugins["SyscallCapture"]
     began = time.monotonic()
-    by_itself = run(panda, timeout)
+    recorder = plugin.recorder
+    with live_line(recorder):
+        by_itself = run(panda, timeout)
+    seconds = time.monotonic() - began
     plugin.close()
-    seconds, recorder = time.monotonic() - began, plugin.recorder
-    totals = {name: recorder.counts[name] + recorder.finished[name] for name in recorder.counts}
+    ignore_signals()
+    totals = recorder.totals()
     text = (
         f"captured {totals['events']:,} events in {seconds:.1f} s ({totals['events'] / seconds:,.0f}/s), "
         f"{totals['strings']:,} strings, {recorder.segments} segments in {options['outdir']}"
-        f"{'' if by_itself else ' (stopped before the guest ended)'}"
+        f"{'' if by_itself and not plugin.is_full else ' (stopped before the guest ended)'}"
     )
     os.write(out, (text + "\n").encode())
     if _warn(plugin):
@@ -312,12 +373,16 @@ def _no_panda(error: Exception) -> typer.Exit:
 def _warn(plugin: SyscallCapture) -> bool:
     """Say what a capture could not keep. Gives whether some of it could not be written."""
     recorder = plugin.recorder
-    totals = {name: recorder.counts[name] + recorder.finished[name] for name in recorder.counts}
+    totals = recorder.totals()
     told = [f"{name} {totals[name]:,}" for name in ("dropped", "unstored", "filtered", "errors") if totals[name]]
     if told:
         typer.echo(f"capture: warning: {', '.join(told)}", err=True)
     if plugin.backend.trouble:
         typer.echo(f"capture: warning: {plugin.backend.trouble}", err=True)
-    if recorder.failure:
+    if plugin.is_full:
+        typer.echo("capture: warning: the guest was stopped at --max-size", err=True)
+    if recorder.failure and recorder.is_whole:
+        typer.echo(f"capture: warning: could not write for a while: {recorder.failure}", err=True)
+    elif recorder.failure:
         fail(f"could not write: {recorder.failure}; what is there decodes with its live files")
-    return recorder.failure is not None
+    return bool(recorder.failure) and not recorder.is_whole

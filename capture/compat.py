@@ -140,6 +140,12 @@ class _OnX86(Compat):
             return []
         self._sysenter = self._msr("sysenter_eip")
         self._syscall = self._msr("cstar") if self.is_alone else -1
+        if self._waiting:
+            if self._sysenter < 0:  # the gate is set up before the MSRs
+                return []
+            # There is no more to come, and a kernel that patches itself changes spaces thousands of times.
+            self._panda.disable_callback(self._waiting)
+            self._waiting = ""
         addresses = high << 32 | middle << 16 | low, self._sysenter, self._syscall
         return [address for address in addresses if address > 0]
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from capture.interrupts import stop_on_signals
+
 _VIRT = ("-M", "virt")
 DEFAULTS = {
     "aarch64": (*_VIRT, "-cpu", "cortex-a57"),
@@ -93,9 +95,10 @@ def run(panda: Any, timeout: float | None) -> bool:
     if timer:
         timer.daemon = True
         timer.start()
+    stop_on_signals(panda, stop)
     try:
         panda.run()
-    except KeyboardInterrupt:  # pandare raises it after SIGINT, SIGTERM and SIGHUP
+    except KeyboardInterrupt:  # pandare's own way, should it not have taken ours
         ended.set()
     finally:
         if timer:

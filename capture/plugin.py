@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import shutil
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,10 @@ from capture.arm64_pages import Arm64Pages
 from capture.backend import Backend
 from capture.calls import joined
 from capture.calls import load as load_calls
-from capture.chunk import Room
+from capture.interrupts import undisturbed
 from capture.introspection import introspect
 from capture.kernel_hook import KernelHook
+from capture.limits import LEAST_SIZE, Policy, fitting_room
 from capture.memory import GuestMemory
 from capture.mips_pages import MipsPages
 from capture.profile import Profile
@@ -26,19 +30,24 @@ from capture.reverts import Reverts
 from capture.segment import ABI_NUMBERS
 from capture.syscalls2 import Syscalls2
 
+_SETTLE = 0.05
+"""Seconds in which a callback is over by far."""
+
 
 class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type information
     """Record every syscall of a guest.
 
     ``panda.pyplugins.load(SyscallCapture, {"outdir": "segments", "procs": ["httpd"]})`` before ``panda.run()``.
-    It takes:
+    ``is_full`` says whether it has stopped the guest because there was no more room. It takes:
 
     * ``outdir``: folder for the segments (required).
     * ``procs``: names of the processes to record; all by default.
     * ``profile``: a kernelinfo file, or a `Profile`; without it a task is an address space, and has a name only if
       the calls themselves tell it.
     * ``backend``: `kernel-hook`, `syscalls2`, or `auto`: the former if the profile allows.
-    * ``segment_size``, ``max_size``: stored bytes after which a segment is closed, and recording stops.
+    * ``segment_size``, ``segment_time``: stored bytes, and seconds, after which a segment is closed.
+    * ``max_size``: bytes that the capture may take, live files included, and ``policy``, what happens then: `stop` (the
+      guest), `drop-oldest` (segments), `drop-newest` (events; the default).
     * ``max_string``, ``max_vector``: bytes of a string and elements of an argv that are kept (4096, 1024).
     * ``buffers``: bytes of what is read and written that are kept (32).
     * ``meta``: a dict of facts to keep in every segment.
@@ -73,16 +82,27 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             pages = Arm64Pages(panda)
         sizes = (max_string, max_buffer, max_vector)
         memory = GuestMemory(panda, abi.word_size, abi.big_endian, abi.user_limit, *sizes, pages)
+        segment_size, max_size = int(self.get_arg("segment_size") or 64 << 20), int(self.get_arg("max_size") or 0)
+        policy = Policy(self.get_arg("policy") or Policy.DROP_NEWEST)
+        if 0 < max_size < LEAST_SIZE:
+            raise ValueError(f"max_size {max_size} is too small; give at least {LEAST_SIZE >> 20}M")
+        directory = Path(outdir)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.is_full = False
+        self._end_guest = panda.end_analysis
         self.recorder = Recorder(
-            Path(outdir),
+            directory,
             abi.name,
             word_size=abi.word_size,
             big_endian=abi.big_endian,
-            segment_size=int(self.get_arg("segment_size") or 64 << 20),
-            max_size=int(self.get_arg("max_size") or 0),
-            room=self.get_arg("room") or Room(),
+            segment_size=segment_size,
+            segment_time=float(self.get_arg("segment_time") or 0),
+            max_size=max_size,
+            policy=policy,
+            room=self.get_arg("room") or fitting_room(segment_size, max_size, shutil.disk_usage(directory).free),
             meta=self._meta,
             on_chunk=lambda: self.backend.tracer.forget(),
+            on_full=self._full,
         )
         introspection = introspect(panda, memory, profile, 16 * max_string, abi) if profile else None
         calls, other, others = load_calls(abi.name), COMPAT.get(abi.name), None
@@ -143,13 +163,29 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             self.recorder.counts["errors"] += 1
 
     def close(self) -> None:
-        """Seal the capture; a second call does nothing."""
+        """Seal the capture; a second call does nothing. Signals wait until that is done."""
         if self._open:
             self._open = False
             self._reverts.close()
-            self.disable()
-            self.recorder.close()
+            with undisturbed():
+                if self.backend.enabled:
+                    self.backend.enabled = False
+                    self._settle()
+                    self.backend.tracer.finish()
+                self.recorder.close()
             atexit.unregister(self.close)
+
+    def _settle(self) -> None:
+        """Let a callback end that PANDA's own thread may still be in: it runs on a little after ``panda.run()``."""
+        before = -1 if threading.current_thread() is threading.main_thread() else self.recorder.next_event
+        while before != self.recorder.next_event:
+            before = self.recorder.next_event
+            time.sleep(_SETTLE)
+
+    def _full(self) -> None:
+        """There is no more room, and the policy is to stop."""
+        self.is_full = True
+        self._end_guest()
 
     def uninit(self) -> None:
         """Called by pandare when the plugin is unloaded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from capture.chunk import Chunk, Room
+from capture.limits import Policy, Quota
+from capture.running import RUNNING_SUFFIX, RunningFile, host_name
 from capture.sealer import Sealer
 from capture.segment import (
     AREAS,
@@ -65,6 +67,7 @@ class Recorder:
         finished: The same for all segments before that one.
         capture: The capture's UUID.
         began: CLOCK_MONOTONIC at which it began, ns: event times count from it.
+        is_whole: Whether it was closed, and all that was recorded is in sealed segments.
     """
 
     def __init__(
@@ -75,11 +78,14 @@ class Recorder:
         word_size: int = 8,
         big_endian: bool = False,
         segment_size: int = 64 << 20,
+        segment_time: float = 0,
         max_size: int = 0,
+        policy: Policy = Policy.DROP_NEWEST,
         room: Room | None = None,
         wait: bool = False,
         meta: dict[str, Any] | None = None,
         on_chunk: Callable[[], None] = lambda: None,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin a capture.
 
@@ -89,12 +95,16 @@ class Recorder:
             word_size: Bytes of a guest register.
             big_endian: The guest's byte order.
             segment_size: Stored bytes after which a new segment is begun.
-            max_size: Stored bytes of the whole capture after which events are counted as dropped; 0 for no limit.
+            segment_time: Seconds after which a new segment is begun, at the next event; 0 for never.
+            max_size: Bytes that the capture may take, live files included; 0 for no limit.
+            policy: What happens then: old segments are deleted, or events are counted as dropped.
             room: How much a chunk holds; the default suits everything but tests.
             wait: Wait for the sealer rather than drop events: for generated captures, never in an emulator.
             meta: Free-form facts for the segments' META block, as JSON values.
             on_chunk: Called when a chunk begins: identities must be recorded anew, so that a block that is lost takes
                 the names of its own chunk with it and of no other.
+            on_full: Called once when the policy is to stop and there is no more room. Events that still come are
+                counted as dropped.
 
         Raises:
             OSError: The folder cannot be made or written.
@@ -104,15 +114,23 @@ class Recorder:
         self.finished = dict.fromkeys(COUNTERS, 0)
         self._wait = wait
         self._directory, self._room = directory, room or Room()
-        self._segment_size, self._max_size, self._on_chunk = segment_size, max_size, on_chunk
-        self._stored_before = 0
+        self._quota = Quota(segment_size, segment_time, max_size, policy, self._room)
+        self._on_chunk, self._on_full, self._stored_before = on_chunk, on_full, 0
         directory.mkdir(parents=True, exist_ok=True)
-        self._stem = f"{_host()}-{os.getpid()}-{self.capture.hex[:12]}"
-        self._sealer = Sealer(directory, self._stem, self._room, meta or {})
+        self._stem = f"{host_name()}-{os.getpid()}-{self.capture.hex[:12]}"
         self.began = time.monotonic_ns()
         self._header = Header(
             self.capture, 0, abi, word_size, big_endian, time.time_ns(), self.began, 0, TOOL, pid=os.getpid()
         )
+        self._running = RunningFile(directory / f"{self._stem}{RUNNING_SUFFIX}", self._header, host_name())
+        try:
+            self._sealer = Sealer(
+                directory, self._stem, self._room, meta or {}, most=self._quota.chunks, keep=self._quota.keep,
+                tick=self._look if segment_time else None,
+            )  # fmt: skip
+        except OSError:
+            self._running.close(True)
+            raise
         self._chunk: Chunk | None = None
         self._chunks, self._stored = 0, 0
         self._next_event, self._next_string, self._next_set, self._next_block = 0, 1, 1, 1
@@ -122,10 +140,14 @@ class Recorder:
         self._first = self._events = self._bytes = self._at = self._limit = 0
         self._map, self._control = memoryview(self._scratch), memoryview(bytearray(8)).cast("Q")
         self._marked = ""
+        self._is_open, self.is_whole = True, False
+        self._writer = 0
+        """The thread that records, once a chunk has been full."""
         self._asked: str | None = None
         self._later: str | None = None
         """The mark that holds, the one that begins with the next event, and the one that begins with the next reset."""
         self._attach(self._sealer.spare())
+        self._tell()
 
     @property
     def segments(self) -> int:
@@ -141,6 +163,21 @@ class Recorder:
     def failure(self) -> str | None:
         """The last failure to write, as one line, or None."""
         return self._sealer.failed
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the capture's segment files."""
+        return self._sealer.total
+
+    def totals(self) -> dict[str, int]:
+        """The ledger of the whole capture, by the names of ``segment.COUNTERS``; what is being filled counts too."""
+        found = {name: self.finished[name] + self.counts[name] for name in COUNTERS}
+        chunk = self._chunk
+        if chunk is not None:
+            for name, count in chunk.committed().items():
+                if name in AREAS:
+                    found[name] += count
+        return found
 
     def event(
         self, began: int, duration: int, task: int, a0: int, a1: int, a2: int, a3: int, a4: int, a5: int,
@@ -166,23 +203,8 @@ class Recorder:
         """
         n = self._events
         _PACK_EVENT(
-            self._map,
-            self._at,
-            began,
-            duration,
-            task,
-            a0,
-            a1,
-            a2,
-            a3,
-            a4,
-            a5,
-            ret,
-            number,
-            strings,
-            flags,
-            entry,
-        )
+            self._map, self._at, began, duration, task, a0, a1, a2, a3, a4, a5, ret, number, strings, flags, entry,
+        )  # fmt: skip
         self._at += 96
         self._events = self._control[0] = n + 1
         sequence = self._first + n
@@ -219,7 +241,9 @@ class Recorder:
         if known is not None:
             return known
         chunk = self._chunk
-        if chunk is None or chunk.control[1] >= self._room.strings or self._bytes + len(data) > self._room.string_bytes:
+        if chunk is None:  # its event is dropped with it
+            return 0
+        if chunk.control[1] >= self._room.strings or self._bytes + len(data) > self._room.string_bytes:
             self._limit = _FULL
             self.counts["unstored"] += 1
             return 0
@@ -256,7 +280,9 @@ class Recorder:
         """
         comm_id, argv_id = self.string(comm), self.string(argv, argv_flags | StringFlag.LIST)
         chunk = self._chunk
-        if chunk is None or chunk.control[4] >= self._room.tasks:
+        if chunk is None:  # it is recorded anew when there is a chunk again
+            return
+        if chunk.control[4] >= self._room.tasks:
             self.counts["unstored"] += 1
             return
         at = chunk.control[4]
@@ -279,7 +305,9 @@ class Recorder:
         if snapshot:
             found = [(fd, path, flags | _SNAPSHOT) for fd, path, flags in found] or [(NO_FD, None, _SNAPSHOT)]
         chunk, room = self._chunk, self._room.files
-        if chunk is None or chunk.control[_FILES] + len(found) > room:
+        if chunk is None:  # as an identity
+            return
+        if chunk.control[_FILES] + len(found) > room:
             self.counts["unstored"] += len(found)
             if 2 * len(found) <= room:  # more than half an area never fit: a new chunk would not help them
                 self._limit = _FULL
@@ -295,7 +323,9 @@ class Recorder:
         """Record one descriptor of a table, from the next event on; with ``FileFlag.CWD`` a task's folder."""
         number = 0 if path is None else self.string(path)
         chunk, room = self._chunk, self._room.files
-        if chunk is None or (at := chunk.control[_FILES]) >= room:
+        if chunk is None:
+            return
+        if (at := chunk.control[_FILES]) >= room:
             self.counts["unstored"] += 1
             self._limit = _FULL
             return
@@ -314,6 +344,10 @@ class Recorder:
         """
         if at_reset:
             self._later = text
+            return
+        if self._chunk is not None and self._writer == threading.get_ident():  # before the event that it begins with
+            self._marked, self._asked = text, None
+            self._write_mark(self.next_event)
             return
         self._asked = text
         if self._limit != _FULL:
@@ -342,9 +376,11 @@ class Recorder:
 
     def _write_mark(self, event: int) -> None:
         """Write the mark that holds from an event on."""
-        number = self.string(self._marked.encode("utf-8", "surrogateescape")) if self._marked else 0
         chunk = self._chunk
-        if chunk is None or chunk.control[5] >= self._room.marks:
+        if chunk is None:  # it is recorded when there is a chunk again
+            return
+        number = self.string(self._marked.encode("utf-8", "surrogateescape")) if self._marked else 0
+        if chunk.control[5] >= self._room.marks:
             self.counts["unstored"] += 1
             return
         at = chunk.control[5]
@@ -354,34 +390,60 @@ class Recorder:
             self._limit = _FULL
 
     def close(self) -> None:
-        """Seal the capture. Waits for the sealer; call it when the guest has stopped."""
+        """Seal the capture. Waits for the sealer; call it when the guest has stopped. A second call does nothing."""
+        if not self._is_open:
+            return
+        self._is_open = False
         if self._chunk is not None:
             self._detach(self._chunk)
             self._chunk = None
-        self._sealer.close(self._header.segment, self._totals())
+            self._tell()
+        self.is_whole = self._sealer.close(self._header.segment, self._totals())
+        self._running.close(self.is_whole)
 
     def _turn(self) -> None:
-        """The chunk is full (or there was none): take a spare, in a new segment if this one is large enough.
+        """The chunk is full (or there was none): take a spare, in a new segment if this one is large or old enough.
 
         Or a mark waits, which begins with the event that has just been recorded.
         """
+        self._writer = threading.get_ident()
         chunk, asked = self._chunk, self._limit == _ASKED
         if asked:
             self._limit = self._room.events - 1
         self._take_mark(self.next_event - 1)
         if asked and chunk is not None and self._events <= self._limit and not self._is_tight(chunk):
             return
+        had = chunk is not None
         if self._chunk is None:
             self.counts["dropped"] += self._events
             self._next_event += self._events
         else:
             self._stored += self._detach(self._chunk)
             self._stored = max(self._stored, self._sealer.stored(self._header.segment))
-        full = bool(self._max_size) and self._stored_before + self._stored >= self._max_size
-        if self._chunk is not None and not full and self._stored >= self._segment_size:
+        quota = self._quota
+        full = quota.is_full(self._stored_before + self._stored)
+        if had and not full and (self._stored >= quota.segment_size or quota.is_late()):
             self._begin_segment()
-        self._attach(None if full else self._sealer.spare(self._wait))
-        self._on_chunk()
+        if full and quota.stops:
+            tell, self._on_full = self._on_full, lambda: None  # once
+            tell()
+        spare = None if full else self._sealer.spare(self._wait)
+        self._attach(spare)
+        self._tell()
+        if spare is not None:
+            self._on_chunk()
+
+    def _look(self) -> None:
+        """Now and then, from the sealer's thread: the next event ends a segment that is old enough."""
+        if self._quota.is_late() and self._events:
+            self._limit = _FULL
+
+    def _tell(self) -> None:
+        """Bring the running file up to date. It counts whole chunks, and every event that is dropped."""
+        sealer, totals = self._sealer, (self.finished[name] + self.counts[name] for name in COUNTERS)
+        self._running.tell(
+            self._next_event, self._header.segment, sealer.total, sealer.kept_from, self._chunk is not None, totals
+        )
 
     def _is_tight(self, chunk: Chunk) -> bool:
         """Whether the next event might find no room for what belongs to it."""
@@ -399,11 +461,13 @@ class Recorder:
             self.counts[name] += control[name]
         for word, value in enumerate(self._totals()):
             chunk.counters[word] = value
+        self._running.handed_over(self._next_event)
         self._sealer.seal(chunk)
         return 12 * control["events"]
 
     def _begin_segment(self) -> None:
         """Number a new segment; ids and counts start again in it."""
+        self._quota.began = time.monotonic_ns()
         self._stored_before += self._stored
         self._stored, self._next_string, self._next_set, self._next_block = 0, 1, 1, 1
         self._header = replace(self._header, segment=self._header.segment + 1, first_event=self._next_event)
@@ -433,8 +497,3 @@ class Recorder:
 
     def _totals(self) -> list[int]:
         return [self.counts[name] for name in COUNTERS]
-
-
-def _host() -> str:
-    """This host's name, fit for a file name."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in socket.gethostname())[:32] or "host"

@@ -242,9 +242,8 @@ class Tracer:
 
     def wait(self, task: int, pc: int, number: int, args: Args, began: int) -> None:
         """A task has been in a call since it ``began``, and has not come back."""
-        if task in self._pending:
-            self._interrupted.setdefault(task, []).append(self._pending[task])
-        self._pending[task] = Pending(pc, 0, began, number, args, -1, ())
+        # An address space that differs from the one on record would have the identity of another task read.
+        self.enter(task, self._seen.setdefault(task, -1), pc, number, args, began)
 
     def executed(self, was: int, task: int, asid: int) -> None:
         """A task runs the program that it has executed; ``was``: what it was before, if it was no leader."""

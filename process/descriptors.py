@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import EventFlag
-from process.fd_records import CWD, NONE, Scan
+from process.fd_records import CWD, NONE, Scan, joined, recode
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
 from process.fd_state import Start, give_time, place, plant
+from process.grouping import by_code, group
 from process.read import DURATION, FLAGS_ENTRY, TASK, TIME, Words
 
 Numbers = npt.NDArray[np.int64]
@@ -45,21 +46,20 @@ class Descriptors:
 
         Args:
             start: What is known when the segment starts.
-            scan: Its own records, unpruned.
+            scan: Its own records, unpruned; altered.
         """
         self._start = start
         give_time(scan, start.clock)
-        self.changes = scan.changes.copy()
+        self.changes = scan.changes
         names = list(start.names)
         codes = {text: code for code, text in enumerate(names)}
         recoded = np.array([codes.setdefault(text, len(codes)) for text in scan.texts], np.int64)
-        coded = self.changes["text"] >= 0
-        self.changes["text"][coded] = recoded[self.changes["text"][coded]]
+        recode(self.changes, recoded)
         roots = plant(self.changes, list(codes), start.has_roots, start.folders)
         node, source = place(self.changes, start.files, start.folders, start.owners)
         before = len(start.changes)
         self._resolver = Resolver(
-            start.nodes, np.concatenate([start.changes, self.changes]), np.concatenate([start.node, node]),
+            start.nodes, joined([start.changes, self.changes]), np.concatenate([start.node, node]),
             np.concatenate([np.full(before, -1), source]), np.concatenate([np.full(before, -1), roots]),
             list(codes), start.given,
         )  # fmt: skip
@@ -80,6 +80,10 @@ class Descriptors:
         Returns:
             As `Resolver.ask`; where the descriptor is negative there is no name.
         """
+        holders, which = group(words[TASK])
+        low, width = int(fds.min()), int(fds.max()) - int(fds.min()) + 1
+        order = by_code(which[rows] * width + (fds - low), len(holders) * width)
+        rows, fds = rows[order], fds[order]  # those that ask the same follow each other: searches are then near
         tasks, t0 = words[TASK][rows], words[TIME][rows].view(np.int64)
         lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
         known = lasted < 1 << 63
@@ -91,7 +95,10 @@ class Descriptors:
         for timeline, mine in ((self._start.files, (fds >= 0) & timed), (self._start.folders, (fds == CWD) & timed)):
             if mine.any():
                 node[mine] = timeline.at(tasks[mine], t0[mine])
-        return self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
+        found = self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
+        back = np.empty(len(order), np.intp)
+        back[order] = np.arange(len(order))
+        return found[back]
 
 
 def clock(words: Words, here: npt.NDArray[np.bool_], latest: int) -> Numbers:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from capture.running import RUNNING_SUFFIX, Running, read_running
 from capture.segment import (
     FILE_HEADER_SIZE,
     FILE_MAGIC,
@@ -67,10 +68,12 @@ class Found:
     Attributes:
         parts: Segments by capture (the oldest first) and number.
         rejected: What could not be taken.
+        running: What captures say of themselves that still run or were not sealed, where their folder was given.
     """
 
     parts: list[Part] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    running: dict[uuid.UUID, Running] = field(default_factory=dict)
 
 
 def discover(paths: Iterable[Path]) -> Found:
@@ -88,6 +91,7 @@ def discover(paths: Iterable[Path]) -> Found:
     folders: dict[Path, list[Path]] = {}
     for path in sorted({_resolved(path) for path in paths}):
         if path.is_dir():
+            found.running |= _running(path)
             before = len(headers) + len(found.rejected)
             for child in folders.setdefault(path, _candidates(path)):
                 _take(child, headers, found)
@@ -120,12 +124,31 @@ def _key(header: Header) -> SegmentKey:
     return header.capture, header.segment
 
 
+def _running(folder: Path) -> dict[uuid.UUID, Running]:
+    """The running files of a folder; one that is damaged is passed over, since no event is in it."""
+    running = {}
+    for path in sorted(folder.glob(f"*{RUNNING_SUFFIX}")):
+        try:
+            one = read_running(path)
+        except (SegmentError, OSError):
+            continue
+        running[one.header.capture] = one
+    return running
+
+
 def _candidates(folder: Path) -> list[Path]:
-    """The files of a folder that are segments or claim to be."""
+    """The files of a folder that are segments or claim to be.
+
+    A folder that is being written is listed twice: a file that was renamed while it was listed may not be in the list,
+    although younger ones are.
+    """
     try:
-        children = sorted(folder.iterdir())
+        found = set(folder.iterdir())
+        if any(child.suffix == LIVE_SUFFIX for child in found):
+            found |= set(folder.iterdir())
     except OSError:
         return []
+    children = sorted(found)
     return [child for child in children if child.is_file() and (_is_named(child) or _has_magic(child))]
 
 
@@ -163,6 +186,22 @@ def _take_beside(path: Path, headers: dict[Path, Header], given: Path) -> None:
         _take(path, found, None)
         if path in found and (found[path].live or headers[given].live):
             headers[path] = found[path]
+
+
+def current(part: Part) -> Part:
+    """A segment's files as they are now: its capture still runs, and has sealed or begun some.
+
+    They are looked for by the names that capture gives them, and taken if their headers agree.
+    """
+    known = part.files[0]
+    stem = known.stem if known == part.sealed else known.stem.rpartition("-")[0]
+    candidates = [known.with_name(stem + SEGMENT_SUFFIX), *known.parent.glob(f"{_escaped(stem)}-*{LIVE_SUFFIX}")]
+    headers: dict[Path, Header] = {}
+    for path in candidates:
+        _take(path, headers, None)
+    mine = {path: header for path, header in headers.items() if _key(header) == _key(part.header)}
+    sealed = part.sealed or next((path for path, header in mine.items() if not header.live), None)
+    return Part(part.header, sealed, tuple(sorted(path for path in mine if mine[path].live)), part.copies)
 
 
 def _is_stillborn(path: Path) -> bool:

@@ -14,8 +14,23 @@ from capture.segment import UNKNOWN as NO_DURATION
 from capture.segment import EventFlag, Header, StringFlag
 from errno_tables.tsv import TableError
 from process.calls import Call, Events
-from process.fd_names import path_below
-from process.fd_records import CHANGE, CWD, LIFE, NEVER, NONE, ROOT, UNKNOWN, By, Cloexec, Join, Life, Records, Scan
+from process.fd_names import as_they_are, path_below
+from process.fd_records import (
+    CHANGE,
+    CWD,
+    LIFE,
+    NEVER,
+    NONE,
+    ROOT,
+    UNKNOWN,
+    By,
+    Cloexec,
+    Join,
+    Life,
+    Records,
+    Scan,
+    joined,
+)
 from process.grouping import group
 from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
@@ -180,15 +195,15 @@ class Batch:
 
     def paths(self, call: Called, position: int) -> tuple[Numbers, Mask]:
         """Codes of the paths that an argument points to, and whether each is absolute; `UNKNOWN` if not whole."""
-        return self._each(call, position, "path", lambda text: escape(text.data), _path)
+        return self._each(call, position, "path", self._make_paths)
 
     def strings(self, call: Called, position: int, make: Callable[[str], str | None]) -> Numbers:
         """Codes of what is made of the strings that an argument points to; `UNKNOWN` where one is not whole."""
-        return self._each(call, position, call.name, lambda text: escape(text.data), lambda text: (make(text), True))[0]
+        return self._each(call, position, call.name, self._maker(lambda text: make(escape(text.data))))[0]
 
     def buffers(self, call: Called, position: int, make: Callable[[bytes], str | None]) -> Numbers:
         """Codes of what is made of the bytes that an argument points to; `UNKNOWN` where there are none."""
-        return self._each(call, position, "bytes", lambda text: text.data, lambda data: (make(data), True))[0]
+        return self._each(call, position, "bytes", self._maker(lambda text: make(text.data)))[0]
 
     def words(self, call: Called, position: int, offset: int, size: int) -> Numbers:
         """Unsigned integers of the guest in the bytes that an argument points to; -1 where they are not there."""
@@ -199,7 +214,7 @@ class Batch:
     def finish(self) -> Scan:
         """All records so far: changes in no order, lives by sequence number."""
         lives = np.concatenate(self._lives)
-        return Scan(np.concatenate(self._changes), lives[np.argsort(lives["seq"], kind="stable")], self.texts)
+        return Scan(joined(self._changes), lives[np.argsort(lives["seq"], kind="stable")], self.texts)
 
     def _strings_of(self, call: Called, position: int) -> Numbers:
         """Ids of the strings of an argument, 0 where it has none."""
@@ -214,31 +229,53 @@ class Batch:
         return value if value < 1 << 63 else -1
 
     def _each(
-        self, call: Called, position: int, what: str, read: Callable[[Text], object],
-        make: Callable[..., tuple[str | None, bool]],
+        self, call: Called, position: int, what: str, make: Callable[[Numbers], Numbers]
     ) -> tuple[Numbers, Mask]:  # fmt: skip
-        """Something for each distinct string, made once: its code << 1, and a flag."""
+        """The code of something for each string, and a flag; ``make`` gives code << 1 | flag for ids not met before."""
         once, inverse = group(self._strings_of(call, position))
         ids, made = self._made.get(what, _NOTHING_MADE)
         fresh = np.setdiff1d(once, ids)
         if len(fresh):
             at = np.searchsorted(ids, fresh)
-            values = np.array([self._make(number, read, make) for number in fresh.tolist()], np.int64)
-            self._made[what] = ids, made = np.insert(ids, at, fresh), np.insert(made, at, values)
+            self._made[what] = ids, made = np.insert(ids, at, fresh), np.insert(made, at, make(fresh))
         found = made[np.searchsorted(ids, once)][inverse]
         return found >> 1, found & 1 != 0
 
-    def _make(self, number: int, read: Callable[[Text], object], make: Callable[..., tuple[str | None, bool]]) -> int:
+    def _maker(self, make: Callable[[Text], str | None]) -> Callable[[Numbers], Numbers]:
+        return lambda ids: np.array([self._make(number, make) << 1 for number in ids.tolist()], np.int64)
+
+    def _make(self, number: int, make: Callable[[Text], str | None]) -> int:
         text = self._strings.get(number) if number not in (0, LOST) else None
         if text is None or (text.flags & _PARTIAL and not text.flags & StringFlag.BUFFER):
-            return UNKNOWN << 1
-        shown, flag = make(read(text))
-        return (UNKNOWN if shown is None else self.text(shown)) << 1 | flag
+            return UNKNOWN
+        shown = make(text)
+        return UNKNOWN if shown is None else self.text(shown)
 
+    def _make_paths(self, ids: Numbers) -> Numbers:
+        """Paths as they are, or normalised if they are absolute, which the flag tells; most are made all at once."""
+        made = np.full(len(ids), UNKNOWN << 1)
+        plain, texts = self._strings.plain(ids)
+        absolute = texts.str.starts_with("/")
+        quick = ~absolute | as_they_are(texts)
+        codes = np.array([self.text(text) for text in texts.filter(quick).to_list()], np.int64)
+        rows = np.flatnonzero(plain)[quick.to_numpy()]
+        made[rows] = codes << 1 | absolute.filter(quick).to_numpy()
+        rest = np.ones(len(ids), np.bool_)
+        rest[rows] = False
+        for row in np.flatnonzero(rest).tolist():
+            made[row] = self._make_path(int(ids[row]))
+        return made
 
-def _path(text: str) -> tuple[str | None, bool]:
-    """A path as it is, or normalised if it is absolute."""
-    return (path_below("", text), True) if text.startswith("/") else (text, False)
+    def _make_path(self, number: int) -> int:
+        flags = 0
+
+        def normal(text: Text) -> str | None:
+            nonlocal flags
+            path = escape(text.data)
+            flags = path.startswith("/")
+            return path_below("", path) if flags else path
+
+        return self._make(number, normal) << 1 | flags
 
 
 @cache

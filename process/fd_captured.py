@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from process.fd_records import ALWAYS, CHANGE, CWD, LIFE, NEVER, NONE, UNKNOWN, By, Life, Records, Scan
+from process.fd_records import ALWAYS, CHANGE, CWD, LIFE, NEVER, NONE, UNKNOWN, By, Life, Records, Scan, joined
 from process.read import HIGH, LOW, Contents, Words
 from process.strings import escape
 
@@ -67,7 +67,7 @@ class Captured:
         identities["t0"] = identities["t1"] = self._time_of(identities["seq"] + 1)
         lives = np.concatenate([scan.lives, lives])
         lives = lives[np.argsort(lives["seq"], kind="stable")]
-        return Scan(np.concatenate([scan.changes, changes[_tells(changes)]]), lives, scan.texts)
+        return Scan(joined([scan.changes, changes[_tells(changes)]]), lives, scan.texts)
 
     def _changes(self, code: Callable[[str], int]) -> Records:
         """The rows as changes; the one row of an empty table has no descriptor."""

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from process.fd_keys import TimeKeys
 from process.fd_records import NEVER, ROOT, By, Records
+from process.grouping import in_order
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -27,7 +28,6 @@ class Asked(Protocol):
 _LOWEST = ROOT
 """The lowest number that stands for a descriptor."""
 _SMALL = 1 << 16
-_FEW = 64
 
 
 class ChangeIndex:
@@ -50,7 +50,7 @@ class ChangeIndex:
         open_ended = t1 == NEVER
         self._at = TimeKeys(len(self._pairs), t1[~open_ended])
         keys = self._at.of(self._pairs.own, t1) + open_ended
-        order = _order(keys)
+        order = in_order(keys)
         self._keys, self._change, which = keys[order], kept[order], self._pairs.own[order]
         self._starts = np.searchsorted(which, np.arange(len(self._pairs) + 1))
         self._node, self._t1, self._seq = node[order], t1[order], changes["seq"][self._change]
@@ -88,7 +88,7 @@ class ChangeIndex:
         hit = np.flatnonzero(which >= 0)
         if len(hit):
             which, node, t1 = which[hit], asked.node[hit], asked.t1[hit]
-            after = _search(self._keys, self._at.of(which, asked.t0[hit]))
+            after = np.searchsorted(self._keys, self._at.of(which, asked.t0[hit]), "right")
             stop, last = self._starts[which + 1], len(self._keys) - 1
             other = self._next_call[after]
             other = other + ((other < stop) & (self._seq[np.minimum(other, last)] == asked.seq[hit]))
@@ -146,16 +146,6 @@ def _pair(group: Numbers, fd: Numbers) -> Numbers:
     return pair
 
 
-def _search(keys: Numbers, wanted: Numbers) -> Numbers:
-    """`numpy.searchsorted`, sorted first: searches that follow each other are then near each other."""
-    if len(wanted) < _FEW:
-        return np.searchsorted(keys, wanted, "right")
-    order = np.argsort(wanted)
-    found = np.empty(len(wanted), np.int64)
-    found[order] = np.searchsorted(keys, wanted[order], "right")
-    return found
-
-
 def _later(since: Numbers, which: Numbers) -> Numbers:
     """The earliest of ``since`` from each place to the end of its stretch of equal ``which``, which ascends."""
     if not len(since):
@@ -170,10 +160,3 @@ def _later(since: Numbers, which: Numbers) -> Numbers:
     base = which * len(distinct)
     found: Numbers = distinct[np.minimum.accumulate((rank + base)[::-1])[::-1] - base]
     return found
-
-
-def _order(keys: Numbers) -> npt.NDArray[np.intp]:
-    """The stable order; the other one is faster, and the same where no two are equal."""
-    order = np.argsort(keys)
-    ordered = keys[order]
-    return np.argsort(keys, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order

@@ -11,6 +11,8 @@ import socket
 from ipaddress import IPv6Address
 from typing import Final
 
+import polars as pl
+
 from process.fd_records import Join
 from process.strings import escape
 
@@ -101,6 +103,12 @@ def join(base: str, how: Join, text: str) -> str | None:
         bare, arrow, peer = base.partition("->")
         return f"{bare.split(' at ')[0]} at {text}{arrow}{peer}" if text else base
     return base if how is Join.SAME else text
+
+
+def as_they_are(paths: pl.Series) -> pl.Series:
+    """Whether `path_below` leaves each of some absolute paths as it is."""
+    changed = paths.str.contains(_UNTIDY.pattern.replace(r"\Z", r"\z")) | paths.str.contains("^" + _MAGIC.pattern)
+    return ~changed & (paths.str.len_bytes() <= PATH_MAX)
 
 
 def climbs(path: str) -> bool:

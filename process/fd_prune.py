@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_keys import TimeKeys
-from process.fd_records import By, Life, Records
+from process.fd_records import NONE, By, Life, Records, joined, taken
+from process.grouping import group, in_order, ranges
 
 Numbers = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 _HIGH = np.uint64(32)
-_SMALL = 1 << 22
+_MANY = 1 << 16
 _MOST = 1 << 36
 """Pairs of a task and a descriptor that a key has room for."""
 
@@ -25,72 +27,98 @@ def prune(changes: Records, lives: Records) -> Records:
     """The changes that are left. Each stands for those before it: see ``since`` and ``head`` in `CHANGE`.
 
     Args:
-        changes: Of dtype `CHANGE`.
+        changes: Of dtype `CHANGE`, as `together` gives them.
         lives: Of dtype `LIFE`.
     """
     is_call = changes["by"] == By.CALL
-    calls = changes if is_call.all() else changes[is_call]
+    calls = changes if is_call.all() else taken(changes, is_call)
     if not len(calls):
         return changes
-    holders, of_holder = np.unique(calls["holder"], return_inverse=True)
-    _, pid = np.unique(holders >> _HIGH, return_inverse=True)
-    low = int(calls["fd"].min())
-    width = int(max(calls["fd"].max(), calls["src"].max())) - low + 2
-    if len(holders) * width > _MOST:
+    things = _Things(calls)
+    if things.count > _MOST:
         return changes  # no guest needs such numbers; one that makes them up pays for it
-    at = TimeKeys(len(holders) * width, calls["seq"])
-    thing = of_holder * width + calls["fd"] - low
-    order = np.argsort(at.of(thing, calls["seq"]))
-    thing, seq, pids = thing[order], calls["seq"][order], pid[of_holder[order]]
-    again = np.zeros(len(order), np.bool_)
-    again[:-1] = thing[1:] == thing[:-1]
-    until = np.append(seq[1:], 0)
-    tables = lives[~np.isin(lives["op"], (Life.SNAPSHOT, Life.IDENTITY, Life.EXIT, Life.PIVOT))]
-    makers = np.where(tables["op"] == Life.CHILD, tables["a"], tables["task"])
-    again &= ~_between(pids, seq, until, _numbers(holders, pid, makers), tables["seq"])
-    reads = np.flatnonzero(calls["src"] >= low)
-    read = pid[of_holder[reads]] * width + calls["src"][reads] - low
-    again &= ~_between(pids * width + thing % width, seq, until, read, calls["seq"][reads])
-    whole = lives["seq"][lives["op"] == Life.PIVOT]
-    again &= ~_between(np.zeros(len(order), np.int64), seq, until, np.zeros(len(whole), np.int64), whole)
-    kept = np.flatnonzero(~again)
+    seq, starts = calls["seq"].copy(), np.flatnonzero(np.append(True, things.of[1:] != things.of[:-1]))
+    keeps = np.zeros(len(calls), np.bool_)
+    keeps[np.append(starts[1:], len(calls)) - 1] = True  # the last of each thing
+    pids = (things.holders >> _HIGH)[things.of_holder[starts]]
+    fds = calls["fd"][starts].astype(np.int64)
+    reads = _reads(pids, fds, calls, lives)
+    if reads is None:
+        return changes
+    which, when = reads
+    at = TimeKeys(things.count, seq)
+    before = np.searchsorted(at.of(things.of, seq), at.of(things.of[starts][which], when, before=True), "right") - 1
+    keeps[before[before >= starts[which]]] = True
+    kept = np.flatnonzero(keeps)
     first = np.concatenate(([0], kept[:-1] + 1))  # each kept one ends a stretch of those that it stands for
-    left = calls[order[kept]]
-    left["since"] = np.minimum.reduceat(calls["since"][order], first)
-    left["head"] = calls["head"][order[first]]
-    return np.concatenate([left, changes[~is_call]])
+    left = taken(calls, kept)
+    left["since"] = np.minimum.reduceat(calls["since"], first)
+    left["head"] = calls["head"][first]
+    return joined([left, changes[~is_call]])
 
 
-def _numbers(holders: npt.NDArray[np.uint64], pid: Numbers, tasks: npt.NDArray[np.uint64]) -> Numbers:
-    """The numbers of the processes of some tasks, -1 for one without any holder."""
-    pids = holders >> _HIGH
-    at = np.minimum(np.searchsorted(pids, tasks >> _HIGH), len(pids) - 1)
-    return np.where(pids[at] == tasks >> _HIGH, pid[at], -1)
+def together(changes: Records) -> Records:
+    """Changes with those of one holder and descriptor together, in sequence; those of one event stay as they were."""
+    if not len(changes):
+        return changes
+    things = _Things(changes)
+    if things.count > _MOST:
+        return changes
+    return taken(changes, in_order(TimeKeys(things.count, changes["seq"]).of(things.of, changes["seq"])))
 
 
-def _between(keys: Numbers, after: Numbers, until: Numbers, others: Numbers, times: Numbers) -> npt.NDArray[np.bool_]:
-    """Whether something with the same key happens after one event and not after another.
+class _Things:
+    """Pairs of a holder and a descriptor, as numbers.
 
-    Args:
-        keys: Not negative.
-        after: The one event.
-        until: The other.
-        others: Keys of what happens; negative ones do not count.
-        times: When it does.
+    Attributes:
+        of: The number of each change's.
+        count: Greater than all that there can be.
+        holders: The distinct ones, ascending.
+        of_holder: An index into these for each change.
+        low: The lowest descriptor.
+        width: More than the descriptors, and sources, from there on.
     """
-    found = np.zeros(len(keys), np.bool_)
-    others, times = others[others >= 0], times[others >= 0]
-    if not len(others):
-        return found
-    most = int(max(keys.max(), others.max())) + 1
-    if most <= _SMALL:
-        which = np.zeros(most, np.bool_)
-        which[others] = True
-        rows = np.flatnonzero(which[keys])
-    else:
-        rows = np.flatnonzero(np.isin(keys, others))
-    at = TimeKeys(most, times)
-    sorted_ = np.sort(at.of(others, times))
-    low = np.searchsorted(sorted_, at.of(keys[rows], after[rows]), "right")
-    found[rows] = np.searchsorted(sorted_, at.of(keys[rows], until[rows]), "right") > low
-    return found
+
+    def __init__(self, changes: Records) -> None:
+        """Number them; at least one change is needed."""
+        found, which = group(changes["holder"].copy())
+        order = np.argsort(found)
+        rank = np.empty(len(order), np.intp)
+        rank[order] = np.arange(len(order))
+        self.holders, self.of_holder = found[order], rank[which]
+        fd = changes["fd"].astype(np.int64)
+        self.low = int(fd.min())
+        self.width = max(int(fd.max()), int(changes["src"].max())) - self.low + 2
+        self.count = len(self.holders) * self.width
+        self.of: Numbers = self.of_holder * self.width + fd - self.low
+
+
+def _reads(pids: Words, fds: Numbers, calls: Records, lives: Records) -> tuple[Numbers, Numbers] | None:
+    """What reads things, which are descriptors of processes.
+
+    Returns:
+        The index of a thing, and a sequence number, for each time that one is read; None if there are too many.
+    """
+    tables = lives[~np.isin(lives["op"], (Life.SNAPSHOT, Life.IDENTITY, Life.EXIT))]
+    makers = np.where(tables["op"] == Life.CHILD, tables["a"], tables["task"]) >> _HIGH
+    sources = taken(calls, calls["src"] != NONE)
+    read = _pair(sources["holder"] >> _HIGH, sources["src"].astype(np.int64))
+    whole = tables["seq"][tables["op"] == Life.PIVOT]
+    found = []
+    for keys, wanted, when in (
+        (_pair(pids, fds), read, sources["seq"]),
+        (pids, makers, tables["seq"]),
+        (np.zeros_like(pids), np.zeros(len(whole), np.uint64), whole),
+    ):
+        order = np.argsort(keys, kind="stable")
+        low, high = (np.searchsorted(keys[order], wanted, side) for side in ("left", "right"))
+        if (high - low).sum() > _MANY + len(calls):
+            return None
+        found.append((order[ranges(low, high)], np.repeat(when, high - low)))
+    which, times = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    return which, times
+
+
+def _pair(pids: Words, fds: Numbers) -> Words:
+    pair: Words = pids << _HIGH | fds.view(np.uint64) & np.uint64(0xFFFFFFFF)
+    return pair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+Numbers = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
 """A structured array: of ``CHANGE``, ``LIFE``, ``SIGHT`` or ``NODE``."""
 
@@ -157,7 +159,8 @@ class Scan:
     """What a stretch of events does to descriptor tables.
 
     Attributes:
-        changes: Of dtype `CHANGE`, in no order but that what was read after an event comes after its calls.
+        changes: Of dtype `CHANGE`, in no order but that what was read after an event comes after its calls;
+            lookups are faster if those of one holder and descriptor are together, by sequence number.
         lives: Of dtype `LIFE`, by sequence number.
         texts: Of the changes, escaped.
     """
@@ -167,14 +170,16 @@ class Scan:
     texts: list[str] = field(default_factory=list)
 
 
-def store(scan: Scan, path: Path) -> None:
-    """Keep a scan's changes in two files.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    np.save(path.with_suffix(".npy"), scan.changes)
-    path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+def store(scan: Scan, path: Path) -> bool:
+    """Keep a scan's changes in two files; whether there was room for them."""
+    try:
+        np.save(path.with_suffix(".npy"), scan.changes)
+        path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+    except OSError:
+        for suffix in (".npy", ".json"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
+        return False
+    return True
 
 
 def stored(path: Path) -> Scan | None:
@@ -182,8 +187,29 @@ def stored(path: Path) -> Scan | None:
     try:
         changes: Records = np.load(path.with_suffix(".npy"))
         return Scan(changes, texts=json.loads(path.with_suffix(".json").read_text("utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return None
+
+
+def taken(records: Records, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Records:
+    """Some of the records, as indexing gives them; numpy (2.4) would take each field of each by itself."""
+    return _rows(records)[which].view(records.dtype).reshape(-1)
+
+
+def joined(parts: Sequence[Records]) -> Records:
+    """Records one after the other, of one dtype; at least one part."""
+    return np.concatenate([_rows(part) for part in parts]).view(parts[0].dtype).reshape(-1)
+
+
+def _rows(records: Records) -> npt.NDArray[np.uint64]:
+    """Records as words: padding makes their sizes multiples of 8."""
+    words: npt.NDArray[np.uint64] = np.ascontiguousarray(records).view(np.uint64)
+    return words.reshape(len(records), records.dtype.itemsize // 8)
+
+
+def recode(records: Records, codes: Numbers) -> None:
+    """Give the texts of records other codes: `UNKNOWN` and `CLOSED` stay."""
+    records["text"] = np.concatenate([codes, (CLOSED, UNKNOWN)])[records["text"]]  # these two count from the end
 
 
 class Birth(IntEnum):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from process.fd_index import ChangeIndex
 from process.fd_names import join
 from process.fd_records import CLOSED, NONE, ROOT, UNKNOWN, Birth, By, Cloexec, Join, Records, Source
-from process.grouping import distinct, group
+from process.grouping import distinct, group, ranges
 
 Numbers = npt.NDArray[np.int64]
 
@@ -55,6 +55,9 @@ class Answers:
     name: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
     cloexec: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     source: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    def __getitem__(self, which: npt.NDArray[np.bool_] | Numbers) -> Answers:
+        return Answers(self.name[which], self.cloexec[which], self.source[which])
 
 
 @dataclass
@@ -246,7 +249,7 @@ class Resolver:
             self._derive(ready)
             self._done[ready] = True
             starts, ends = np.searchsorted(sources, ready, "left"), np.searchsorted(sources, ready, "right")
-            ready = waiting[_ranges(starts, ends)]
+            ready = waiting[ranges(starts, ends)]
             if len(self._held):
                 ready = np.setdiff1d(ready, self._held)
                 ready = ready if len(ready) else self._released()
@@ -312,10 +315,3 @@ class Resolver:
 def _key(node: Numbers, fd: Numbers) -> Numbers:
     key: Numbers = node << 32 | fd & 0xFFFFFFFF
     return key
-
-
-def _ranges(starts: Numbers, ends: Numbers) -> Numbers:
-    """All indices from each start to its end."""
-    counts = ends - starts
-    before = np.cumsum(counts) - counts
-    return np.repeat(starts - before, counts) + np.arange(counts.sum())

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from process.errors import ProcessError
 from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives
 from process.fd_names import climbs
 from process.fd_records import (
@@ -30,7 +31,10 @@ from process.fd_records import (
     Life,
     Records,
     Scan,
+    joined,
+    recode,
     stored,
+    taken,
 )
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
@@ -51,7 +55,7 @@ class Effect:
         edges: Of each stretch of events without a gap: first sequence number, when that event came back, and the
             latest return before it in the segment, `ALWAYS` if there is none.
         clock: The latest return.
-        stored: Where the scan is kept unpruned.
+        stored: Where the scan is kept unpruned; None if it is here.
         reset: The last reset in it: the sequence number after it, and its time.
     """
 
@@ -80,7 +84,7 @@ class Start:
         node: The node of each.
         given: What they and the older nodes hold.
         names: Texts of names.
-        stored: Where the segment's own scan is kept.
+        stored: Where the segment's own scan is kept, if it is.
     """
 
     clock: int = ALWAYS
@@ -183,11 +187,18 @@ def gaps_of(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Gap], int]
 
 
 def unpruned(effects: Sequence[Effect]) -> None:
-    """Take all that segments do, not only what others can need."""
+    """Take all that segments do, not only what others can need.
+
+    Raises:
+        ProcessError: What was kept of one is gone.
+    """
     for effect in effects:
-        scan = stored(effect.stored) if effect.stored is not None else None
-        if scan is not None:
-            effect.scan.changes, effect.scan.texts = scan.changes, scan.texts
+        if effect.stored is None:
+            continue
+        scan = stored(effect.stored)
+        if scan is None:
+            raise ProcessError(f"{effect.stored.parent}: what was kept there is gone; is someone clearing it?")
+        effect.scan.changes, effect.scan.texts = scan.changes, scan.texts
 
 
 def edges_of(effects: Sequence[Effect]) -> Iterator[list[tuple[int, int, int]]]:
@@ -255,11 +266,10 @@ def join_all(effects: Sequence[Effect], starts: Numbers) -> Whole:
     for effect in effects:
         changes = effect.scan.changes.copy()
         recoded = np.array([codes.setdefault(text, len(codes)) for text in effect.scan.texts], np.int64)
-        coded = changes["text"] >= 0
-        changes["text"][coded] = recoded[changes["text"][coded]]
+        recode(changes, recoded)
         parts.append(changes)
     names = list(codes)
-    changes = np.concatenate([np.zeros(0, CHANGE), *parts])
+    changes = joined([np.zeros(0, CHANGE), *parts])
     segment = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     steps = np.concatenate([effect.scan.lives for effect in effects])
     lives = Lives(steps, _seen(effects), gaps, unsure)
@@ -405,7 +415,7 @@ def _pack(
     start.nodes = nodes
     for timeline in (start.files, start.folders, start.owners):
         timeline.nodes = number[timeline.nodes]
-    changes = whole.changes[chosen].copy()
+    changes = taken(whole.changes, chosen)
     results = whole.resolver.results(chosen)
     node, fd, answers = bases
     used = np.unique(np.concatenate([results.name, answers.name]))

@@ -43,6 +43,7 @@ class Timeline:
         self._distinct, which = np.unique(self.holders, return_inverse=True)
         self._at = TimeKeys(len(self._distinct), self.times)
         self._keys = self._at.of(which, self.times)
+        self._firsts = np.searchsorted(self.holders, self._distinct)
 
     def at(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
         """The node that each of some holders has at a time, or had just ``before`` it; -1 if none is known."""
@@ -54,21 +55,26 @@ class Timeline:
         if not len(self._distinct) or not len(holders):
             return np.full(len(holders), -1)
         if len(holders) < _MANY:
-            return self._search(holders, times, before)
+            return self._search(*self._number(holders), times, before)
         distinct, which = group(holders)
+        number, known = self._number(distinct)
         low, high = (
-            self._search(distinct, np.full(len(distinct), time), before) for time in (times.min(), times.max())
+            self._search(number, known, np.full(len(distinct), time), before) for time in (times.min(), times.max())
         )
         found = low[which]
         rows = np.flatnonzero((low != high)[which])  # the others have one node all the while
-        found[rows] = self._search(holders[rows], times[rows], before)
+        which = which[rows]
+        found[rows] = self._search(number[which], known[which], times[rows], before)
         return found
 
-    def _search(self, holders: Words, times: Numbers, before: bool) -> Numbers:
-        which = np.minimum(np.searchsorted(self._distinct, holders), len(self._distinct) - 1)
-        found = np.searchsorted(self._keys, self._at.of(which, times, before=before), "right") - 1
-        hit = (found >= 0) & (self.holders[np.maximum(found, 0)] == holders)
-        return np.where(hit, found, -1)
+    def _number(self, holders: Words) -> tuple[Numbers, npt.NDArray[np.bool_]]:
+        """The number of each holder, and whether it has one."""
+        number = np.minimum(np.searchsorted(self._distinct, holders), len(self._distinct) - 1)
+        return number, self._distinct[number] == holders
+
+    def _search(self, numbers: Numbers, known: npt.NDArray[np.bool_], times: Numbers, before: bool) -> Numbers:
+        found = np.searchsorted(self._keys, self._at.of(numbers, times, before=before), "right") - 1
+        return np.where(known & (found >= self._firsts[numbers]), found, -1)
 
     def cut(self, holders: Words, first: Numbers, last: Numbers) -> Timeline:
         """The moves that matter to some holders, each between two times: those, and the one before."""

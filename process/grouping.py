@@ -13,6 +13,9 @@ Indices = npt.NDArray[np.intp]
 _MIN_SPAN = 1 << 12
 _PER_VALUE = 2
 """A table has at most so many places for each value, but may always have `_MIN_SPAN`."""
+_HASH_BITS = 14
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio: products of numbers that follow each other are far apart in their upper bits."""
 _SAMPLE = 256
 _MANY = 1 << 10
 """So many values are worth a look at whether most are unique."""
@@ -36,11 +39,10 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
         return _by_table(values, above.view(np.intp), span + 1)
     near = above < np.uint64(room)
     if near.sum() < len(values) >> 1:
-        distinct, inverse = np.unique(values, return_inverse=True)
-        return distinct, inverse
+        return _by_hash(values)
     inverse, far = np.empty(len(values), np.intp), ~near
     distinct, inverse[near] = _by_table(values[near], above[near].view(np.intp), room)
-    others, inverse_of_others = np.unique(values[far], return_inverse=True)
+    others, inverse_of_others = _by_hash(values[far])
     inverse[far] = inverse_of_others + len(distinct)
     return np.concatenate([distinct, others]), inverse
 
@@ -51,6 +53,22 @@ def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     if not len(ordered):
         return ordered
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
+
+
+def in_order(keys: npt.NDArray[np.int64]) -> Indices:
+    """The stable order; the other one is faster, and the same where no two are equal."""
+    if len(keys) and not (keys[1:] < keys[:-1]).any():
+        return np.arange(len(keys))
+    order = np.argsort(keys)
+    ordered = keys[order]
+    return np.argsort(keys, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order
+
+
+def ranges(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """All indices from each start to its end."""
+    counts = ends - starts
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(counts.sum())
 
 
 def by_code(codes: Indices, count: int) -> Indices:
@@ -66,6 +84,28 @@ def group_roughly(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Ind
         if (sample[1:] != sample[:-1]).mean() > _UNIQUE:
             return values, np.arange(len(values))
     return group(values)
+
+
+def _by_hash(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
+    """`group` of any values: few distinct ones mostly have a place each in a table, and the rest is sorted."""
+    if len(values) < _MIN_SPAN:
+        distinct, inverse = np.unique(values, return_inverse=True)
+        return distinct, inverse
+    places = (values.view(np.uint64) * _SPREAD >> np.uint64(64 - _HASH_BITS)).view(np.intp)
+    value_at = np.empty(1 << _HASH_BITS, values.dtype)
+    value_at[places] = values
+    fits = value_at[places] == values
+    rest = np.flatnonzero(~fits)
+    if len(rest) > len(values) >> 1:
+        distinct, inverse = np.unique(values, return_inverse=True)
+        return distinct, inverse
+    if not len(rest):
+        return _by_table(values, places, 1 << _HASH_BITS)
+    inverse = np.empty(len(values), np.intp)
+    distinct, inverse[fits] = _by_table(values[fits], places[fits], 1 << _HASH_BITS)
+    others, inverse_of_others = np.unique(values[rest], return_inverse=True)
+    inverse[rest] = inverse_of_others + len(distinct)
+    return np.concatenate([distinct, others]), inverse
 
 
 def _by_table(values: npt.NDArray[Number], places: Indices, room: int) -> tuple[npt.NDArray[Number], Indices]:

@@ -30,6 +30,8 @@ _REAPS = frozenset({"sys_wait4", "sys_waitpid", "sys_waitid"})
 _PR_SET_NAME = 15  # include/uapi/linux/prctl.h
 _CLONE_VM, _CLONE_THREAD = 0x100, 0x10000  # include/uapi/linux/sched.h
 _CHILD, _ASID = np.uint64(EventFlag.CHILD), np.uint64(EventFlag.TASK_IS_ASID)
+_BATCH = 1 << 12
+"""Events that are looked at together."""
 _COMM = 15
 """Bytes of a name that the kernel keeps (TASK_COMM_LEN less its NUL, include/linux/sched.h)."""
 
@@ -97,7 +99,10 @@ class Lives:
     def __init__(self, contents: Contents, rules: Rules) -> None:
         """Prepare; the strings are read already."""
         self._contents, self._rules = contents, rules
-        self._wanted = Wanted(self._rules, _MAKERS)
+        self._wanted = Wanted(self._rules, [name for name, make in _MAKERS.items() if make is not _signals])
+        self._wanted_of_spaces = Wanted(self._rules, _MAKERS)
+        self._held: list[tuple[Rows, Words]] = []
+        self._count = 0
         self._found: list[Step] = []
         self._spaces: list[tuple[Rows, Words, Words]] = []
 
@@ -111,16 +116,28 @@ class Lives:
             self._found.append(Step(int(sequences[row]), Kind.BIRTH, task, bool(is_asid[row]), parent, time))
         if is_asid.any():
             self._spaces.append((sequences[is_asid], words[TASK][is_asid], words[TIME][is_asid]))
-        some = np.flatnonzero(self._wanted.among(words) & is_call)
-        if not len(some):
+        wanted = self._wanted_of_spaces if is_asid.any() else self._wanted
+        some = np.flatnonzero(wanted.among(words) & is_call)
+        if len(some):
+            self._held.append((sequences[some], words[:, some]))
+            self._count += len(some)
+        if self._count >= _BATCH:
+            self._look()
+
+    def _look(self) -> None:
+        """Look at the events held."""
+        if not self._count:
             return
-        words, sequences = words[:, some], sequences[some]
+        sequences = np.concatenate([held for held, _ in self._held])
+        words = np.concatenate([held for _, held in self._held], axis=1)
+        self._held, self._count = [], 0
         events = self._rules.resolve(words)
         for call in events.named(_MAKERS):
             self._found += _MAKERS[call.name](call, events, sequences, self._contents)
 
     def steps(self) -> list[Step]:
         """All steps, by sequence number."""
+        self._look()
         return sorted(self._found + _appearances(self._spaces, self._found), key=lambda step: (step.seq, step.kind))
 
 

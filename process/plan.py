@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
+from capture.running import Running
 from capture.segment import COUNTERS
 from process import fd_state
 from process.discover import Part
@@ -24,6 +25,7 @@ _LOSSES = {
     "dropped": "events dropped by capture",
     "unstored": "strings, identities and marks dropped by capture",
 }
+_NONE: Mapping[uuid.UUID, Running] = {}
 _WARNINGS = {"errors": "calls that capture could not record"}
 
 
@@ -69,12 +71,15 @@ def captures(surveys: list[Survey]) -> list[list[Survey]]:
     return [list(group) for _, group in groupby(surveys, key=lambda survey: survey.part.header.capture)]
 
 
-def compose(surveys: list[Survey], ledger: Ledger) -> tuple[list[Plan], list[Tree]]:
+def compose(
+    surveys: list[Survey], ledger: Ledger, running: Mapping[uuid.UUID, Running] = _NONE
+) -> tuple[list[Plan], list[Tree]]:
     """Plan the decoding of all segments.
 
     Args:
         surveys: In the order of the parts as discovered.
         ledger: Gets what capture counted, and what is missing.
+        running: What captures say of themselves that were not sealed, and of which all files were given.
 
     Returns:
         A plan for each segment, and the tree of each capture.
@@ -84,7 +89,8 @@ def compose(surveys: list[Survey], ledger: Ledger) -> tuple[list[Plan], list[Tre
     for number, segments in enumerate(captures(surveys), 1):
         runs = runs_of(segments)
         closes = np.concatenate([survey.closes for survey in segments])
-        _account(segments[0].part.header.capture, segments, runs, ledger)
+        name = segments[0].part.header.capture
+        _account(name, segments, runs, running.get(name), ledger)
         effects = [survey.effect for survey in segments]
         if fd_state.crosses(effects, runs.starts):
             fd_state.unpruned(effects)
@@ -103,43 +109,59 @@ def compose(surveys: list[Survey], ledger: Ledger) -> tuple[list[Plan], list[Tre
     return plans, trees
 
 
-def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, ledger: Ledger) -> None:
+def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, running: Running | None, ledger: Ledger) -> None:
     """Enter what one capture counted and what of it is missing."""
+    counts = {name: sum(survey.counters[name] for survey in segments) for name in COUNTERS}
+    if running:  # it knows also what was counted after the last block was written
+        counts = {name: max(count, min(running.words[name], MAX_SEQUENCE)) for name, count in counts.items()}
     for name in COUNTERS:
-        ledger.add(Severity.INFO, "capture", name, sum(survey.counters[name] for survey in segments))
+        ledger.add(Severity.INFO, "capture", name, counts[name])
     for severity, items in ((Severity.LOSS, _LOSSES), (Severity.WARNING, _WARNINGS)):
         for name, text in items.items():
-            ledger.add(severity, "capture", text, sum(survey.counters[name] for survey in segments))
+            ledger.add(severity, "capture", text, counts[name])
+    is_running = running is not None and running.is_running
+    if is_running:
+        ledger.add(Severity.WARNING, "read", f"capture {capture} is still being written: decoded as far as it was")
+    may_lack = running is None or bool(running.words["filling"])
     for survey in segments:
-        _account_segment(survey, survey is segments[-1], ledger)
-    missing = runs.missing + _missing_end(segments, runs)
-    lost = sum(count for _, count in missing)
+        _account_segment(survey, may_lack and survey is segments[-1], is_running, ledger)
+    kept_from = max(survey.kept_from for survey in segments)
+    missing = runs.missing + _missing_end(segments, runs, running)
+    dropped = [(first, min(count, kept_from - first)) for first, count in missing if first < kept_from]
+    missing = [(max(first, kept_from), first + count - max(first, kept_from)) for first, count in missing]
+    lost = sum(max(count, 0) for _, count in missing)
     ledger.add(Severity.INFO, "read", "events", sum(survey.events for survey in segments))
     ledger.add(Severity.INFO, "read", "segments", len(segments))
     ledger.add(Severity.INFO, "read", "resets", sum(len(survey.resets) for survey in segments))
-    ledger.add(Severity.LOSS, "read", f"events missing from capture {capture} ({_ranges(missing)})", lost)
+    text = f"events before {kept_from} of capture {capture} dropped on purpose (--policy drop-oldest)"
+    ledger.add(Severity.LOSS, "capture", text, sum(count for _, count in dropped))
+    text = f"events missing from capture {capture} ({_ranges((f, c) for f, c in missing if c > 0)})"
+    ledger.add(Severity.LOSS, "read", text, lost)
 
 
-def _account_segment(survey: Survey, is_last: bool, ledger: Ledger) -> None:
-    """Enter the state of one segment's files."""
+def _account_segment(survey: Survey, may_lack: bool, is_running: bool, ledger: Ledger) -> None:
+    """Enter the state of one segment's files; ``may_lack``: its end may be in a live file."""
     for file, offset, length, reason, loss in sorted(survey.damage):
         severity = Severity.LOSS if loss else Severity.INFO
         ledger.add(severity, "read", f"{file}: damaged at offset {offset} ({length} bytes): {reason}")
     for copy in survey.part.copies:
         ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {survey.part.name}; not read")
-    if not survey.is_sealed:
-        if is_last and not survey.part.live:
-            text = f"{survey.part.name}: tail unknown: not sealed, and no live file beside it"
-            ledger.add(Severity.LOSS, "read", text)
-        else:
-            ledger.add(Severity.WARNING, "read", f"{survey.part.name}: not sealed (killed, or still running)")
+    if survey.is_sealed or is_running:
+        return
+    if may_lack and not survey.part.live:
+        text = f"{survey.part.name}: tail unknown: not sealed, and no live file beside it"
+        ledger.add(Severity.LOSS, "read", text)
+    else:
+        ledger.add(Severity.WARNING, "read", f"{survey.part.name}: not sealed (killed, or still running)")
 
 
-def _missing_end(segments: list[Survey], runs: Runs) -> list[tuple[int, int]]:
-    """The gap after the last run, which a sealed segment's totals tell."""
-    end, last = runs.end, segments[-1]
-    told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"]
-    return [(end, told - end)] if last.is_sealed and end < told <= MAX_SEQUENCE else []
+def _missing_end(segments: list[Survey], runs: Runs, running: Running | None) -> list[tuple[int, int]]:
+    """The gap after the last run, which a sealed segment's totals tell, or the capture's running file."""
+    end = runs.end
+    last = segments[-1]
+    told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"] if last.is_sealed else 0
+    told = max(told, running.words["next_event"] if running else 0)
+    return [(end, told - end)] if end < told <= MAX_SEQUENCE else []
 
 
 def _ranges(missing: Iterable[tuple[int, int]], most: int = 4) -> str:

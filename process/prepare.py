@@ -23,11 +23,16 @@ class Folder:
     """A temporary folder that lasts as long as this object.
 
     Attributes:
-        path: Where it is.
+        path: Where it is; None if there can be none.
     """
 
     def __init__(self) -> None:
-        self.path = Path(mkdtemp(prefix="sysreel-"))
+        """Make it."""
+        self.path: Path | None = None
+        try:
+            self.path = Path(mkdtemp(prefix="sysreel-"))
+        except OSError:
+            return
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
@@ -78,5 +83,5 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + failures
         raise ProcessError("; ".join(reasons) or "no segments given")
-    plans, trees = compose(surveys, ledger)
+    plans, trees = compose(surveys, ledger, found.running)
     return Prepared(surveys, plans, trees, ledger, folder)

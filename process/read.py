@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from capture.segment import (
     SegmentError,
     read_segment,
 )
-from process.discover import Part
+from process.discover import Part, current
 from process.strings import SetTable, StringTable
 
 Words = npt.NDArray[np.uint64]
@@ -34,6 +36,9 @@ TIME, DURATION, TASK, ARG0, RET, NR_STRINGS, FLAGS_ENTRY = 0, 1, 2, 3, 9, 10, 11
 
 WORDS = 12
 """Words of an event."""
+
+_AGAIN = 4
+"""How often the files of a segment that change while they are read are looked for again."""
 
 LOW = np.uint64(0xFFFFFFFF)
 HIGH = np.uint64(32)
@@ -102,6 +107,7 @@ class Contents:
         is_sealed: Whether the segment was closed properly.
         counters: Its ledger, by the names of ``COUNTERS``.
         size: Bytes of its files.
+        kept_from: Sequence number before which capture has deleted segments on purpose.
     """
 
     part: Part
@@ -116,6 +122,7 @@ class Contents:
     is_sealed: bool = False
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     size: int = 0
+    kept_from: int = 0
 
 
 def words(block: Block) -> Words:
@@ -203,7 +210,8 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
     """Read a segment's files, and give their blocks with the name of the file that each is in.
 
     Live files are read before the sealed one: a running emulator writes the sealed block first and then
-    removes the live file, so that whatever vanishes between the two reads is in the file read last.
+    removes the live file, so that whatever vanishes between the two reads is in the file read last. If one has
+    vanished, or the sealed file ends within a block and no live file is there, the folder is looked at again.
 
     Returns:
         The segment with none of its records taken yet, and its blocks.
@@ -212,18 +220,22 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
         SegmentError: A file cannot be used at all.
         OSError: A file cannot be read.
     """
-    live: list[tuple[Path, Segment]] = []
-    for path in part.live:
-        try:
-            live.append((path, read_segment(path)))
-        except FileNotFoundError:
-            if part.sealed is None:
-                raise
+    for again in range(_AGAIN + 1):
+        live: list[tuple[Path, Segment]] = []
+        for path in part.live:
+            with suppress(FileNotFoundError):
+                live.append((path, read_segment(path)))
+        sealed = read_segment(part.sealed) if part.sealed else None
+        is_changing = len(live) < len(part.live) or (sealed is not None and not live and _is_torn(sealed))
+        if not is_changing or again == _AGAIN or (now := current(part)) == part:
+            break
+        part = now
+    if not live and sealed is None:
+        raise FileNotFoundError(errno.ENOENT, "removed while it was read", part.name)
     contents = Contents(part, part.header)
     blocks: list[tuple[str, Block]] = []
-    if part.sealed is not None:
-        sealed = read_segment(part.sealed)
-        contents.is_sealed = sealed.sealed
+    if part.sealed is not None and sealed is not None:
+        contents.is_sealed, contents.kept_from = sealed.sealed, _kept_from(sealed)
         for found in sealed.damage:
             torn = bool(live) and found.offset + found.length >= sealed.size
             contents.damage.append(Damage(part.sealed.name, found.offset, found.length, found.reason, not torn))
@@ -233,13 +245,24 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
         _count(contents, chunk)
         if not _is_sealed(chunk.blocks, blocks):
             blocks += [(path.name, block) for block in chunk.blocks]
-    if part.sealed is not None:
+    if part.sealed is not None and sealed is not None:
         there = {block.index for _, block in blocks}
         for offset, first, end in sealed.gaps:
             if missing := end - first - sum(first <= index < end for index in there):
                 reason = f"of blocks {first} to {end - 1} before it {missing} are not there"
                 contents.damage.append(Damage(part.sealed.name, offset, 0, reason, True))
     return contents, blocks
+
+
+def _is_torn(segment: Segment) -> bool:
+    """Whether a file ends within a block."""
+    return any(found.offset + found.length >= segment.size for found in segment.damage)
+
+
+def _kept_from(segment: Segment) -> int:
+    """What its META block says of segments deleted on purpose."""
+    told = segment.meta.get("kept_from")
+    return told if isinstance(told, int) and 0 < told <= MAX_SEQUENCE else 0
 
 
 def load(part: Part) -> Contents:

@@ -55,6 +55,12 @@ class _Block:
             plain[filled] &= ~np.logical_or.reduceat(odd, self.bounds[filled])
         return plain
 
+    def plain(self, positions: Ids) -> pl.Series:
+        """The text of some plain strings."""
+        where = pl.DataFrame({"start": self.bounds[positions], "end": self.bounds[positions + 1]})
+        text = pl.lit(bytes(self.data)).bin.slice("start", pl.col("end") - pl.col("start")).cast(pl.String)
+        return where.select(text.alias("text")).to_series()
+
     def show_plain(self, positions: Ids) -> pl.Series:
         """What `show` gives for some plain strings."""
         where = pl.DataFrame({"start": self.bounds[positions], "end": self.bounds[positions + 1]})
@@ -102,6 +108,24 @@ class StringTable:
         at = np.searchsorted(firsts, numbers, side="right") - 1
         there: npt.NDArray[np.bool_] = (at >= 0) & (numbers < ends[at])
         return there
+
+    def plain(self, numbers: Ids) -> tuple[npt.NDArray[np.bool_], pl.Series]:
+        """Which of some strings are whole, and printable ASCII with nothing to escape; and these, in their order."""
+        blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
+        found, pieces, rows = np.zeros(len(numbers), np.bool_), [], []
+        for at in np.unique(blocks[blocks >= 0]).tolist():
+            block = self._blocks[at]
+            mine = np.flatnonzero(blocks == at)
+            positions = numbers[mine] - self._firsts[at]
+            there = positions < len(block.flags)
+            there[there] = block.is_plain[positions[there]] & (block.flags[positions[there]] == 0)
+            pieces.append(block.plain(positions[there]))
+            rows.append(mine[there])
+        if not rows:
+            return found, pl.Series([], dtype=pl.String)
+        order = np.concatenate(rows)
+        found[order] = True
+        return found, pl.concat(pieces).gather(np.argsort(order))
 
     def show(self, numbers: Ids) -> pl.Series:
         """What `show` gives for each of some ids; most are made all at once.

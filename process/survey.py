@@ -13,7 +13,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag, SegmentError, TaskFlag
 from process.calls import Rules
 from process.discover import Part
-from process.fd_prune import prune
+from process.fd_prune import prune, together
 from process.fd_records import Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
@@ -81,6 +81,7 @@ class Survey:
         size: Bytes of its files.
         span: Unix time of its first and last entry, ns; None without events.
         effect: What it does to descriptors.
+        kept_from: Sequence number before which capture has deleted segments on purpose.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
     """
 
@@ -99,6 +100,7 @@ class Survey:
     size: int
     span: tuple[int, int] | None
     effect: Effect
+    kept_from: int = 0
     resets: list[int] = field(default_factory=list)
 
     @property
@@ -112,7 +114,8 @@ def survey(part: Part, folder: Path | None = None) -> Survey:
 
     Args:
         part: Which.
-        folder: Keeps all that the segment does to descriptors, for its decoder.
+        folder: Keeps all that the segment does to descriptors, for its decoder; else the survey has it, and the
+            decoder looks again.
 
     Raises:
         SegmentError: A file cannot be used at all.
@@ -150,6 +153,7 @@ def survey(part: Part, folder: Path | None = None) -> Survey:
         counters=contents.counters,
         size=contents.size,
         span=span,
+        kept_from=contents.kept_from,
         effect=_effect(scanner, part, folder),
         resets=seen.resets,
     )
@@ -164,13 +168,14 @@ def _rules(part: Part) -> Rules | None:
 
 
 def _effect(scanner: Scanner, part: Part, folder: Path | None) -> Effect:
-    """What a segment does to descriptors, as far as others can need it."""
+    """What a segment does to descriptors: if the folder keeps it, only what others can need."""
     scan = scanner.finish()
-    path = None
-    if folder is not None:
-        path = folder / f"{part.header.capture.hex}-{part.header.segment}"
-        store(scan, path)
-    scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
+    scan.changes = together(scan.changes)
+    path = None if folder is None else folder / f"{part.header.capture.hex}-{part.header.segment}"
+    if path is not None and store(scan, path):
+        scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
+    else:
+        path = None
     used = np.unique(scan.changes["text"])
     used = used[used >= 0]
     coded = scan.changes["text"] >= 0

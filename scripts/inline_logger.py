@@ -29,7 +29,7 @@ BATCH = 10_000
 """Calls that are put in at a time."""
 ARGS = 6
 _NO_ARGUMENTS = {f"arg{i}{end}": None for i in range(ARGS) for end in ("", "_repr")}
-_EMPTY = {"type": "syscall", "procname": "worker", **_NO_ARGUMENTS}
+EMPTY = {"type": "syscall", "procname": "worker", **_NO_ARGUMENTS}
 
 
 class Way(str, Enum):
@@ -132,7 +132,7 @@ def _row(
 ) -> dict[str, Any]:
     """One event, formatted."""
     prototype, found = table[event[NR_STRINGS] & 0xFFFFFFFF], sets.get(event[NR_STRINGS] >> 32)
-    row: dict[str, Any] = dict(_EMPTY, name=prototype.name, proc_id=event[TASK] >> 32)
+    row: dict[str, Any] = dict(EMPTY, name=prototype.name, proc_id=event[TASK] >> 32)
     for i, argument in enumerate(prototype.args):
         value = event[ARG0 + i]
         if value == 0 and "*" in argument.ctype:

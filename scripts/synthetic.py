@@ -75,10 +75,7 @@ def generate(
         if recorder.segments != segment:
             segment = recorder.segments
             for task in tasks:
-                pid = task >> 32
-                recorder.identity(
-                    task, pid << 12, pid, pid, 1, 15, 0, b"worker", b"worker-%d\0--serve\0" % (pid % 7), 0
-                )
+                _identify(recorder, task)
         call, _, path, failures = choices[i % number]
         bits = random64(64)
         who = (bits >> 20 & 0xFF) % processes
@@ -90,6 +87,7 @@ def generate(
             else:
                 recorder.event(i * 1700, 900, tasks[0], 0, 0, 0, 0, 0, 0, number_of_child, _FORK, 0, RETURNED, 0)
                 tasks[who], opened[who] = number_of_child << 32 | number_of_child, opened[0]
+                _identify(recorder, tasks[who])
             continue
         pointer = 0x7FFC00000000 + (bits & 0xFFFFFFF0 if adversarial else (bits & 0xFF) << 4)
         args = [3 + (bits >> 8 & 15) % (opened[who] + 1), pointer, 1 << (bits >> 12 & 15), 0, 0, 0]
@@ -114,6 +112,12 @@ def generate(
             args[0], args[1], args[2], 0, 0, 0, ret, call, strings, RETURNED, 0,
         )  # fmt: skip
     recorder.close()
+
+
+def _identify(recorder: Recorder, task: int) -> None:
+    """Say who a task is: of a program whose processes are all alike."""
+    pid = task >> 32
+    recorder.identity(task, pid << 12, pid, pid, 1, 15, 0, b"worker", b"worker-%d\0--serve\0" % (pid % 7), 0)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """A fuzzing campaign in small: one snapshot, and for each test case a revert to it, with the recorder loaded.
 
-usage: revert_harness.py KERNEL INITRD APPEND DISK SEGMENTS CASES
+usage: revert_harness.py KERNEL INITRD APPEND DISK SEGMENTS CASES BACKEND
 
 Prints a JSON object: KiB of memory after each tenth of the cases, and the recorder's totals.
 """
@@ -30,12 +30,13 @@ def resident() -> int:
 
 
 def main() -> None:
-    kernel, initrd, append, disk, segments, cases = sys.argv[1:]
+    kernel, initrd, append, disk, segments, cases, backend = sys.argv[1:]
     machine = ["-kernel", kernel, "-initrd", initrd, "-append", append, "-display", "none", "-no-reboot"]
     machine += ["-drive", f"if=none,format=qcow2,file={disk}"]
     panda = Panda(arch="x86_64", mem="80M", os_version="linux-64-generic", extra_args=machine)
     room = Room(events=1024, strings=4096, string_bytes=1 << 20, sets=4096, tasks=1024, marks=256, files=4096)
     options = {"outdir": segments, "profile": profile_of(Path(kernel)), "room": room, "segment_size": 20_000}
+    options["backend"] = backend
     panda.pyplugins.load(SyscallCapture, options)
     plugin = panda.pyplugins.plugins["SyscallCapture"]
     case, ready, done = 0, threading.Event(), threading.Event()

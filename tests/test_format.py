@@ -18,6 +18,7 @@ import format_reader
 from capture import segment as layout
 from capture.chunk import Room
 from capture.recorder import OpenFile, Recorder
+from capture.running import RUNNING_LENGTH, RUNNING_MAGIC, WORDS
 from capture.sealer import event_planes
 from capture.segment import BlockType, Encoding, EventFlag, Header, StringFlag, pack_block
 from conftest import RECORDED, command
@@ -107,6 +108,31 @@ def test_crc32c_has_its_published_check_value() -> None:
 )
 def test_every_table_of_the_page_has_the_size_that_the_code_has(section: str, size: int) -> None:
     assert format_reader.size_of(format_reader.fields(section)) == size
+
+
+def test_a_running_file_is_as_the_page_says(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "x86_64", wait=True, room=Room(64, 256, 1 << 20, 256, 64, 64))
+    for i in range(100):
+        recorder.event(i, 0, 1, i, 0, 0, 0, 0, 0, 0, 39)
+    data = next(tmp_path.glob("*.running")).read_bytes()
+    read = {name: data[at : at + size] for at, size, _, name in format_reader.fields("Running file")}
+    assert len(data) == RUNNING_LENGTH and read["magic"] == RUNNING_MAGIC
+    assert (
+        format_reader.record(format_reader.fields("File header"), read["header"])["capture"] == recorder.capture.bytes
+    )
+    totals = struct.unpack(f"<{len(layout.COUNTERS)}Q", read["totals"])
+    words = {name: int.from_bytes(read[name], "little") for name in WORDS if name in read}
+    assert words == {
+        "ended": 0,
+        "next_event": 64,
+        "segment": 0,
+        "stored": words["stored"],
+        "kept_from": 0,
+        "filling": 1,
+    }
+    assert totals[0] == 64 and sum(totals) == 64
+    recorder.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".seg"]
 
 
 def test_counters_and_control_words_have_the_names_of_the_page() -> None:
@@ -278,7 +304,7 @@ def test_a_capture_that_was_never_closed_is_whole_in_its_live_files(tmp_path: Pa
     os.waitpid(child, 0)
     seen: set[int] = set()
     for path in tmp_path.iterdir():
-        if path.suffix == ".spare" or path.stat().st_size == 0:
+        if path.suffix in (".spare", ".running") or path.stat().st_size == 0:
             continue  # nothing yet; a segment file that was just being begun
         for block in layout.read_segment(path).blocks:
             if block.type == BlockType.EVENTS:

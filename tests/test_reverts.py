@@ -1,6 +1,6 @@
 """A fuzzing campaign live: a revert to a snapshot for each test case, and what is decoded of it.
 
-Sixty cases by default; ``pytest --reverts 1000 tests/test_reverts.py`` is the long form.
+Forty cases by default for each back end; ``pytest --reverts 1000 tests/test_reverts.py`` is the long form.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ class Campaign:
         return self.rows.filter(pl.col("seq").is_between(first, last, closed="none")).to_dicts()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["kernel-hook", "syscalls2"])
 def campaign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     folder, job = tmp_path_factory.mktemp("reverts"), guest("x86_64", "cases")
     cases = int(request.config.getoption("--reverts"))
     disk = qcow2.empty(folder / "disk.qcow2")
-    words = [str(word) for word in (job.kernel, job.initrd, job.append, disk, folder / "segments", cases)]
+    words = [
+        str(word) for word in (job.kernel, job.initrd, job.append, disk, folder / "segments", cases, request.param)
+    ]
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("revert_harness.py")), *words],
         env={**os.environ, **panda.environment("x86_64")}, capture_output=True, text=True, timeout=2000,

@@ -16,11 +16,12 @@ pytestmark = pytest.mark.live
 Line = dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=["x86_64", "aarch64"])
+@pytest.fixture(scope="module", params=[("x86_64", "kernel-hook"), ("aarch64", "syscalls2")], ids="-".join)
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, list[Line]]:
     """Rows, and the lines of the guest."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    captured = capture_guest(folder, "signals", arch=request.param)
+    arch, backend = request.param
+    folder: Path = tmp_path_factory.mktemp(arch)
+    captured = capture_guest(folder, "signals", "--backend", backend, arch=arch)
     console = captured.console.splitlines()
     told = console[console.index("signals: the truth begins") + 1 : console.index("signals: the truth ends")]
     assert "signals: exit status 0" in console

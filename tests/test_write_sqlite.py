@@ -6,10 +6,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from capture.segment import ABI_NUMBERS, EventFlag
 from captures import write_capture
 from process.pool import Workers
 from process.prepare import prepare
 from process.write_sqlite import TABLE, SqliteWriter, write_rows
+from segments import GETPID, Builder
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -57,3 +61,42 @@ def test_what_a_killed_worker_left_is_written_anew(tmp_path: Path) -> None:
     with Workers(1) as workers:
         again = write_rows(prepare([tmp_path / "segments"], workers).plans[0], tmp_path)[1]
     assert again == part and _rows(part) == rows
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_segments_of_one_abi_and_of_several_come_together_in_any_order(tmp_path: Path, order: tuple[int, ...]) -> None:
+    i386 = int(EventFlag.RETURNED) | ABI_NUMBERS["i386"] << 16
+    for number, mixed in enumerate((False, True, False)):
+        builder = Builder(segment=number, first=10 * number)
+        for k in range(10):
+            builder.event(GETPID, flags=i386 if mixed and k % 2 else int(EventFlag.RETURNED))
+        builder.write(tmp_path / "segments")
+    with Workers(1) as workers:
+        parts = [write_rows(plan, tmp_path)[1] for plan in prepare([tmp_path / "segments"], workers).plans]
+    expected = sorted(row for part in parts for row in _rows(part))
+    with closing(SqliteWriter(tmp_path / "whole")) as writer:
+        for at in order:
+            writer.append(parts[at])
+        writer.finish({})
+    assert _rows(tmp_path / "whole") == expected
+    assert [row[19] for row in expected] == ["x86_64"] * 10 + ["x86_64", "i386"] * 5 + ["x86_64"] * 10
+
+
+def test_no_rows_at_all_are_a_table_without_any(tmp_path: Path) -> None:
+    with closing(SqliteWriter(tmp_path / "whole")) as writer:
+        writer.append(tmp_path / "part-of-a-segment-without-rows")
+        writer.finish({})
+    assert _rows(tmp_path / "whole") == []
+
+
+def test_a_segment_whose_later_rows_have_another_abi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("process.slices.SLICE", 5)
+    builder = Builder()
+    for k in range(15):
+        builder.event(GETPID, flags=int(EventFlag.RETURNED) | (ABI_NUMBERS["i386"] << 16 if k == 12 else 0))
+        if k % 5 == 4:
+            builder.block()
+    builder.write(tmp_path / "segments")
+    with Workers(1) as workers:
+        _, part = write_rows(prepare([tmp_path / "segments"], workers).plans[0], tmp_path)
+    assert [row[19] for row in _rows(part)] == ["x86_64"] * 12 + ["i386"] + ["x86_64"] * 2

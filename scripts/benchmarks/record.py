@@ -1,51 +1,120 @@
-"""What recording costs a guest: a run with ``capture`` against the same run with bare syscalls2. Needs the lab."""
+"""What recording costs a guest: one run with each way to see its calls, against nothing and bare syscalls2.
+
+Needs the lab. The ratios are of processor time, since a busy machine stretches all else: an emulator computes from
+beginning to end, so on an idle machine that is its time by the clock, plus what the sealer's thread does beside it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import statistics
+import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Cost, run, take_turns, tool
-from benchmarks.part import Options, Part, Report
-from lab import boot, panda
+from benchmarks.part import Options, Part, Report, Target
+from capture.profile_cache import profile_of
+from lab import panda
 from lab.guest import Guest, guest
+from lab.store import LabError
+
+_PLAIN = "import json, sys; from pandare import Panda; panda = Panda(**json.loads(sys.argv[1]))"
+_RUN = "panda.run()"
 
 
-def _record(options: Options) -> Report:
-    """Wall time of one guest run: plain, under bare syscalls2, and captured."""
-    panda.prepare("x86_64")
-    job = guest("x86_64", "bench", f"count={options.count}")
-    ports = [options.scratch / "console", options.scratch / "port2"]
-    costs = take_turns(
-        options.repeats,
-        {
-            "plain": partial(_boot, job, ports),
-            "syscalls2": partial(_boot, job, ports, syscalls2=True),
-            "capture": partial(_capture, job, ports, options.scratch / "captured"),
-        },
-    )
-    captured = costs["capture"].seconds
+def _record(arch: str, options: Options) -> Report:
+    """Costs of one guest run, and of a call by the guest's own clock."""
+    panda.prepare(arch)
+    job, scratch = guest(arch, "bench", f"count={options.count}"), options.scratch
+    profile, console = scratch / f"{arch}.kernelinfo", scratch / "console"
+    profile_of(job.kernel).save(profile)
+    environment = {**os.environ, **panda.environment(arch)}
+    loops: dict[str, dict[str, list[float]]] = {}
+
+    def emulated(name: str, prepare: Callable[[], list[str | Path]]) -> Cost:
+        """One run of the guest, and what it says."""
+        console.unlink(missing_ok=True)
+        cost = run(prepare(), environment)
+        said = loops.setdefault(name, {})
+        for line in console.read_text(errors="replace").splitlines():
+            if line.startswith('{"loop"'):
+                loop = json.loads(line)
+                said.setdefault(loop["loop"], []).append(loop["ns_per_call"])
+        if len(said) != 3:
+            raise LabError(f"{name}: the guest did not end its workload")
+        return cost
+
+    steps: dict[str, Callable[[], list[str | Path]]] = {
+        "nothing": partial(_bare, job, console, ""),
+        "bare syscalls2": partial(_bare, job, console, 'panda.load_plugin("syscalls2")'),
+        "syscalls2": partial(_capture, job, console, scratch, "syscalls2"),
+        "kernel-hook": partial(_capture, job, console, scratch, "kernel-hook"),
+        "inline logger": partial(_inline, job, console, scratch, profile),
+    }
+    costs = take_turns(options.repeats, {name: partial(emulated, name, step) for name, step in steps.items()})
+    bare, nothing, hook = costs["bare syscalls2"].cpu, costs["nothing"].cpu, costs["kernel-hook"].cpu
     return Report(
-        {
-            "loops": options.count,
-            "seconds": {name: round(cost.seconds, 2) for name, cost in costs.items()},
-            "times_syscalls2": round(captured / costs["syscalls2"].seconds, 3),
-            "times_plain": round(captured / costs["plain"].seconds, 3),
-        }
+        {"loops": options.count, "runs": _table(costs, loops)},
+        [
+            Target(f"{arch}: kernel-hook, times bare syscalls2", 0.85, round(hook / bare, 3), at_most=True),
+            Target(f"{arch}: kernel-hook, times nothing", 1.7, round(hook / nothing, 3), at_most=True),
+            Target(
+                f"{arch}: syscalls2, times bare syscalls2", 1.25, round(costs["syscalls2"].cpu / bare, 3), at_most=True
+            ),
+        ],
     )
 
 
-def _boot(job: Guest, ports: list[Path], syscalls2: bool = False) -> Cost:
-    return Cost(boot.boot(job, ports, syscalls2=syscalls2).wall_seconds, 0.0, 0)
+def _table(costs: Mapping[str, Cost], loops: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, Any]]:
+    """A row for each way: seconds, ratios of processor time, and the median of each loop by the guest's clock."""
+    bare, nothing = costs["bare syscalls2"].cpu, costs["nothing"].cpu
+    return {
+        name: {
+            "seconds": round(cost.seconds, 2),
+            "cpu_seconds": round(cost.cpu, 2),
+            "times_nothing": round(cost.cpu / nothing, 3),
+            "times_syscalls2": round(cost.cpu / bare, 3),
+            **{f"{loop}_us": round(statistics.median(found) / 1000, 1) for loop, found in loops[name].items()},
+        }
+        for name, cost in costs.items()
+    }
 
 
-def _capture(job: Guest, ports: list[Path], output: Path) -> Cost:
+def _bare(job: Guest, console: Path, prepare: str) -> list[str | Path]:
+    """PANDA alone, or with a plugin."""
+    row = job.machine
+    machine = {"arch": row.arch, "mem": row.memory, "os_version": row.os_version, "extra_args": job.options(console)}
+    return [sys.executable, "-c", "\n".join((_PLAIN, prepare, _RUN)), json.dumps(machine)]
+
+
+def _capture(job: Guest, console: Path, scratch: Path, backend: str) -> list[str | Path]:
+    """The command, with a profile: names, strings and paths of descriptors."""
+    output = scratch / "captured"
     shutil.rmtree(output, ignore_errors=True)
-    command: list[str | Path] = [tool("capture"), "-o", output, "--kernel", job.kernel, "--initrd", job.initrd]
-    command += ["--append", job.append, "--serial", ports[0], "--serial", ports[1]]
-    return run(command, {**os.environ, **panda.environment("x86_64")})
+    words: list[str | Path] = [tool("capture"), "-o", output, "--arch", job.machine.arch, "--kernel", job.kernel]
+    words += ["--initrd", job.initrd, "--append", job.append, "--backend", backend, "--serial", console]
+    return words
 
 
-PART = Part("record", "a guest's run with capture, against bare syscalls2 and nothing", _record, usual=False)
+def _inline(job: Guest, console: Path, scratch: Path, profile: Path) -> list[str | Path]:
+    """The logger."""
+    database, script = scratch / "inline.sqlite", Path(__file__).with_name("inline_guest.py")
+    database.unlink(missing_ok=True)
+    # Its modules are those of scripts/ and of the project.
+    starter = f"import sys; sys.path.insert(0, {str(script.parents[1])!r}); import runpy; sys.argv = sys.argv[1:]; "
+    starter += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    return [
+        sys.executable, "-c", starter, script, job.machine.arch, profile, database, "--", *job.options(console),
+    ]  # fmt: skip
+
+
+ABOUT = "a guest's run with capture, against nothing, bare syscalls2 and the inline logger"
+PARTS = (
+    Part("record", f"x86_64: {ABOUT}", partial(_record, "x86_64"), usual=False),
+    Part("record-aarch64", f"aarch64: {ABOUT}", partial(_record, "aarch64"), usual=False),
+)

@@ -13,5 +13,5 @@ PARTS: tuple[Part, ...] = (
     peers.PART,
     small.PART,
     memory.PART,
-    record.PART,
+    *record.PARTS,
 )

@@ -74,7 +74,7 @@ def _copied(database: Path, scratch: Path, columns: Sequence[str] | None = None)
         connection.execute("PRAGMA page_size = 8192")
         connection.execute("ATTACH ? AS whole", [str(database)])
         if columns is None:
-            query = f"SELECT sql FROM whole.sqlite_schema WHERE name = '{TABLE}'"
+            query = f"SELECT sql FROM whole.sqlite_master WHERE name = '{TABLE}'"
             connection.execute(connection.execute(query).fetchone()[0])
             connection.execute(f"INSERT INTO {TABLE} SELECT * FROM whole.{TABLE}")
         else:

@@ -55,12 +55,13 @@ TABLE = {
             arches=TRACED,
         ),
         Workload("compat", "known calls of a 32-bit program", compat=(SOURCES / "compat.c",)),
-        Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), arches=X86_64),
+        Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), arches=TRACED),
         Workload("cases", "test cases, each after a revert to a snapshot", (SOURCES / "cases.c",), arches=X86_64),
         Workload(
             "signals", "calls that signals interrupt, and what they were to the program", (SOURCES / "signals.c",)
         ),
         Workload("busy", "works until it is killed, with a counter on port 2"),
+        Workload("noise", "reads that do not compress, to fill a disk; takes count=N", arches=X86_64),
         Workload(
             "who", "many processes and files under strace; its log on port 2", (WHO,), arches=TRACED, tools=(STRACE,)
         ),
