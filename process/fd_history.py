@@ -29,6 +29,7 @@ from process.fd_records import (
     stored,
 )
 from process.fd_state import Effect, Whole, bases, gaps_of, join_all, settle
+from process.grouping import distinct
 from process.read import MAX_SEQUENCE
 from process.render import labels, nullable
 from process.tree import Tree
@@ -214,12 +215,10 @@ def _births(whole: Whole, tables: _Tables, changes: _Steps) -> _Steps:
     copied = np.isin(kind, (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
     node, fd, _ = bases(whole, np.flatnonzero(copied & ~goes_on))
     later = np.flatnonzero(goes_on)
-    pairs = np.unique(
-        np.stack([np.concatenate([changes.group, group[node]]), np.concatenate([changes.fd, fd])]), axis=1
-    )
-    low, high = (np.searchsorted(pairs[0], group[later], side) for side in ("left", "right"))
+    pairs = distinct(np.concatenate([changes.group, group[node]]) << 32 | np.maximum(np.append(changes.fd, fd), 0))
+    low, high = (np.searchsorted(pairs >> 32, group[later], side) for side in ("left", "right"))
     at = np.repeat(low - (np.cumsum(high - low) - (high - low)), high - low) + np.arange((high - low).sum())
-    node, fd = np.concatenate([node, np.repeat(later, high - low)]), np.concatenate([fd, pairs[1][at]])
+    node, fd = np.append(node, np.repeat(later, high - low)), np.append(fd, pairs[at] & 0xFFFFFFFF)
     node, fd = node[fd >= 0], fd[fd >= 0]
     answers = whole.resolver.born(node, fd)
     kinds = [kind[node] == one for one in (Birth.COPY, Birth.EXEC, Birth.WHOLE)]
@@ -323,7 +322,7 @@ def _programs(tree: Tree, starts: Numbers, pid: Numbers, seq: Numbers, how: Numb
     """The program whose descriptors these are, an index into the tree's; -1 if none is known."""
     timeline = tree.timeline()
     move = timeline.index(pid.astype(np.uint64), seq)
-    run = starts[np.maximum(np.searchsorted(starts, seq, "right") - 1, 0)]
+    run = np.append(0, starts)[np.searchsorted(starts, seq, "right")]
     found = np.append(timeline.nodes, -1)[move]
     found[np.append(timeline.times, -1)[move] < run] = -1
     begun = {(one.pid, one.start_seq): index for index, one in enumerate(tree.programs) if one.start_seq is not None}

@@ -119,7 +119,8 @@ class Tally:
         """Whose some rows are."""
         pids = tasks >> HIGH
         move = programs.index(pids, sequences)
-        run = state.runs[np.maximum(np.searchsorted(state.runs, sequences, "right") - 1, 0)]
+        starts = np.append(0, state.runs)
+        run = starts[np.searchsorted(state.runs, sequences, "right")]
         since = np.append(programs.times, -1)[move]
         keys: list[Process] = []
         for pid, known, index, at, start, begun in zip(

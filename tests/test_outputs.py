@@ -119,8 +119,7 @@ def test_a_dataset_has_a_part_for_each_segment_and_one_schema(capture: Path, tmp
     out = tmp_path / "a.parquet"
     decode([capture], out, Format.PARQUET)
     parts = sorted(path.name for path in out.iterdir())
-    assert parts == [f"part-{k:05d}.parquet" for k in range(4)] + [
-        "fd.json",
+    assert parts == ["fd.json"] + [f"part-{k:05d}.parquet" for k in range(4)] + [
         "process.json",
         "segment.json",
         "stats.json",
