@@ -300,17 +300,12 @@ class Segment:
     counters: dict[str, int]
     meta: dict[str, Any]
     size: int
+    indexes: list[int] = field(default_factory=list)
+    """Of all its sound blocks, in file order; for a file whose blocks are all there they count from 0."""
 
 
 def pack_block(
-    header: Header,
-    kind: BlockType,
-    encoding: Encoding,
-    index: int,
-    count: int,
-    first: int,
-    raw: int,
-    stored: bytes,
+    header: Header, kind: BlockType, encoding: Encoding, index: int, count: int, first: int, raw: int, stored: bytes
 ) -> bytes:
     """A block's bytes: header with both CRCs, then ``stored``."""
     head = _BLOCK.pack(
@@ -339,7 +334,9 @@ def parse_segment(data: bytes, name: str) -> Segment:
     for found in _scan(data, header):
         if isinstance(found, Damage):
             segment.damage.append(found)
-        elif found.type == BlockType.END:
+            continue
+        segment.indexes.append(found.index)
+        if found.type == BlockType.END:
             segment.sealed = True
             segment.counters.update(_counters(found))
         elif found.type == BlockType.META:

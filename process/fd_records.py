@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from process.output import unwritable
+
 Records = npt.NDArray[np.void]
 """A structured array: of ``CHANGE``, ``LIFE``, ``SIGHT`` or ``NODE``."""
 
@@ -171,10 +173,13 @@ def store(scan: Scan, path: Path) -> None:
     """Keep a scan's changes in two files.
 
     Raises:
-        OSError: The folder cannot be written.
+        ProcessError: The folder cannot be written.
     """
-    np.save(path.with_suffix(".npy"), scan.changes)
-    path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+    try:
+        np.save(path.with_suffix(".npy"), scan.changes)
+        path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def stored(path: Path) -> Scan | None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from capture.segment import (
     COUNTERS,
+    FILE_HEADER_SIZE,
     ROW_SIZES,
     Block,
     BlockType,
@@ -20,9 +21,10 @@ from capture.segment import (
     Header,
     Segment,
     SegmentError,
-    read_segment,
 )
 from process.discover import Part
+from process.holes import breaks, misplaced
+from process.repair import read
 from process.strings import SetTable, StringTable
 
 Words = npt.NDArray[np.uint64]
@@ -102,6 +104,7 @@ class Contents:
         is_sealed: Whether the segment was closed properly.
         counters: Its ledger, by the names of ``COUNTERS``.
         size: Bytes of its files.
+        breaks: Sequence numbers before which records are lost that may have changed what holds, ascending.
     """
 
     part: Part
@@ -116,6 +119,7 @@ class Contents:
     is_sealed: bool = False
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     size: int = 0
+    breaks: list[int] = field(default_factory=list)
 
 
 def words(block: Block) -> Words:
@@ -215,20 +219,25 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
     live: list[tuple[Path, Segment]] = []
     for path in part.live:
         try:
-            live.append((path, read_segment(path)))
+            live.append((path, read(path)))
         except FileNotFoundError:
             if part.sealed is None:
                 raise
     contents = Contents(part, part.header)
     blocks: list[tuple[str, Block]] = []
     if part.sealed is not None:
-        sealed = read_segment(part.sealed)
+        sealed = read(part.sealed)
         contents.is_sealed = sealed.sealed
         for found in sealed.damage:
             torn = bool(live) and found.offset + found.length >= sealed.size
             contents.damage.append(Damage(part.sealed.name, found.offset, found.length, found.reason, not torn))
         _count(contents, sealed)
         blocks += [(part.sealed.name, block) for block in sealed.blocks]
+        elsewhere = [block.index for _, chunk in live for block in chunk.blocks]
+        for text in misplaced(sealed, elsewhere):
+            contents.damage.append(Damage(part.sealed.name, FILE_HEADER_SIZE, 0, text, True))
+        if any(damage.loss for damage in contents.damage):
+            contents.breaks = breaks(sealed, elsewhere)
     for path, chunk in live:
         _count(contents, chunk)
         if not _is_sealed(chunk.blocks, blocks):
@@ -288,6 +297,9 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
                 contents.damage.append(damage_of(file, block, "its records contradict its header"))
         except SegmentError as error:
             contents.damage.append(damage_of(file, block, str(error)))
+            if block.type in (BlockType.TASKS, BlockType.MARKS, BlockType.FILES):
+                contents.breaks.append(min(block.first, MAX_SEQUENCE))
+    contents.breaks.sort()
     contents.tasks, contents.marks = np.concatenate(tasks, axis=1), np.concatenate(marks, axis=1)
     contents.files = np.concatenate(files, axis=1)
     contents.events = list(_in_order(contents, events))

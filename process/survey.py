@@ -78,6 +78,7 @@ class Survey:
         span: Unix time of its first and last entry, ns; None without events.
         effect: What it does to descriptors.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
+        breaks: Sequence numbers before which records are lost that may have changed what holds, ascending.
     """
 
     part: Part
@@ -96,6 +97,7 @@ class Survey:
     span: tuple[int, int] | None
     effect: Effect
     resets: list[int] = field(default_factory=list)
+    breaks: list[int] = field(default_factory=list)
 
     @property
     def events(self) -> int:
@@ -148,6 +150,7 @@ def survey(part: Part, folder: Path | None = None) -> Survey:
         span=span,
         effect=_effect(scanner, part, folder),
         resets=seen.resets,
+        breaks=contents.breaks,
     )
 
 
