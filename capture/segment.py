@@ -191,15 +191,13 @@ class SegmentError(ValueError):
 
 
 class Damage(NamedTuple):
-    """A stretch of a file that had to be passed over."""
+    """A stretch of a file that had to be passed over; type and records of its block are 0 if its header is lost."""
 
     offset: int
     length: int
     reason: str
     block_type: int
-    """Type of the lost block when its header survived, else 0."""
     records: int
-    """Records lost with it when its header survived, else 0."""
 
 
 @dataclass(frozen=True)
@@ -383,6 +381,8 @@ def _block_at(view: memoryview, at: int, header: Header) -> Block | Damage | Non
         return Damage(at, BLOCK_HEADER_SIZE + length, "payload CRC mismatch", kind, count)
     if raw > MAX_RAW:
         return Damage(at, BLOCK_HEADER_SIZE + length, f"claims {raw} bytes, more than any block has", kind, count)
+    if kind in ROW_SIZES and ROW_SIZES[kind] * count != raw:
+        return Damage(at, BLOCK_HEADER_SIZE + length, f"{raw} bytes do not hold {count} records", kind, 0)
     return Block(kind, encoding, index, count, first, raw, stored, at)
 
 
@@ -426,13 +426,12 @@ def _text(data: bytes) -> str:
 
 
 class Area(NamedTuple):
-    """One area of a live file."""
+    """One area of a live file; ``size`` is that of one record, 1 for the string bytes."""
 
     name: str
     offset: int
     room: int
     size: int
-    """Bytes of one record; 1 for the string bytes."""
 
 
 def live_areas(rooms: Sequence[int]) -> tuple[dict[str, Area], int]:
@@ -458,7 +457,9 @@ def live_blocks(data: bytes | memoryview, control: dict[str, int]) -> Iterator[B
         area = areas[name]
         return view[area.offset : area.offset + control[name] * area.size]
 
-    strings = memoryview(b"".join((committed("strings"), committed("string_bytes"))))
+    ends, text = committed("strings"), committed("string_bytes")
+    used = STRING_INDEX.unpack_from(ends, len(ends) - STRING_INDEX.size)[0] if ends else 0
+    strings = memoryview(b"".join((ends, text[:used])))
     pieces = [
         (BlockType.STRINGS, "strings", control["first_string"], control["strings"], strings),
         (BlockType.SETS, "sets", control["first_set"], control["sets"], committed("sets")),

@@ -13,10 +13,12 @@ from capture.segment import COUNTERS
 from process import fd_state
 from process.discover import Part
 from process.fd_state import Start
+from process.fd_timeline import Timeline
 from process.identify import Runs, State, states
 from process.ledger import Ledger, Severity
 from process.read import MAX_SEQUENCE
 from process.survey import Sequences, Survey
+from process.tree import Tree, cut, grow
 
 _LOSSES = {
     "dropped": "events dropped by capture",
@@ -39,6 +41,7 @@ class Plan:
         dropped: int64 sequence numbers of entry rows whose call came back, ascending.
         state: Identities and marks.
         start: What is known of descriptors when the segment starts.
+        programs: Which program of the capture's `Tree` each process runs.
     """
 
     part: Part
@@ -50,6 +53,7 @@ class Plan:
     dropped: Sequences
     state: State
     start: Start
+    programs: Timeline
 
 
 def _runs(segments: list[Survey]) -> Runs:
@@ -66,14 +70,18 @@ def _captures(surveys: list[Survey]) -> Iterator[tuple[uuid.UUID, list[Survey]]]
         yield name, list(group)
 
 
-def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
+def compose(surveys: list[Survey], ledger: Ledger) -> tuple[list[Plan], list[Tree]]:
     """Plan the decoding of all segments.
 
     Args:
         surveys: In the order of the parts as discovered.
         ledger: Gets what capture counted, and what is missing.
+
+    Returns:
+        A plan for each segment, and the tree of each capture.
     """
     plans: list[Plan] = []
+    trees: list[Tree] = []
     for number, (name, segments) in enumerate(_captures(surveys), 1):
         runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
@@ -82,12 +90,18 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
         if fd_state.crosses(effects, runs.starts):
             fd_state.unpruned(effects)
         starts = fd_state.compose(effects, runs.starts)
-        for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
+        known = states(segments, runs)
+        trees.append(grow(segments, known, runs))
+        timeline = trees[-1].timeline()
+        for survey, state, start in zip(segments, known, starts, strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1
             rows = survey.events - len(dropped)
-            plans.append(Plan(survey.part, len(plans), number, first_id, rows, survey.blocks, dropped, state, start))
-    return plans
+            programs = cut(timeline, survey.tasks, survey.blocks)
+            plans.append(
+                Plan(survey.part, len(plans), number, first_id, rows, survey.blocks, dropped, state, start, programs)
+            )
+    return plans, trees
 
 
 def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, ledger: Ledger) -> None:

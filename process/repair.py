@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from crc32c import crc32c
@@ -13,7 +14,6 @@ from capture.segment import (
     Damage,
     Header,
     Segment,
-    SegmentError,
     parse_segment,
 )
 
@@ -72,19 +72,24 @@ def put_right(data: bytes) -> bytes | None:
     """
     if len(data) < FILE_HEADER_SIZE or _is_sound(data):
         return None
-    wrong = sum((one ^ other).bit_count() for one, other in zip(data, FILE_MAGIC, strict=False))
-    if wrong > 1:
+    body, told = data[: FILE_HEADER_SIZE - 4], int.from_bytes(data[FILE_HEADER_SIZE - 4 : FILE_HEADER_SIZE], "little")
+    bit = _bits().get(crc32c(body) ^ told)
+    if bit is None:
         return None
-    for bit in range(8 * FILE_HEADER_SIZE):
-        turned = bytearray(data)
-        turned[bit >> 3] ^= 1 << (bit & 7)
-        if _is_sound(turned):
-            try:
-                Header.unpack(bytes(turned), "")
-            except SegmentError:
-                return None
-            return bytes(turned)
-    return None
+    turned = bytearray(data)
+    turned[bit >> 3] ^= 1 << (bit & 7)
+    return bytes(turned) if _is_sound(turned) else None
+
+
+@cache
+def _bits() -> dict[int, int]:
+    """The wrong bit by the difference that it makes to the checksum, whatever the other bits are: a CRC is linear."""
+    size = FILE_HEADER_SIZE - 4
+    none = crc32c(bytes(size))
+    found = {1 << bit: 8 * size + bit for bit in range(32)}
+    for bit in range(8 * size):
+        found[crc32c((1 << bit).to_bytes(size, "little")) ^ none] = bit
+    return found
 
 
 def _is_sound(data: bytes | bytearray) -> bool:

@@ -50,6 +50,10 @@ class Identity(NamedTuple):
     is_kernel: bool = False
 
 
+NOBODY = Identity(0, 0, None, "[none]", None)
+"""Of whom nothing is known."""
+
+
 class Mark(NamedTuple):
     """A text for all events from a sequence number on; None: no text."""
 

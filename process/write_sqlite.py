@@ -39,6 +39,7 @@ def write_rows(plan: Plan, folder: Path) -> tuple[Tally, Path]:
     """
     decoder = Decoder(plan)
     path = folder / f"part-{plan.position:05d}.sqlite"
+    path.unlink(missing_ok=True)  # a worker that was killed may have left it
     try:
         with adbc.connect(str(path.absolute()), autocommit=True) as connection, connection.cursor() as cursor:
             for setting in _SETTINGS:
