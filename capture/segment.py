@@ -191,15 +191,13 @@ class SegmentError(ValueError):
 
 
 class Damage(NamedTuple):
-    """A stretch of a file that had to be passed over."""
+    """A stretch of a file that had to be passed over; type and records of its block are 0 if its header is lost."""
 
     offset: int
     length: int
     reason: str
     block_type: int
-    """Type of the lost block when its header survived, else 0."""
     records: int
-    """Records lost with it when its header survived, else 0."""
 
 
 @dataclass(frozen=True)
@@ -300,19 +298,12 @@ class Segment:
     counters: dict[str, int]
     meta: dict[str, Any]
     size: int
-    gaps: list[tuple[int, int, int]] = field(default_factory=list)
-    """Blocks that are not there, though nothing is damaged: the offset after them, their first index, their end."""
+    indexes: list[int] = field(default_factory=list)
+    """Of all its sound blocks, in file order; for a file whose blocks are all there they count from 0."""
 
 
 def pack_block(
-    header: Header,
-    kind: BlockType,
-    encoding: Encoding,
-    index: int,
-    count: int,
-    first: int,
-    raw: int,
-    stored: bytes,
+    header: Header, kind: BlockType, encoding: Encoding, index: int, count: int, first: int, raw: int, stored: bytes
 ) -> bytes:
     """A block's bytes: header with both CRCs, then ``stored``."""
     head = _BLOCK.pack(
@@ -338,15 +329,11 @@ def parse_segment(data: bytes, name: str) -> Segment:
     if header.live:
         return _parse_live(data, name, header)
     segment = Segment(name, header, [], [], False, dict.fromkeys(COUNTERS, 0), {}, len(data))
-    expected: int | None = 0  # the next block's index; None after damage
     for found in _scan(data, header):
         if isinstance(found, Damage):
             segment.damage.append(found)
-            expected = None
             continue
-        if expected is not None and found.index > expected:
-            segment.gaps.append((found.offset, expected, found.index))
-        expected = found.index + 1
+        segment.indexes.append(found.index)
         if found.type == BlockType.END:
             segment.sealed = True
             segment.counters.update(_counters(found))
@@ -439,13 +426,12 @@ def _text(data: bytes) -> str:
 
 
 class Area(NamedTuple):
-    """One area of a live file."""
+    """One area of a live file; ``size`` is that of one record, 1 for the string bytes."""
 
     name: str
     offset: int
     room: int
     size: int
-    """Bytes of one record; 1 for the string bytes."""
 
 
 def live_areas(rooms: Sequence[int]) -> tuple[dict[str, Area], int]:

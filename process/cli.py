@@ -11,7 +11,7 @@ from types import FrameType
 import typer
 
 from capture.version import VERSION
-from process.commands import decode, dump, info, show
+from process.commands import decode, dump, info, recover, show, verify
 
 app = typer.Typer(
     name="process",
@@ -22,14 +22,17 @@ app = typer.Typer(
     help="Decode recorded syscalls into SQLite or Parquet. `process DIR` alone decodes.",
     epilog=decode.EXAMPLES
     + "  process info captures.sqlite            what is in it\n"
-    + "  process show captures/ --errors         calls as strace prints them",
+    + "  process show captures/ --errors         calls as strace prints them\n"
+    + "  process verify captures/                whether all of it is there",
 )
 app.command(epilog=decode.EXAMPLES)(decode.decode)
 app.command(epilog=info.EXAMPLES)(info.info)
 app.command(epilog=dump.EXAMPLES)(dump.dump)
 app.command(epilog=show.EXAMPLES)(show.show)
+app.command(epilog=verify.EXAMPLES)(verify.verify)
+app.command(epilog=recover.EXAMPLES)(recover.recover)
 
-_VERBS = frozenset({"decode", "info", "dump", "show"})
+_VERBS = frozenset({"decode", "info", "dump", "show", "verify", "recover"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from capture.segment import (
     SEGMENT_SUFFIX,
     Header,
     SegmentError,
-    read_segment,
 )
+from process.repair import open_segment, read, read_header
 
 SegmentKey = tuple[uuid.UUID, int]
 
@@ -79,7 +79,8 @@ class Found:
 def discover(paths: Iterable[Path]) -> Found:
     """Find the segments in files and folders.
 
-    A folder gives every file in it that begins as a segment does, or is named like one. A file brings along
+    A folder gives every file in it that begins as a segment does, or is named like one; links in it are not
+    followed, those that are given by name are. A file brings along
     the other files of its segment that lie beside it: a live file needs the strings of its segment.
 
     Args:
@@ -95,6 +96,7 @@ def discover(paths: Iterable[Path]) -> Found:
             before = len(headers) + len(found.rejected)
             for child in folders.setdefault(path, _candidates(path)):
                 _take(child, headers, found)
+            found.rejected += [Rejected(text) for text in _untaken(path)]
             if len(headers) + len(found.rejected) == before:
                 found.rejected.append(Rejected(f"{path}: no segments in this folder; give one that capture wrote"))
             wanted.update(_key(headers[child]) for child in folders[path] if child in headers)
@@ -149,7 +151,21 @@ def _candidates(folder: Path) -> list[Path]:
     except OSError:
         return []
     children = sorted(found)
-    return [child for child in children if child.is_file() and (_is_named(child) or _has_magic(child))]
+    files = (child for child in children if child.is_file() and not child.is_symlink())
+    return [child for child in files if _is_named(child) or _has_magic(child)]
+
+
+def _untaken(folder: Path) -> Iterator[str]:
+    """What is named as a segment and not opened: links, which may lead anywhere, and what is no file."""
+    try:
+        children = sorted(child for child in folder.iterdir() if _is_named(child))
+    except OSError:
+        return
+    for child in children:
+        if child.is_symlink():
+            yield f"{child}: a link, which is not followed out of a folder; give the file itself"
+        elif not child.is_file():
+            yield f"{child}: named as a segment, but no file"
 
 
 def _is_named(path: Path) -> bool:
@@ -158,7 +174,7 @@ def _is_named(path: Path) -> bool:
 
 def _has_magic(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open(open_segment(path), "rb") as file:
             return file.read(len(FILE_MAGIC)) == FILE_MAGIC
     except OSError:
         return False
@@ -169,9 +185,7 @@ def _take(path: Path, headers: dict[Path, Header], found: Found | None) -> None:
     if path in headers:
         return
     try:
-        with path.open("rb") as file:
-            data = file.read(FILE_HEADER_SIZE)
-        headers[path] = Header.unpack(data, str(path))
+        headers[path] = read_header(path)
     except (SegmentError, OSError) as error:
         if found is None:
             return
@@ -245,7 +259,7 @@ def _best_first(copies: Sequence[Path]) -> list[Path]:
 
     def loss(path: Path) -> tuple[bool, int, str, str]:
         try:
-            segment = read_segment(path)
+            segment = read(path)
         except (SegmentError, OSError):
             return True, 0, path.name, str(path)
         return bool(segment.damage), -segment.size, path.name, str(path)

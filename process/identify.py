@@ -30,8 +30,16 @@ class Runs:
         end: One past the last event of all, 0 without any.
     """
 
-    def __init__(self, blocks: Iterable[tuple[int, int]], resets: Iterable[int] = ()) -> None:
-        """Join (first, count) pairs, in any order, and cut them at resets, which are ascending."""
+    def __init__(
+        self, blocks: Iterable[tuple[int, int]], resets: Iterable[int] = (), breaks: Iterable[int] = ()
+    ) -> None:
+        """Join (first, count) pairs, in any order, and cut them at resets, and before breaks.
+
+        Args:
+            blocks: What is there.
+            resets: Events that are resets.
+            breaks: Events before which something is lost that may have changed what holds.
+        """
         starts: list[int] = []
         ends: list[int] = []
         for first, count in sorted(blocks):
@@ -44,7 +52,9 @@ class Runs:
         self.missing = [(a, b - a) for a, b in zip(before, starts, strict=False) if b > a]
         self.end = ends[-1] if ends else 0
         cuts = np.fromiter(resets, np.int64)
-        starts, ends = sorted([*starts, *(cuts + 1).tolist()]), sorted([*ends, *cuts.tolist()])
+        before_them = sorted(set(breaks))
+        starts = sorted([*starts, *(cuts + 1).tolist(), *before_them])
+        ends = sorted([*ends, *cuts.tolist(), *before_them])
         pairs = [(first, end) for first, end in zip(starts, ends, strict=True) if first < end]
         starts, ends = [first for first, _ in pairs], [end for _, end in pairs]
         self.starts = np.array(starts, np.int64)

@@ -63,6 +63,7 @@ def runs_of(segments: list[Survey]) -> Runs:
     return Runs(
         (block for survey in segments for block in survey.blocks),
         (reset for survey in segments for reset in survey.resets),
+        (place for survey in segments for place in survey.breaks),
     )
 
 

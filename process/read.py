@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from capture.segment import (
     COUNTERS,
+    FILE_HEADER_SIZE,
     ROW_SIZES,
     Block,
     BlockType,
@@ -22,9 +23,10 @@ from capture.segment import (
     Header,
     Segment,
     SegmentError,
-    read_segment,
 )
 from process.discover import Part, current
+from process.holes import breaks, misplaced
+from process.repair import read
 from process.strings import SetTable, StringTable
 
 Words = npt.NDArray[np.uint64]
@@ -108,6 +110,7 @@ class Contents:
         counters: Its ledger, by the names of ``COUNTERS``.
         size: Bytes of its files.
         kept_from: Sequence number before which capture has deleted segments on purpose.
+        breaks: Sequence numbers before which records are lost that may have changed what holds, ascending.
     """
 
     part: Part
@@ -123,6 +126,7 @@ class Contents:
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     size: int = 0
     kept_from: int = 0
+    breaks: list[int] = field(default_factory=list)
 
 
 def words(block: Block) -> Words:
@@ -224,8 +228,8 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
         live: list[tuple[Path, Segment]] = []
         for path in part.live:
             with suppress(FileNotFoundError):
-                live.append((path, read_segment(path)))
-        sealed = read_segment(part.sealed) if part.sealed else None
+                live.append((path, read(path)))
+        sealed = read(part.sealed) if part.sealed else None
         is_changing = len(live) < len(part.live) or (sealed is not None and not live and _is_torn(sealed))
         if not is_changing or again == _AGAIN or (now := current(part)) == part:
             break
@@ -241,16 +245,15 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
             contents.damage.append(Damage(part.sealed.name, found.offset, found.length, found.reason, not torn))
         _count(contents, sealed)
         blocks += [(part.sealed.name, block) for block in sealed.blocks]
+        elsewhere = [block.index for _, chunk in live for block in chunk.blocks]
+        for text in misplaced(sealed, elsewhere):
+            contents.damage.append(Damage(part.sealed.name, FILE_HEADER_SIZE, 0, text, True))
+        if any(damage.loss for damage in contents.damage):
+            contents.breaks = breaks(sealed, elsewhere)
     for path, chunk in live:
         _count(contents, chunk)
         if not _is_sealed(chunk.blocks, blocks):
             blocks += [(path.name, block) for block in chunk.blocks]
-    if part.sealed is not None and sealed is not None:
-        there = {block.index for _, block in blocks}
-        for offset, first, end in sealed.gaps:
-            if missing := end - first - sum(first <= index < end for index in there):
-                reason = f"of blocks {first} to {end - 1} before it {missing} are not there"
-                contents.damage.append(Damage(part.sealed.name, offset, 0, reason, True))
     return contents, blocks
 
 
@@ -317,6 +320,9 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
                 contents.damage.append(damage_of(file, block, "its records contradict its header"))
         except SegmentError as error:
             contents.damage.append(damage_of(file, block, str(error)))
+            if block.type in (BlockType.TASKS, BlockType.MARKS, BlockType.FILES):
+                contents.breaks.append(min(block.first, MAX_SEQUENCE))
+    contents.breaks.sort()
     contents.tasks, contents.marks = np.concatenate(tasks, axis=1), np.concatenate(marks, axis=1)
     contents.files = np.concatenate(files, axis=1)
     contents.events = list(_in_order(contents, events))

@@ -83,6 +83,7 @@ class Survey:
         effect: What it does to descriptors.
         kept_from: Sequence number before which capture has deleted segments on purpose.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
+        breaks: Sequence numbers before which records are lost that may have changed what holds, ascending.
     """
 
     part: Part
@@ -102,6 +103,7 @@ class Survey:
     effect: Effect
     kept_from: int = 0
     resets: list[int] = field(default_factory=list)
+    breaks: list[int] = field(default_factory=list)
 
     @property
     def events(self) -> int:
@@ -156,6 +158,7 @@ def survey(part: Part, folder: Path | None = None) -> Survey:
         kept_from=contents.kept_from,
         effect=_effect(scanner, part, folder),
         resets=seen.resets,
+        breaks=contents.breaks,
     )
 
 

@@ -17,3 +17,12 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def printable(text: str) -> str:
+    """A line for a terminal: what a file's name or a message has of control characters is escaped.
+
+    So are lone surrogates, which stand for the bytes of a name that is not UTF-8, and what turns the direction
+    of writing.
+    """
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

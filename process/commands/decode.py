@@ -11,7 +11,7 @@ import typer
 from process.errors import ProcessError
 from process.ledger import Severity
 from process.output import Format, choose
-from process.text import processors, size_text
+from process.text import printable, processors, size_text
 
 if TYPE_CHECKING:
     from process.pipeline import Progress, Summary
@@ -50,7 +50,7 @@ def decode(
         target, chosen = choose(segments, out, format_)
         summary = _run(segments, target, chosen, jobs, strict, force, quiet)
     except ProcessError as error:
-        typer.echo(f"process: error: {error}", err=True)
+        typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
     except KeyboardInterrupt:
         typer.echo("process: error: stopped; nothing is left of the output", err=True)
@@ -96,9 +96,9 @@ def _report(summary: Summary, strict: bool, quiet: bool) -> None:
     """Losses and warnings, a line each, then what was done."""
     for severity, note in summary.ledger.notes():
         if severity is Severity.LOSS:
-            typer.echo(f"process: {'error' if strict else 'warning'}: loss: {note}", err=True)
+            typer.echo(printable(f"process: {'error' if strict else 'warning'}: loss: {note}"), err=True)
         elif not quiet:
-            typer.echo(f"process: warning: {note}", err=True)
+            typer.echo(printable(f"process: warning: {note}"), err=True)
     if summary.out is None:
         typer.echo("process: error: something is missing and --strict was given; no output was left", err=True)
     elif not quiet:
