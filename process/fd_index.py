@@ -50,7 +50,7 @@ class ChangeIndex:
         open_ended = t1 == NEVER
         self._at = TimeKeys(len(self._pairs), t1[~open_ended])
         keys = self._at.of(self._pairs.own, t1) + open_ended
-        order = in_order(keys)
+        order = in_order(keys, changes["seq"][kept])
         self._keys, self._change, which = keys[order], kept[order], self._pairs.own[order]
         self._starts = np.searchsorted(which, np.arange(len(self._pairs) + 1))
         self._node, self._t1, self._seq = node[order], t1[order], changes["seq"][self._change]

@@ -58,13 +58,15 @@ def prune(changes: Records, lives: Records) -> Records:
 
 
 def together(changes: Records) -> Records:
-    """Changes with those of one holder and descriptor together, in sequence; those of one event stay as they were."""
+    """Changes with those of one holder and descriptor together, in sequence: by calls, then what was read."""
     if not len(changes):
         return changes
     things = _Things(changes)
     if things.count > _MOST:
         return changes
-    return taken(changes, in_order(TimeKeys(things.count, changes["seq"]).of(things.of, changes["seq"])))
+    order = in_order(TimeKeys(things.count, changes["seq"]).of(things.of, changes["seq"]))
+    is_read = changes["by"][order] != By.CALL
+    return taken(changes, np.concatenate([order[~is_read], order[is_read]]))
 
 
 class _Things:

@@ -55,13 +55,13 @@ def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
 
 
-def in_order(keys: npt.NDArray[np.int64]) -> Indices:
-    """The stable order; the other one is faster, and the same where no two are equal."""
-    if len(keys) and not (keys[1:] < keys[:-1]).any():
-        return np.arange(len(keys))
-    order = np.argsort(keys)
+def in_order(keys: npt.NDArray[np.int64], then: npt.NDArray[np.int64] | None = None) -> Indices:
+    """The stable order by keys; where two are equal, by what is given for then."""
+    order = np.argsort(keys)  # not stable, which is faster, and the same where no two are equal
     ordered = keys[order]
-    return np.argsort(keys, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order
+    if not (ordered[1:] == ordered[:-1]).any():
+        return order
+    return np.argsort(keys, kind="stable") if then is None else np.lexsort((then, keys))
 
 
 def ranges(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -35,3 +35,5 @@ def test_distinct_values_are_found_once_and_where_they_are(values: np.ndarray) -
 @pytest.mark.parametrize("values", [ANY, ANY[:200][SOURCE.integers(0, 200, 5000)], np.arange(50) // 3, ANY[:0]])
 def test_the_order_is_stable(values: np.ndarray) -> None:
     assert (in_order(values) == np.argsort(values, kind="stable")).all()
+    then = values[::-1] % 5
+    assert (in_order(values, then) == np.lexsort((then, values))).all()
