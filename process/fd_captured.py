@@ -52,7 +52,7 @@ class Captured:
             self._times[low:high] = np.where(fresh, running[self._stops[low:high] - first], self._times[low:high])
 
     def merge(self, scan: Scan, code: Callable[[str], int]) -> Scan:
-        """A scan with these records in their places; ``code`` gives a text's code."""
+        """A scan with these records in their places; ``code`` gives a text's code, also those that ``scan`` lacks."""
         if not len(self._stops):
             return scan
         changes = self._changes(code)

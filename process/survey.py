@@ -13,7 +13,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag, SegmentError, TaskFlag
 from process.calls import Rules
 from process.discover import Part
-from process.fd_prune import prune, together
+from process.fd_prune import Together
 from process.fd_records import Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
@@ -173,10 +173,11 @@ def _rules(part: Part) -> Rules | None:
 def _effect(scanner: Scanner, part: Part, folder: Path | None) -> Effect:
     """What a segment does to descriptors: if the folder keeps it, only what others can need."""
     scan = scanner.finish()
-    scan.changes = together(scan.changes)
+    together = Together(scan.changes)
+    scan.changes = together.changes
     path = None if folder is None else folder / f"{part.header.capture.hex}-{part.header.segment}"
     if path is not None and store(scan, path):
-        scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
+        scan = Scan(together.net(scan.lives), scan.lives, scan.texts)
     else:
         path = None
     used = np.unique(scan.changes["text"])
