@@ -12,7 +12,8 @@ SOURCE = np.random.default_rng(3)
 def test_the_first_and_the_last_time_of_each_task_are_found_however_many_there_are() -> None:
     """Far more tasks than places in the table, new ones in each block, times that go back."""
     numbers = SOURCE.integers(0, 1 << 63, 30_000, dtype=np.uint64)
-    seen, expected = Sights(), {}
+    seen = Sights()
+    expected: dict[int, tuple[int, int]] = {}
     for block in range(20):
         tasks = np.concatenate([SOURCE.choice(numbers[: 1500 * (block + 1)], 3000), numbers[:7].repeat(20)])
         times = SOURCE.integers(-500, 500, len(tasks)) + 900 * block
