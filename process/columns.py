@@ -34,11 +34,11 @@ def show_files(columns: Iterable[str]) -> bool:
 
 
 class Segment:
-    """What the slices of one segment are made with.
+    """What the slices of one batch are made with.
 
     Attributes:
         plan: What must be known from other segments.
-        contents: The segment, read.
+        contents: Its segments, read as one.
         rules: How its events are to be read.
         slices: Its events.
     """
@@ -120,7 +120,7 @@ class Rows:
     @property
     def _times(self) -> Sequences:
         """Unix time of entry."""
-        began = np.uint64(self._segment.plan.part.header.realtime_ns)
+        began = np.uint64(self._segment.plan.batch.header.realtime_ns)
         times: Sequences = (self.piece.words[TIME] + began).view(np.int64)
         return times
 

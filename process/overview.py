@@ -14,12 +14,12 @@ import polars as pl
 
 from process.decode import Decoder
 from process.errors import ProcessError
-from process.ledger import Severity
 from process.plan import Plan
-from process.pool import Failure, Workers
+from process.pool import Workers
 from process.prepare import prepare
+from process.rerun import succeeded
 from process.schema import PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
-from process.tables import Decoded, account, tables
+from process.tables import account, tables
 from process.tally import Tally
 from process.write_parquet import PART_GLOB
 from process.write_sqlite import TABLE
@@ -103,15 +103,9 @@ def _of_dataset(path: Path) -> Overview:
 
 def _of_segments(paths: Sequence[Path], jobs: int) -> Overview:
     """Decode segments without writing anything."""
-    decoded: Decoded = []
     with Workers(jobs) as workers:
         prepared = prepare(paths, workers)
-        for outcome in workers.run(_count, prepared.plans):
-            if isinstance(outcome.result, Failure):
-                text = f"{outcome.item.part.name}: not decoded: {outcome.result.reason}"
-                prepared.ledger.add(Severity.LOSS, "decode", text)
-            else:
-                decoded.append((outcome.item, outcome.result))
+        decoded = sorted(succeeded(_count, prepared, workers), key=lambda one: one[0].first_id)
     account(decoded, prepared.ledger)
     found = {
         name: [dict(zip(columns, row, strict=True)) for row in rows]
@@ -123,7 +117,7 @@ def _of_segments(paths: Sequence[Path], jobs: int) -> Overview:
 
 
 def _count(plan: Plan) -> Tally:
-    """Decode a segment for its tally alone. Runs in a worker."""
+    """Decode a batch for its tally alone. Runs in a worker."""
     decoder = Decoder(plan)
     deque(decoder.frames(), maxlen=0)
     return decoder.tally

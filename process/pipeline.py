@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from process.errors import ProcessError
-from process.ledger import Ledger, Severity
+from process.ledger import Ledger
 from process.output import Format, check, publish, workshop
-from process.plan import Plan
-from process.pool import Failure, Outcome, Workers
+from process.pool import Workers
 from process.prepare import Prepared, prepare
+from process.rerun import succeeded
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
 from process.write_sqlite import SqliteWriter, spill, unspill
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -100,12 +97,11 @@ def decode(
 def _write_parquet(
     prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
-    """Each worker decodes a segment and writes its part."""
+    """Each worker decodes a batch and writes its part."""
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    results = workers.run(partial(write_part, folder=folder), prepared.plans)
-    for plan, tally in _succeeded(results, prepared.ledger):
+    for plan, tally in succeeded(partial(write_part, folder=folder), prepared, workers):
         decoded.append((plan, tally))
         advance(tally.rows)
     _finish(prepared, decoded)
@@ -116,11 +112,10 @@ def _write_parquet(
 def _write_sqlite(
     prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
-    """Workers decode segments into Arrow files; this process alone writes the database, in order."""
+    """Workers decode batches into Arrow files; this process alone writes the database, in order."""
     path, decoded = workshop / "database", Decoded()
     with closing(SqliteWriter(path)) as writer:
-        results = workers.run(partial(spill, folder=workshop), prepared.plans)
-        for plan, (tally, spilled) in _succeeded(results, prepared.ledger):
+        for plan, (tally, spilled) in succeeded(partial(spill, folder=workshop), prepared, workers):
             for frame in unspill(spilled):
                 writer.add(frame)
                 advance(len(frame))
@@ -130,22 +125,13 @@ def _write_sqlite(
     return path, decoded
 
 
-def _succeeded(outcomes: Iterator[Outcome[Plan, Result]], ledger: Ledger) -> Iterator[tuple[Plan, Result]]:
-    """The results that there are; a segment that gave none is a loss, and the others are still done."""
-    for outcome in outcomes:
-        if isinstance(outcome.result, Failure):
-            text = f"{outcome.item.part.name}: not decoded: {outcome.result.reason}"
-            ledger.add(Severity.LOSS, "decode", text)
-        else:
-            yield outcome.item, outcome.result
-
-
 def _finish(prepared: Prepared, decoded: Decoded) -> None:
     """Complete the ledger.
 
     Raises:
         ProcessError: There were segments, and none could be decoded.
     """
+    decoded.sort(key=lambda one: one[0].first_id)
     account(decoded, prepared.ledger)
     if not decoded:
         raise ProcessError("; ".join(note for _, note in prepared.ledger.notes()))

@@ -1,20 +1,21 @@
-"""Between survey and decode: every segment's order, row numbers and state, and what is missing."""
+"""Between survey and decode: every batch's order, row numbers and state, and what is missing."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
 from capture.segment import COUNTERS
 from process import fd_state
-from process.discover import Part
+from process.batch import Batch
 from process.fd_state import Start
 from process.identify import Runs, State, states
 from process.ledger import Ledger, Severity
+from process.merge import Member
 from process.read import MAX_SEQUENCE
 from process.survey import Sequences, Survey
 
@@ -27,29 +28,41 @@ _WARNINGS = {"errors": "calls that capture could not record"}
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a worker needs to decode one segment.
+    """All that a worker needs to decode one batch.
 
     Attributes:
-        part: Which.
+        batch: Its segments.
         position: Its number in the output, from 0.
         capture: Number of its capture in the output, from 1.
         first_id: Id of its first row.
-        rows: Rows that it gives.
+        counts: Rows that each of its segments gives.
         blocks: (first, count) of the EVENTS blocks to decode: a running capture may have added to them since.
         dropped: int64 sequence numbers of entry rows whose call came back, ascending.
         state: Identities and marks.
-        start: What is known of descriptors when the segment starts.
+        start: What is known of descriptors when the batch starts.
+        piece: Where a batch is decoded segment by segment: which of them, from 1; otherwise 0.
     """
 
-    part: Part
+    batch: Batch
     position: int
     capture: int
     first_id: int
-    rows: int
+    counts: tuple[int, ...]
     blocks: list[tuple[int, int]]
     dropped: Sequences
     state: State
     start: Start
+    piece: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that it gives."""
+        return sum(self.counts)
+
+    @property
+    def label(self) -> str:
+        """What names of its files begin with; in the order of the output."""
+        return f"{self.position:05d}" + (f"-{self.piece:05d}" if self.piece else "")
 
 
 def crosses(surveys: list[Survey]) -> bool:
@@ -66,7 +79,7 @@ def _runs(segments: list[Survey]) -> Runs:
 
 def _captures(surveys: list[Survey]) -> Iterator[tuple[uuid.UUID, list[Survey]]]:
     """The segments of each capture."""
-    for name, group in groupby(surveys, key=lambda survey: survey.part.header.capture):
+    for name, group in groupby(surveys, key=lambda survey: survey.batch.header.capture):
         yield name, list(group)
 
 
@@ -81,51 +94,85 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
     for number, (name, segments) in enumerate(_captures(surveys), 1):
         runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
-        _account(name, segments, runs, ledger)
+        _account(name, [member for survey in segments for member in survey.members], runs, ledger)
         starts = fd_state.compose([survey.effect for survey in segments], runs.starts)
         for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1
-            rows = survey.events - len(dropped)
-            plans.append(Plan(survey.part, len(plans), number, first_id, rows, survey.blocks, dropped, state, start))
+            counts = _rows_of(survey.members, dropped)
+            plans.append(Plan(survey.batch, len(plans), number, first_id, counts, survey.blocks, dropped, state, start))
     return plans
 
 
-def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, ledger: Ledger) -> None:
+def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:
+    """Plan the decoding of a batch segment by segment, after it could not be decoded as a whole.
+
+    Args:
+        surveys: All of its capture, with those of its segments, each alone, in place of its own; without those that
+            cannot be read.
+        plan: The batch's.
+
+    Returns:
+        Plans of its segments that can be read. Ids are as they would have been.
+    """
+    offsets = dict(zip(plan.batch.parts, zip(np.cumsum((0, *plan.counts)).tolist(), plan.counts, strict=False),
+                       strict=True))  # fmt: skip
+    made = []
+    for one in compose(surveys, Ledger()):
+        if len(one.batch.parts) == 1 and one.batch.parts[0] in offsets:
+            part = one.batch.parts[0]
+            before, rows = offsets[part]
+            first, last = one.blocks[0][0] if one.blocks else 0, sum(one.blocks[-1]) if one.blocks else 0
+            dropped = plan.dropped[(plan.dropped >= first) & (plan.dropped < last)]
+            made.append(
+                replace(
+                    one, position=plan.position, capture=plan.capture, first_id=plan.first_id + before, counts=(rows,),
+                    dropped=dropped, piece=plan.batch.parts.index(part) + 1,
+                )
+            )  # fmt: skip
+    return made
+
+
+def _rows_of(members: list[Member], dropped: Sequences) -> tuple[int, ...]:
+    """Rows that each segment of a batch gives."""
+    edges = np.searchsorted(dropped, [(one.first, one.end) for one in members]).tolist()
+    return tuple(one.events - (last - first) for one, (first, last) in zip(members, edges, strict=True))
+
+
+def _account(capture: uuid.UUID, segments: list[Member], runs: Runs, ledger: Ledger) -> None:
     """Enter what one capture counted and what of it is missing."""
     for name in COUNTERS:
-        ledger.add(Severity.INFO, "capture", name, sum(survey.counters[name] for survey in segments))
+        ledger.add(Severity.INFO, "capture", name, sum(one.counters[name] for one in segments))
     for severity, items in ((Severity.LOSS, _LOSSES), (Severity.WARNING, _WARNINGS)):
         for name, text in items.items():
-            ledger.add(severity, "capture", text, sum(survey.counters[name] for survey in segments))
-    for survey in segments:
-        _account_segment(survey, survey is segments[-1], ledger)
-    missing = runs.missing() + _missing_end(segments, runs)
+            ledger.add(severity, "capture", text, sum(one.counters[name] for one in segments))
+    for one in segments:
+        _account_segment(one, one is segments[-1], ledger)
+    missing = runs.missing() + _missing_end(segments[-1], runs)
     lost = sum(count for _, count in missing)
-    ledger.add(Severity.INFO, "read", "events", sum(survey.events for survey in segments))
+    ledger.add(Severity.INFO, "read", "events", sum(one.events for one in segments))
     ledger.add(Severity.INFO, "read", "segments", len(segments))
     ledger.add(Severity.LOSS, "read", f"events missing from capture {capture} ({_ranges(missing)})", lost)
 
 
-def _account_segment(survey: Survey, is_last: bool, ledger: Ledger) -> None:
+def _account_segment(one: Member, is_last: bool, ledger: Ledger) -> None:
     """Enter the state of one segment's files."""
-    for file, offset, length, reason, loss in sorted(survey.damage):
+    for file, offset, length, reason, loss in sorted(one.damage):
         severity = Severity.LOSS if loss else Severity.INFO
         ledger.add(severity, "read", f"{file}: damaged at offset {offset} ({length} bytes): {reason}")
-    for copy in survey.part.copies:
-        ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {survey.part.name}; not read")
-    if not survey.is_sealed:
-        if is_last and not survey.part.live:
-            text = f"{survey.part.name}: tail unknown: not sealed, and no live file beside it"
+    for copy in one.part.copies:
+        ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {one.part.name}; not read")
+    if not one.is_sealed:
+        if is_last and not one.part.live:
+            text = f"{one.part.name}: tail unknown: not sealed, and no live file beside it"
             ledger.add(Severity.LOSS, "read", text)
         else:
-            ledger.add(Severity.WARNING, "read", f"{survey.part.name}: not sealed (killed, or still running)")
+            ledger.add(Severity.WARNING, "read", f"{one.part.name}: not sealed (killed, or still running)")
 
 
-def _missing_end(segments: list[Survey], runs: Runs) -> list[tuple[int, int]]:
+def _missing_end(last: Member, runs: Runs) -> list[tuple[int, int]]:
     """The gap after the last run, which a sealed segment's totals tell."""
     end = int(runs.ends[-1]) if len(runs.ends) else 0
-    last = segments[-1]
     told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"]
     return [(end, told - end)] if last.is_sealed and end < told <= MAX_SEQUENCE else []
 

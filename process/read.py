@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -64,12 +64,13 @@ class EventBlock:
     Attributes:
         first: Sequence number of its first event.
         count: Events in it.
+        file: Name of its file.
         block: As stored.
     """
 
     first: int
     count: int
-    _file: str
+    file: str
     block: Block
 
     def words(self) -> Words:
@@ -80,17 +81,73 @@ class EventBlock:
         """
         return words(self.block)
 
+    def unpacked(self, count: int) -> Unpacked:
+        """Its first events, whose words are made when they are wanted.
+
+        Raises:
+            SegmentError: The payload does not unpack.
+        """
+        return Unpacked(self.block, count)
+
     def damage(self, error: SegmentError) -> Damage:
         """The error of `words` as damage."""
-        return damage_of(self._file, self.block, str(error))
+        return damage_of(self.file, self.block, str(error))
+
+
+@dataclass
+class Stretch:
+    """Events of several blocks that follow each other, unpacked; otherwise as `EventBlock`.
+
+    Attributes:
+        first: Sequence number of the first event.
+        file: Name of the first file.
+    """
+
+    first: int
+    file: str
+    _words: Words
+
+    @property
+    def count(self) -> int:
+        """Events in it."""
+        return len(self._words[0])
+
+    def words(self) -> Words:
+        """All of them."""
+        return self._words
+
+    def unpacked(self, count: int) -> Ready:
+        """The first ones."""
+        return Ready(count, self._words)
+
+    def damage(self, error: SegmentError) -> Damage:
+        """An error that its events made."""
+        return Damage(self.file, 0, 0, str(error), True)
+
+
+@dataclass
+class Ready:
+    """Like `Unpacked`, where nothing is left to be made.
+
+    Attributes:
+        count: How many of the events are wanted: the first ones.
+    """
+
+    count: int
+    _words: Words
+
+    def fill(self, out: Words, wanted: Iterable[int]) -> None:
+        """Copy some words to their rows of ``out``, uint64 of shape (12, count)."""
+        for word in wanted:
+            out[word] = self._words[word, : self.count]
 
 
 @dataclass
 class Contents:
-    """One segment, read.
+    """A segment, or several as one, read.
 
     Attributes:
-        part: Which.
+        name: Of the files.
         header: As of its first file.
         events: EVENTS blocks by sequence number; none overlaps another.
         strings: Strings by id.
@@ -104,9 +161,9 @@ class Contents:
         size: Bytes of its files.
     """
 
-    part: Part
+    name: str
     header: Header
-    events: list[EventBlock] = field(default_factory=list)
+    events: Sequence[EventBlock | Stretch] = ()
     strings: StringTable = field(default_factory=StringTable)
     sets: SetTable = field(default_factory=SetTable)
     tasks: Words = field(default_factory=lambda: np.zeros((8, 0), np.uint64))
@@ -219,7 +276,7 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
         except FileNotFoundError:
             if part.sealed is None:
                 raise
-    contents = Contents(part, part.header)
+    contents = Contents(part.name, part.header)
     blocks: list[tuple[str, Block]] = []
     if part.sealed is not None:
         sealed = read_segment(part.sealed)
@@ -277,7 +334,7 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
             elif block.type == BlockType.STRINGS:
                 taken = contents.strings.add(block.first, block.count, block.payload())
             elif block.type == BlockType.SETS:
-                taken = contents.sets.add(block.first, _pairs(words(block)))
+                taken = contents.sets.add(block.first, pairs(words(block)))
             elif block.type == BlockType.TASKS:
                 tasks.append(words(block))
             elif block.type == BlockType.MARKS:
@@ -290,22 +347,22 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
             contents.damage.append(damage_of(file, block, str(error)))
     contents.tasks, contents.marks = np.concatenate(tasks, axis=1), np.concatenate(marks, axis=1)
     contents.files = np.concatenate(files, axis=1)
-    contents.events = list(_in_order(contents, events))
+    contents.events = list(in_order(contents, events))
 
 
-def _pairs(rows: Words) -> npt.NDArray[np.int64]:
+def pairs(rows: Words) -> npt.NDArray[np.int64]:
     """Words of shape (3, n) as the six uint32 they hold, low half first: int64 of shape (n, 6)."""
     halves = np.stack([half for word in rows for half in (word & LOW, word >> HIGH)], axis=1)
     return halves.astype(np.int64)
 
 
-def _in_order(contents: Contents, events: list[EventBlock]) -> Iterator[EventBlock]:
+def in_order(contents: Contents, events: list[EventBlock]) -> Iterator[EventBlock]:
     """EVENTS blocks by sequence number, without those that claim numbers which another has."""
     end = contents.header.first_event
     for block in sorted(events, key=lambda block: (block.first, -block.count)):
         if block.first < end or block.first + block.count > MAX_SEQUENCE:
             reason = f"claims events {block.first} to {block.first + block.count - 1}, which cannot be"
-            contents.damage.append(damage_of(block._file, block.block, reason))
+            contents.damage.append(damage_of(block.file, block.block, reason))
         elif block.count:
             end = block.first + block.count
             yield block

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from process.discover import Part
 from process.ledger import Ledger, Severity
 from process.plan import Plan
 from process.prepare import Prepared
@@ -41,7 +42,7 @@ def tables(prepared: Prepared, decoded: Decoded) -> Tables:
     """The three tables of an output, the ledger last: it must be complete."""
     return {
         "process": (PROCESS_COLUMNS, processes(decoded)),
-        "segment": (SEGMENT_COLUMNS, _segments(prepared, {plan.position for plan, _ in decoded})),
+        "segment": (SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})),
         "stats": (
             STATS_COLUMNS,
             [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()],
@@ -69,21 +70,22 @@ def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
     return len({(capture, pid) for capture, pid, *_ in rows if pid is not None})
 
 
-def _segments(prepared: Prepared, positions: set[int]) -> list[tuple[Any, ...]]:
+def _segments(prepared: Prepared, parts: set[Part]) -> list[tuple[Any, ...]]:
     """Rows of the table `segment`; one that could not be decoded has no rows."""
     return [
         (
             plan.capture,
-            str(plan.part.header.capture),
-            plan.part.header.segment,
-            plan.part.name,
-            escape(plan.part.header.abi.encode()),
-            min(plan.part.header.first_event, MAX_SEQUENCE),
-            survey.events,
-            plan.rows if plan.position in positions else 0,
-            survey.size,
-            int(survey.is_sealed),
-            len(survey.damage),
+            str(one.part.header.capture),
+            one.part.header.segment,
+            one.part.name,
+            escape(one.part.header.abi.encode()),
+            min(one.part.header.first_event, MAX_SEQUENCE),
+            one.events,
+            rows if one.part in parts else 0,
+            one.size,
+            int(one.is_sealed),
+            len(one.damage),
         )
         for plan, survey in zip(prepared.plans, prepared.surveys, strict=True)
+        for one, rows in zip(survey.members, plan.counts, strict=True)
     ]

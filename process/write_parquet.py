@@ -1,4 +1,4 @@
-"""Step six, as Parquet: one part for each segment, and beside them the small tables as JSON."""
+"""Step six, as Parquet: one part for each batch, and beside them the small tables as JSON."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ ROW_GROUP = 1 << 17
 
 
 def write_part(plan: Plan, folder: Path) -> Tally:
-    """Decode a segment into its part of a dataset.
+    """Decode a batch into its part of a dataset.
 
     Runs in a worker. Polars finds the dictionary of each string column by itself.
 
     Raises:
-        SegmentError: The segment is not what it was when it was surveyed.
+        SegmentError: A segment is not what it was when it was surveyed.
         OSError: It cannot be read.
         ProcessError: The part cannot be written.
     """
     decoder = Decoder(plan)
-    path = folder / f"part-{plan.position:05d}.parquet"
+    path = folder / f"part-{plan.label}.parquet"
     failed: list[Exception] = []
 
     def frames() -> Any:

@@ -93,7 +93,7 @@ class SqliteWriter:
 
 
 def spill(plan: Plan, folder: Path) -> tuple[Tally, list[Path]]:
-    """Decode a segment into Arrow files, which `unspill` gives back. Runs in a worker.
+    """Decode a batch into Arrow files, which `unspill` gives back. Runs in a worker.
 
     Raises:
         SegmentError: The segment is not what it was when it was surveyed.
@@ -103,7 +103,7 @@ def spill(plan: Plan, folder: Path) -> tuple[Tally, list[Path]]:
     decoder = Decoder(plan)
     paths = []
     for number, frame in enumerate(decoder.frames()):
-        path = folder / f"{plan.position:05d}-{number:05d}.arrow"
+        path = folder / f"{plan.label}-{number:05d}.arrow"
         try:
             frame.write_ipc(path)  # not compressed: read once, at once
         except Exception as error:
