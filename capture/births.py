@@ -48,6 +48,11 @@ class Births:
         """Forks that have come back to the parent, by the number that they returned, until the child is seen."""
         self._known: set[int] = set()
 
+    def forget(self) -> None:
+        """Nothing is known of any task."""
+        self._unseen.clear()
+        self._known.clear()
+
     def seen(self, task: int) -> None:
         """A task has been identified: it is new no more."""
         self._known.add(task)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from capture.emulator import Machine, boot, console, run
 from capture.profile import Profile, ProfileError
 from capture.profile_cache import profile_of
 from capture.version import VERSION
+
+if TYPE_CHECKING:
+    from capture.plugin import SyscallCapture
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 
@@ -36,7 +39,14 @@ Examples:
   capture -o segments --kernel vmlinuz --initrd initrd.gz --procs httpd --timeout 60
   capture -o segments --kernel vmlinuz --append 'root=/dev/sda nokaslr' -- -hda disk.img
   capture -o segments --arch arm --kernel zImage --initrd initrd.gz
+  capture run harness.py -o segments -- --cases corpus
   capture profile vmlinuz -o vmlinuz.kernelinfo
+"""
+RUN_EXAMPLES = """\b
+Examples:
+  capture run harness.py
+  capture run harness.py -o segments --procs httpd --max-size 2G -- --cases corpus
+  capture run replay.py --profile vmlinuz.kernelinfo
 """
 PROFILE_EXAMPLE = """\b
 Example:
@@ -180,6 +190,68 @@ def make_profile_file(
         )
 
 
+@app.command("run", epilog=RUN_EXAMPLES)
+def run_harness(
+    context: typer.Context,
+    harness: Annotated[Path, typer.Argument(help="Your own PANDA script.")],
+    outdir: Annotated[Path, typer.Option("-o", "--outdir", help="Folder for the segments; made if missing.")] = Path(
+        "segments"
+    ),
+    profile: ProfileFile = "auto",
+    procs: Procs = None,
+    segment_size: SegmentSize = "64M",
+    max_size: MaxSize = "0",
+    max_string: MaxString = 4096,
+    max_vector: MaxVector = 1024,
+    buffers: Buffers = 32,
+) -> None:
+    """Run a PANDA script of yours with the recorder loaded into every Panda that it runs, replays too.
+
+    Words after -- are the script's. Its output, its exit status and its tracebacks are its own; what is said of the
+    capture goes to stderr. A script that loads SyscallCapture itself is left to its own options.
+    """
+    from capture.harness import Recorded, run_script
+
+    if not harness.is_file():
+        raise fail(f"{harness}: no such file", 2)
+    given = _profile(profile, Path()) if profile not in PROFILES else None
+
+    def profile_for(kernel: Path | None) -> Profile | None:
+        if given is not None or profile == "none":
+            return given
+        if kernel is None:
+            typer.echo("capture: warning: no -kernel: names come from the calls alone (see --profile)", err=True)
+            return None
+        return _profile(profile, kernel)
+
+    options = {
+        "outdir": outdir,
+        "procs": procs or [],
+        "segment_size": size(segment_size, "--segment-size"),
+        "max_size": size(max_size, "--max-size"),
+        "max_string": max_string,
+        "max_vector": max_vector,
+        "buffers": buffers,
+        "meta": {"harness": harness.name},
+    }
+    try:
+        recorded = Recorded(options, profile_for)
+    except (ImportError, OSError) as error:
+        raise _no_panda(error) from None
+    status = run_script(harness, context.obj or ())
+    sys.stdout.flush()
+    for plugin in recorded.plugins:
+        recorder = plugin.recorder
+        events = recorder.counts["events"] + recorder.finished["events"]
+        typer.echo(f"captured {events:,} events, {recorder.segments} segments in {outdir}", err=True)
+        _warn(plugin)
+    if recorded.is_scripts:
+        typer.echo(f"capture: warning: {harness} loads SyscallCapture itself: its own options hold", err=True)
+    elif not recorded.plugins:
+        typer.echo(f"capture: warning: {harness} has run no guest: nothing was recorded", err=True)
+    raise typer.Exit(status)
+
+
 def _profile(given: str, kernel: Path) -> Profile | None:
     """The profile to use: the one given, or one made from the kernel, or none with a warning."""
     if given == "none":
@@ -204,8 +276,7 @@ def _capture(machine: Machine, options: Mapping[str, object], timeout: float | N
     try:
         panda = boot(machine)
     except (ImportError, OSError) as error:
-        hint = "install pandare and PANDA's libraries, or see scripts/lab-panda --help"
-        raise fail(f"PANDA cannot be loaded ({error}); {hint}") from None
+        raise _no_panda(error) from None
     from capture.plugin import SyscallCapture
 
     try:
@@ -223,11 +294,26 @@ def _capture(machine: Machine, options: Mapping[str, object], timeout: float | N
         f"{totals['strings']:,} strings, {recorder.segments} segments in {options['outdir']}"
         f"{'' if by_itself else ' (stopped before the guest ended)'}"
     )
-    told = [f"{name} {totals[name]:,}" for name in ("dropped", "unstored", "filtered", "errors") if totals[name]]
     os.write(out, (text + "\n").encode())
+    if _warn(plugin):
+        raise typer.Exit(1)
+
+
+def _no_panda(error: Exception) -> typer.Exit:
+    """PANDA cannot be loaded: one line, and the exit to raise."""
+    hint = "install pandare and PANDA's libraries, or see scripts/lab-panda --help"
+    return fail(f"PANDA cannot be loaded ({error}); {hint}")
+
+
+def _warn(plugin: SyscallCapture) -> bool:
+    """Say what a capture could not keep. Gives whether some of it could not be written."""
+    recorder = plugin.recorder
+    totals = {name: recorder.counts[name] + recorder.finished[name] for name in recorder.counts}
+    told = [f"{name} {totals[name]:,}" for name in ("dropped", "unstored", "filtered", "errors") if totals[name]]
     if told:
         typer.echo(f"capture: warning: {', '.join(told)}", err=True)
     if plugin.backend.trouble:
         typer.echo(f"capture: warning: {plugin.backend.trouble}", err=True)
     if recorder.failure:
-        raise fail(f"could not write: {recorder.failure}; what is there decodes with its live files")
+        fail(f"could not write: {recorder.failure}; what is there decodes with its live files")
+    return recorder.failure is not None

@@ -20,6 +20,7 @@ from capture.memory import GuestMemory
 from capture.mips_pages import MipsPages
 from capture.profile import Profile
 from capture.recorder import Recorder
+from capture.reverts import Reverts
 from capture.segment import ABI_NUMBERS
 from capture.syscalls2 import Syscalls2
 
@@ -89,7 +90,13 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             ArgumentReader(others, calls, max_buffer > 0, 4) if others else None,
         )  # fmt: skip
         self._open = True
+        self._reverts = Reverts(panda, self._reverted)
         atexit.register(self.close)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the capture is not sealed yet."""
+        return self._open
 
     def enable(self) -> None:
         """Record from now on."""
@@ -101,15 +108,29 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             self.backend.enabled = False
             self.backend.tracer.finish()
 
-    def mark(self, text: str) -> None:
-        """Give the events that follow a text, until the next mark."""
+    def mark(self, text: str, at_revert: bool = False) -> None:
+        """Give the calls that come back from now on a text, until the next mark. Any thread may call it.
+
+        Args:
+            text: What the output's column ``mark`` shows.
+            at_revert: Begin with the next revert: ``mark("testcase 4711", at_revert=True)``, then load the snapshot.
+        """
         if self._open:
-            self.recorder.mark(text)
+            self.recorder.mark(text, at_revert)
+
+    def _reverted(self) -> None:
+        """The machine is put into another state."""
+        try:
+            if self._open and self.recorder.next_event:
+                self.backend.tracer.reset()
+        except Exception:  # ctypes would print it
+            self.recorder.counts["errors"] += 1
 
     def close(self) -> None:
         """Seal the capture; a second call does nothing."""
         if self._open:
             self._open = False
+            self._reverts.close()
             self.disable()
             self.recorder.close()
             atexit.unregister(self.close)

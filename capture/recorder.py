@@ -25,6 +25,8 @@ from capture.segment import (
     SET_ROW,
     STRING_INDEX,
     TASK_ROW,
+    UNKNOWN,
+    EventFlag,
     FileFlag,
     Header,
     StringFlag,
@@ -38,8 +40,11 @@ _PACK_EVENT = EVENT_ROW.pack_into
 _RESERVE_BYTES, _RESERVE_RECORDS = 8 * MAX_STRING, 16
 """Room that one more event may need: six strings, and the name and argv of a new task."""
 
+_FULL, _ASKED = -1, -2
+"""Limits that every event reaches: an area is all but full, or only a mark waits."""
 _FILES = CONTROL.index("files")
 _CWD, _SNAPSHOT = int(FileFlag.CWD), int(FileFlag.SNAPSHOT)
+_RESET = int(EventFlag.CHILD | EventFlag.RESET)
 
 String = tuple[int, bytes, int]
 """Position of an argument (0 to 5), the bytes read for it, its ``StringFlag`` bits."""
@@ -51,7 +56,7 @@ OpenFile = tuple[int, bytes | None, int]
 class Recorder:
     """Writes a capture into a folder, event by event.
 
-    One writer: all methods are called from one thread, the emulator's. None of them raises or waits once the
+    One writer: all methods but `mark` are called from one thread, the emulator's. None of them raises or waits once the
     constructor has returned, and `event` allocates nothing that outlives it.
 
     Attributes:
@@ -116,6 +121,10 @@ class Recorder:
         self._scratch = bytearray(EVENT_ROW.size)
         self._first = self._events = self._bytes = self._at = self._limit = 0
         self._map, self._control = memoryview(self._scratch), memoryview(bytearray(8)).cast("Q")
+        self._marked = ""
+        self._asked: str | None = None
+        self._later: str | None = None
+        """The mark that holds, the one that begins with the next event, and the one that begins with the next reset."""
         self._attach(self._sealer.spare())
 
     @property
@@ -191,7 +200,7 @@ class Recorder:
             ids[position] = self.string(data, flags)
         chunk = self._chunk
         if chunk is None or chunk.control[3] >= self._room.sets - 1:
-            self._limit = -1
+            self._limit = _FULL
             return 0
         at = chunk.control[3]
         SET_ROW.pack_into(chunk.map, chunk.offsets["sets"] + SET_ROW.size * at, *ids)
@@ -199,7 +208,7 @@ class Recorder:
         self._set_ids[found] = self._next_set
         self._next_set += 1
         if at + _RESERVE_RECORDS >= self._room.sets:
-            self._limit = -1
+            self._limit = _FULL
         return self._next_set - 1
 
     def string(self, data: bytes, flags: int = 0) -> int:
@@ -211,7 +220,7 @@ class Recorder:
             return known
         chunk = self._chunk
         if chunk is None or chunk.control[1] >= self._room.strings or self._bytes + len(data) > self._room.string_bytes:
-            self._limit = -1
+            self._limit = _FULL
             self.counts["unstored"] += 1
             return 0
         at, start = chunk.control[1], chunk.offsets["string_bytes"] + self._bytes
@@ -223,7 +232,7 @@ class Recorder:
         self._string_ids[data, flags] = self._next_string
         self._next_string += 1
         if at + _RESERVE_RECORDS >= self._room.strings or self._bytes + _RESERVE_BYTES > self._room.string_bytes:
-            self._limit = -1
+            self._limit = _FULL
         return self._next_string - 1
 
     def identity(
@@ -257,7 +266,7 @@ class Recorder:
         )  # fmt: skip
         chunk.control[4] = at + 1
         if at + _RESERVE_RECORDS >= self._room.tasks:
-            self._limit = -1
+            self._limit = _FULL
 
     def files(self, table: int, found: Sequence[OpenFile], snapshot: bool = False) -> None:
         """Record what descriptors of a table are, from the next event on: all of them, or none if there is no room.
@@ -273,7 +282,7 @@ class Recorder:
         if chunk is None or chunk.control[_FILES] + len(found) > room:
             self.counts["unstored"] += len(found)
             if 2 * len(found) <= room:  # more than half an area never fit: a new chunk would not help them
-                self._limit = -1
+                self._limit = _FULL
             return
         for fd, path, flags in found:
             self.file(table, fd, path, flags)
@@ -288,26 +297,61 @@ class Recorder:
         chunk, room = self._chunk, self._room.files
         if chunk is None or (at := chunk.control[_FILES]) >= room:
             self.counts["unstored"] += 1
-            self._limit = -1
+            self._limit = _FULL
             return
         offset = chunk.offsets["files"] + FILE_ROW.size * at
         FILE_ROW.pack_into(chunk.map, offset, self._first + self._events, owner, fd, number, flags, 0)
         chunk.control[_FILES] = at + 1
         if at + _RESERVE_RECORDS >= room:
-            self._limit = -1
+            self._limit = _FULL
 
-    def mark(self, text: str) -> None:
-        """Give every event from the next one on a text, until the next mark."""
-        number = self.string(text.encode("utf-8", "surrogateescape"))
+    def mark(self, text: str, at_reset: bool = False) -> None:
+        """Give every event from the next one on a text, until the next mark. Any thread may call it.
+
+        Args:
+            text: Of the mark; empty for none.
+            at_reset: Begin with the next reset, not with the next event.
+        """
+        if at_reset:
+            self._later = text
+            return
+        self._asked = text
+        if self._limit != _FULL:
+            self._limit = _ASKED
+
+    def reset(self, now: int) -> None:
+        """Record that nothing from before holds: the machine has been put into another state.
+
+        Args:
+            now: When, ns since the capture began.
+        """
+        self.event(now, UNKNOWN, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, _RESET)
+        text, self._later = self._later, None
+        if text is not None:
+            self._marked, self._asked = text, None
+        if self._marked and self._chunk is not None:
+            self._write_mark(self.next_event)
+
+    def _take_mark(self, event: int) -> None:
+        """Write the mark that was asked for; it begins with an event."""
+        text, self._asked = self._asked, None
+        if text is not None:
+            self._marked = text
+            if self._chunk is not None:
+                self._write_mark(event)
+
+    def _write_mark(self, event: int) -> None:
+        """Write the mark that holds from an event on."""
+        number = self.string(self._marked.encode("utf-8", "surrogateescape")) if self._marked else 0
         chunk = self._chunk
         if chunk is None or chunk.control[5] >= self._room.marks:
             self.counts["unstored"] += 1
             return
         at = chunk.control[5]
-        MARK_ROW.pack_into(chunk.map, chunk.offsets["marks"] + MARK_ROW.size * at, self.next_event, number, 0)
+        MARK_ROW.pack_into(chunk.map, chunk.offsets["marks"] + MARK_ROW.size * at, event, number, 0)
         chunk.control[5] = at + 1
         if at + _RESERVE_RECORDS >= self._room.marks:
-            self._limit = -1
+            self._limit = _FULL
 
     def close(self) -> None:
         """Seal the capture. Waits for the sealer; call it when the guest has stopped."""
@@ -317,7 +361,16 @@ class Recorder:
         self._sealer.close(self._header.segment, self._totals())
 
     def _turn(self) -> None:
-        """The chunk is full (or there was none): take a spare, in a new segment if this one is large enough."""
+        """The chunk is full (or there was none): take a spare, in a new segment if this one is large enough.
+
+        Or a mark waits, which begins with the event that has just been recorded.
+        """
+        chunk, asked = self._chunk, self._limit == _ASKED
+        if asked:
+            self._limit = self._room.events - 1
+        self._take_mark(self.next_event - 1)
+        if asked and chunk is not None and self._events <= self._limit and not self._is_tight(chunk):
+            return
         if self._chunk is None:
             self.counts["dropped"] += self._events
             self._next_event += self._events
@@ -329,6 +382,13 @@ class Recorder:
             self._begin_segment()
         self._attach(None if full else self._sealer.spare(self._wait))
         self._on_chunk()
+
+    def _is_tight(self, chunk: Chunk) -> bool:
+        """Whether the next event might find no room for what belongs to it."""
+        words, room = chunk.control, self._room
+        pairs = ((1, room.strings), (3, room.sets), (4, room.tasks), (5, room.marks), (_FILES, room.files))
+        tight = any(words[word] + _RESERVE_RECORDS >= most for word, most in pairs)
+        return tight or self._bytes + _RESERVE_BYTES > room.string_bytes
 
     def _detach(self, chunk: Chunk) -> int:
         """Hand the chunk to the sealer. Gives a guess at its stored bytes, 12 an event."""
@@ -366,6 +426,10 @@ class Recorder:
         chunk.rename(self._directory / name)
         self._map, self._at, self._control = memoryview(chunk.map), chunk.offsets["events"], chunk.control
         self._limit = self._room.events - 1
+        if self._marked:
+            self._write_mark(self._next_event)
+        if self._asked is not None and self._limit != _FULL:  # asked for meanwhile
+            self._limit = _ASKED
 
     def _totals(self) -> list[int]:
         return [self.counts[name] for name in COUNTERS]

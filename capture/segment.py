@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import zstandard
 from crc32c import crc32c
 
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 FILE_MAGIC = b"\x89SREEL\r\n"  # a high bit and a CR LF pair, so that a text-mode transfer is caught, as PNG does
 BLOCK_MAGIC = b"\xb1SRB"
 MAX_RAW = 1 << 26
@@ -105,6 +105,8 @@ class EventFlag(IntEnum):
     """The ABI tells errors apart by a flag of its own, and it was set: ``ret`` is the errno (mips: register a3)."""
     CHILD = 32
     """No call of its own: the child's side of a fork, as it comes back; ``ret`` is the parent's task, if known."""
+    RESET = 64
+    """With ``CHILD``: no call and no fork. The machine has been put into another state; nothing from before holds."""
 
 
 ABI_NUMBERS = {

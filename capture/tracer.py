@@ -130,6 +130,14 @@ class Tracer:
         self._seen.clear()
         self._guest.forget()
 
+    def reset(self) -> None:
+        """The machine has been put into another state: a snapshot was loaded. Nothing that was known holds."""
+        self.finish()
+        self.forget()
+        self._unwanted.clear()
+        self._births.forget()
+        self._recorder.reset(monotonic_ns() - self._began)
+
     def tasks_are_asids(self) -> None:
         """From now on a task is an address-space id."""
         self._flags |= EventFlag.TASK_IS_ASID

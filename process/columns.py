@@ -13,7 +13,7 @@ from capture.segment import EventFlag
 from process.arguments import NO_FILE, Arguments, FileNames
 from process.calls import Events, Rules
 from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
-from process.fd_records import CWD, SOURCES
+from process.fd_records import CWD, SOURCES, stored
 from process.fd_scan import Scanner
 from process.identify import Codes, identify, marked
 from process.plan import Plan
@@ -54,9 +54,12 @@ class Segment:
 
     @cached_property
     def descriptors(self) -> Descriptors:
-        """What descriptors are; scans the segment when first asked."""
-        scanner = Scanner(self.contents, self.rules)
-        return Descriptors(self.plan.start, scan_blocks(scanner, self.slices.blocks()))
+        """What descriptors are; scans the segment when first asked, unless its scan has been kept."""
+        start = self.plan.start
+        scan = stored(start.stored) if start.stored is not None else None
+        if scan is None:
+            scan = scan_blocks(Scanner(self.contents, self.rules), self.slices.blocks())
+        return Descriptors(start, scan)
 
 
 class Rows:

@@ -23,6 +23,7 @@ from process.strings import LOST, SetTable, StringTable, Text, escape
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+_NOTHING_MADE = np.zeros(0, np.int64), np.zeros(0, np.int64)
 _PARTIAL = StringFlag.TRUNCATED | StringFlag.UNREADABLE
 
 
@@ -85,7 +86,7 @@ class Batch:
         self.texts: list[str] = []
         self._codes: dict[str, int] = {}
         self._sets, self._strings = sets, strings
-        self._known: dict[str, dict[int, tuple[int, bool]]] = {}
+        self._made: dict[str, tuple[Numbers, Numbers]] = {}
         self._changes: list[Records] = [np.zeros(0, CHANGE)]
         self._lives: list[Records] = [np.zeros(0, LIFE)]
 
@@ -147,13 +148,15 @@ class Batch:
         join: object = Join.TEXT,
     ) -> None:  # fmt: skip
         """Record that some of a call's events give a descriptor a new meaning; see `CHANGE`."""
+        which = which & ((fd >= 0) | np.isin(fd, (CWD, ROOT)))
         rows = call.rows[which]
         if not len(rows):
             return
         made = np.zeros(len(rows), CHANGE)
         made["seq"] = made["head"] = self._sequences[rows]
         made["t0"] = made["since"] = self._t0[rows]
-        made["t1"], made["holder"], made["by"] = self._t1[rows], call.tasks[which], By.CALL
+        made["t1"] = np.where(call.pending[which], NEVER, self._t1[rows])
+        made["holder"], made["by"] = call.tasks[which], By.CALL
         made["fd"] = fd[which]
         for name, value in (("src", src), ("text", text), ("join", join), ("cloexec", cloexec)):
             made[name] = value[which] if isinstance(value, np.ndarray) else value
@@ -162,8 +165,6 @@ class Batch:
     def lose(self, call: Called, which: Mask, fd: Numbers) -> None:
         """Record that some of a call's events change a descriptor, or may do so yet if they have not returned."""
         self.change(call, which, fd, cloexec=Cloexec.UNSURE)
-        if which.any() and call.pending.any():
-            self._changes[-1]["t1"][call.pending[which]] = NEVER
 
     def life(self, call: Called, which: Mask, op: Life, a: object = 0, b: object = 0) -> None:
         """Record that some of a call's events change who has which table; see `LIFE`."""
@@ -191,16 +192,14 @@ class Batch:
 
     def words(self, call: Called, position: int, offset: int, size: int) -> Numbers:
         """Unsigned integers of the guest in the bytes that an argument points to; -1 where they are not there."""
-        distinct, inverse = group(self._strings_of(call, position))
-        found = [self._word(number, offset, size) for number in distinct.tolist()]
+        once, inverse = group(self._strings_of(call, position))
+        found = [self._word(number, offset, size) for number in once.tolist()]
         return np.array(found, np.int64)[inverse]
 
     def finish(self) -> Scan:
-        """All records so far, by sequence number; those of one event in the order in which they were made."""
-        changes, lives = np.concatenate(self._changes), np.concatenate(self._lives)
-        changes = changes[np.argsort(changes["seq"], kind="stable")]
-        fits = (changes["fd"] >= 0) | np.isin(changes["fd"], (CWD, ROOT))
-        return Scan(changes[fits], lives[np.argsort(lives["seq"], kind="stable")], self.texts)
+        """All records so far: changes in no order, lives by sequence number."""
+        lives = np.concatenate(self._lives)
+        return Scan(np.concatenate(self._changes), lives[np.argsort(lives["seq"], kind="stable")], self.texts)
 
     def _strings_of(self, call: Called, position: int) -> Numbers:
         """Ids of the strings of an argument, 0 where it has none."""
@@ -218,18 +217,23 @@ class Batch:
         self, call: Called, position: int, what: str, read: Callable[[Text], object],
         make: Callable[..., tuple[str | None, bool]],
     ) -> tuple[Numbers, Mask]:  # fmt: skip
-        """Something for each distinct string, made once."""
-        distinct, inverse = group(self._strings_of(call, position))
-        numbers = distinct.tolist()
-        known = self._known.setdefault(what, {})
-        for number in numbers:
-            if number not in known:
-                text = self._strings.get(number) if number not in (0, LOST) else None
-                whole = text is not None and (bool(text.flags & StringFlag.BUFFER) or not text.flags & _PARTIAL)
-                shown, flag = make(read(text)) if text is not None and whole else (None, False)
-                known[number] = (UNKNOWN if shown is None else self.text(shown)), flag
-        found = np.array([known[number] for number in numbers], np.int64).reshape(-1, 2)[inverse]
-        return found[:, 0], found[:, 1] != 0
+        """Something for each distinct string, made once: its code << 1, and a flag."""
+        once, inverse = group(self._strings_of(call, position))
+        ids, made = self._made.get(what, _NOTHING_MADE)
+        fresh = np.setdiff1d(once, ids)
+        if len(fresh):
+            at = np.searchsorted(ids, fresh)
+            values = np.array([self._make(number, read, make) for number in fresh.tolist()], np.int64)
+            self._made[what] = ids, made = np.insert(ids, at, fresh), np.insert(made, at, values)
+        found = made[np.searchsorted(ids, once)][inverse]
+        return found >> 1, found & 1 != 0
+
+    def _make(self, number: int, read: Callable[[Text], object], make: Callable[..., tuple[str | None, bool]]) -> int:
+        text = self._strings.get(number) if number not in (0, LOST) else None
+        if text is None or (text.flags & _PARTIAL and not text.flags & StringFlag.BUFFER):
+            return UNKNOWN << 1
+        shown, flag = make(read(text))
+        return (UNKNOWN if shown is None else self.text(shown)) << 1 | flag
 
 
 def _path(text: str) -> tuple[str | None, bool]:

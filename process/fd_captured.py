@@ -65,7 +65,9 @@ class Captured:
         identities["seq"] = self._identities[0].view(np.int64) - 1
         identities["task"], identities["a"] = self._identities[1], self._identities[_TABLE]
         identities["t0"] = identities["t1"] = self._time_of(identities["seq"] + 1)
-        return Scan(_ordered([scan.changes, changes[_tells(changes)]]), _ordered([scan.lives, lives]), scan.texts)
+        lives = np.concatenate([scan.lives, lives])
+        lives = lives[np.argsort(lives["seq"], kind="stable")]
+        return Scan(np.concatenate([scan.changes, changes[_tells(changes)]]), lives, scan.texts)
 
     def _changes(self, code: Callable[[str], int]) -> Records:
         """The rows as changes; the one row of an empty table has no descriptor."""
@@ -98,9 +100,3 @@ def _tells(changes: Records) -> npt.NDArray[np.bool_]:
     """Whether each is more than the end of an empty table, or than a path that could not be read."""
     tells: npt.NDArray[np.bool_] = (changes["fd"] != NONE) & ((changes["text"] >= 0) | (changes["by"] == By.SNAPSHOT))
     return tells
-
-
-def _ordered(parts: list[Records]) -> Records:
-    """By sequence number; those of one event in the order given."""
-    joined = np.concatenate(parts)
-    return joined[np.argsort(joined["seq"], kind="stable")]

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from process.fd_records import By, Records
-from process.grouping import Indices, by_code, distinct, group
+from process.fd_keys import TimeKeys
+from process.fd_records import NEVER, ROOT, By, Records
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -22,6 +22,12 @@ class Asked(Protocol):
     t0: Numbers
     t1: Numbers
     seq: Numbers
+
+
+_LOWEST = ROOT
+"""The lowest number that stands for a descriptor."""
+_SMALL = 1 << 16
+_FEW = 64
 
 
 class ChangeIndex:
@@ -39,28 +45,25 @@ class ChangeIndex:
         self._tainted, self._since = nodes["tainted"], nodes["since"].copy()
         self._unsure, self._end, self._ender = nodes["unsure"].copy(), nodes["end"].copy(), nodes["ender"].copy()
         kept = np.flatnonzero(node >= 0)
-        kept = kept[np.argsort(changes["seq"][kept], kind="stable")]
-        kept = kept[np.argsort(changes["t1"][kept], kind="stable")]  # both are all but sorted before
-        self._pairs, which = _pairs(self._groups[node[kept]], changes["fd"][kept].astype(np.int64))
-        self._change = kept[by_code(which, len(self._pairs))]
-        rows = changes[self._change]
-        counts = np.bincount(which, minlength=len(self._pairs))
-        self._starts = np.concatenate(([0], np.cumsum(counts)))
-        which = np.repeat(np.arange(len(counts)), counts)
-        self._node, self._t1, self._seq = node[self._change], rows["t1"].copy(), rows["seq"].copy()
-        self._times = distinct(self._t1)
-        self._width = len(self._times) + 1
-        self._keys = which * self._width + np.searchsorted(self._times, self._t1, "right")
-        self._under_way = _later(rows["since"], which)
-        first = np.zeros(len(rows), np.bool_)
-        calls = rows["by"] == By.CALL
-        before = np.maximum.accumulate(np.where(calls, np.arange(len(rows)), -1))[:-1]  # the last one by a call
-        before = np.concatenate(([-1], before))
-        overlaps = (before >= self._starts[:-1][which]) & (self._t1[before] > rows["t0"]) if len(rows) else first
-        self._next_call = np.full(len(rows) + 1, len(rows))
+        node, t1 = node[kept], changes["t1"][kept]
+        self._pairs = _Pairs(self._groups[node], changes["fd"][kept].astype(np.int64))
+        open_ended = t1 == NEVER
+        self._at = TimeKeys(len(self._pairs), t1[~open_ended])
+        keys = self._at.of(self._pairs.own, t1) + open_ended
+        order = _order(keys)
+        self._keys, self._change, which = keys[order], kept[order], self._pairs.own[order]
+        self._starts = np.searchsorted(which, np.arange(len(self._pairs) + 1))
+        self._node, self._t1, self._seq = node[order], t1[order], changes["seq"][self._change]
+        t0, calls = changes["t0"][self._change], changes["by"][self._change] == By.CALL
+        self._under_way = _later(changes["since"][self._change], which)
+        count = len(order)
+        before = np.maximum.accumulate(np.where(calls, np.arange(count), -1))  # the last one by a call
+        before = np.concatenate(([-1], before[:-1]))[:count]
+        overlaps = (before >= self._starts[which]) & (self._t1[before] > t0)
+        self._next_call = np.full(count + 1, count)
         self._next_call[:-1][calls] = np.flatnonzero(calls)
         self._next_call = np.minimum.accumulate(self._next_call[::-1])[::-1]
-        self._unclear = (overlaps | (rows["t0"] < self._unsure[self._node])) & calls
+        self._unclear = (overlaps | (t0 < self._unsure[self._node])) & calls
 
     def unclear(self, count: int) -> Mask:
         """Of each of the ``count`` changes, whether others were under way with it: nobody knows which was the last."""
@@ -80,23 +83,62 @@ class ChangeIndex:
             return known & False, np.full(len(node), -1)
         sure = known & ~self._tainted[node] & (asked.t0 >= self._unsure[node])
         sure &= (asked.t1 <= self._end[node]) | (asked.seq == self._ender[node])
-        if not len(self._pairs):
-            return sure, np.full(len(node), -1)
-        pair = _pair(self._groups[node], asked.fd)
-        which = np.minimum(np.searchsorted(self._pairs, pair), len(self._pairs) - 1)
-        hit = self._pairs[which] == pair
-        keys = which * self._width + np.searchsorted(self._times, asked.t0, "right")
-        after = np.searchsorted(self._keys, keys, "right")
-        stop = self._starts[which + 1]
-        other = self._next_call[after]
-        other = other + ((other < stop) & (self._seq[np.minimum(other, len(self._keys) - 1)] == asked.seq))
-        disturbed = (other < stop) & (self._under_way[np.minimum(other, len(self._keys) - 1)] < asked.t1)
-        sure &= ~(hit & disturbed)
-        at = np.maximum(after - 1, 0)
-        same = self._node[at] == asked.node
-        found = hit & (after > self._starts[which]) & (same | (self._t1[at] > self._since[node]))
-        sure &= ~found | (same & ~self._unclear[at])
-        return sure, np.where(found, self._change[at], -1)
+        found = np.full(len(node), -1)
+        which = self._pairs.of(self._groups[node], asked.fd)
+        hit = np.flatnonzero(which >= 0)
+        if len(hit):
+            which, node, t1 = which[hit], asked.node[hit], asked.t1[hit]
+            after = _search(self._keys, self._at.of(which, asked.t0[hit]))
+            stop, last = self._starts[which + 1], len(self._keys) - 1
+            other = self._next_call[after]
+            other = other + ((other < stop) & (self._seq[np.minimum(other, last)] == asked.seq[hit]))
+            clear = (other >= stop) | (self._under_way[np.minimum(other, last)] >= t1)
+            at = np.maximum(after - 1, 0)
+            same = self._node[at] == node
+            is_there = (after > self._starts[which]) & (same | (self._t1[at] > self._since[node]))
+            clear &= ~is_there | (same & ~self._unclear[at])
+            sure[hit] &= clear
+            found[hit] = np.where(is_there, self._change[at], -1)
+        return sure, found
+
+
+class _Pairs:
+    """Numbers for pairs of a group and a descriptor.
+
+    Attributes:
+        own: Of the pairs given.
+    """
+
+    def __init__(self, groups: Numbers, fds: Numbers) -> None:
+        width = int(fds.max(initial=0)) + 1 - _LOWEST
+        height = int(groups.max(initial=-1)) + 1
+        self._table: Numbers | None = None
+        if width * height > max(_SMALL, 8 * len(groups)):
+            self._distinct, self.own = np.unique(_pair(groups, fds), return_inverse=True)
+            self._count = len(self._distinct)
+            return
+        self._width, self._height = width, height
+        places = groups * width + fds - _LOWEST
+        self._table = np.full(width * height + 1, -1)
+        self._table[places] = 0
+        taken = np.flatnonzero(self._table == 0)
+        self._table[taken] = np.arange(len(taken))
+        self.own, self._count = self._table[places], len(taken)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def of(self, groups: Numbers, fds: Numbers) -> Numbers:
+        """The numbers of pairs, -1 for one that is not among those given."""
+        if self._table is not None:
+            fits = (fds >= _LOWEST) & (fds < self._width + _LOWEST) & (groups < self._height)
+            found: Numbers = self._table[np.where(fits, groups * self._width + fds - _LOWEST, -1)]
+            return found
+        if not len(self._distinct):
+            return np.full(len(groups), -1)
+        pair = _pair(groups, fds)
+        at = np.minimum(np.searchsorted(self._distinct, pair), len(self._distinct) - 1)
+        return np.where(self._distinct[at] == pair, at, -1)
 
 
 def _pair(group: Numbers, fd: Numbers) -> Numbers:
@@ -104,26 +146,34 @@ def _pair(group: Numbers, fd: Numbers) -> Numbers:
     return pair
 
 
-def _pairs(group_: Numbers, fd: Numbers) -> tuple[Numbers, Indices]:
-    """The distinct pairs, ascending, and for each element an index into them."""
-    if not len(fd):
-        return fd, np.zeros(0, np.intp)
-    low = int(fd.min())
-    width = int(fd.max()) - low + 1
-    found, which = group(group_ * width + fd - low)  # few numbers without holes, mostly
-    pairs = _pair(found // width, found % width + low)
-    order = np.argsort(pairs)
-    rank = np.empty(len(order), np.intp)
-    rank[order] = np.arange(len(order))
-    return pairs[order], rank[which]
+def _search(keys: Numbers, wanted: Numbers) -> Numbers:
+    """`numpy.searchsorted`, sorted first: searches that follow each other are then near each other."""
+    if len(wanted) < _FEW:
+        return np.searchsorted(keys, wanted, "right")
+    order = np.argsort(wanted)
+    found = np.empty(len(wanted), np.int64)
+    found[order] = np.searchsorted(keys, wanted[order], "right")
+    return found
 
 
 def _later(since: Numbers, which: Numbers) -> Numbers:
     """The earliest of ``since`` from each place to the end of its stretch of equal ``which``, which ascends."""
     if not len(since):
         return since
+    earliest, latest = int(since.min()), int(since.max(initial=-(1 << 63), where=since != NEVER))
+    span = latest - earliest + 2
+    if 0 < span * (int(which[-1]) + 1) < 1 << 62:
+        base = which * span - earliest
+        lowest = np.minimum.accumulate((np.minimum(since, latest + 1) + base)[::-1])[::-1] - base
+        return np.where(lowest > latest, NEVER, lowest)
     distinct, rank = np.unique(since, return_inverse=True)
-    shifted = rank + which * len(distinct)
-    lowest = np.minimum.accumulate(shifted[::-1])[::-1]
-    found: Numbers = distinct[lowest - which * len(distinct)]
+    base = which * len(distinct)
+    found: Numbers = distinct[np.minimum.accumulate((rank + base)[::-1])[::-1] - base]
     return found
+
+
+def _order(keys: Numbers) -> npt.NDArray[np.intp]:
+    """The stable order; the other one is faster, and the same where no two are equal."""
+    order = np.argsort(keys)
+    ordered = keys[order]
+    return np.argsort(keys, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order

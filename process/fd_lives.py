@@ -30,10 +30,17 @@ _RANGE_UNSHARE, _RANGE_CLOEXEC = 2, 4
 
 
 class Gap(NamedTuple):
-    """Events are missing: the last one before came back at ``before``, the first one after it at ``after``."""
+    """Events are missing, or all that was known is void.
+
+    Attributes:
+        before: When the last event before it came back.
+        after: When the first one after it came back; of a reset, when that was.
+        first: Sequence number of the first one after it.
+    """
 
     before: int
     after: int
+    first: int
 
 
 class Step(NamedTuple):
@@ -107,7 +114,7 @@ class Lives:
         every = [Step(*step) for step in steps.tolist()]
         failed = {step.a for step in every if step.op == Life.EXEC_FAILED}
         every = [step for step in every if step.op != Life.EXEC_FAILED and step.seq not in failed]
-        self._forks = _births(every)
+        self._forks = _births(every, [gap.first for gap in gaps])
         self._told = {fork.seq for fork in self._forks.values()}
         self._named: dict[int, tuple[int, int]] = {}
         order: list[tuple[int, int, int, Any]] = []
@@ -393,20 +400,25 @@ class Lives:
             self._replace(space, node, time, self._new(Birth.FRESH, time, self._group(node), unsure=time))
 
 
-def _births(steps: list[Step]) -> dict[int, Step]:
-    """The fork of each child whose first return is recorded, by the sequence number of that."""
-    forks: dict[int, list[Step]] = defaultdict(list)
+def _births(steps: list[Step], gaps: list[int]) -> dict[int, Step]:
+    """The fork of each child whose first return is recorded, by the sequence number of that.
+
+    Args:
+        steps: All.
+        gaps: Sequence numbers after a gap, ascending: no fork made what is seen on its other side.
+    """
+    forks: dict[tuple[int, int], list[Step]] = defaultdict(list)
     for step in steps:
         if step.op == Life.FORK:
-            forks[step.task].append(step)
+            forks[step.task, bisect_right(gaps, step.seq)].append(step)
     for made in forks.values():
         made.sort(key=lambda step: step.t0)
     found: dict[int, Step] = {}
     taken: set[int] = set()
     for step in steps:
-        if step.op != Life.CHILD or step.a not in forks:
+        if step.op != Life.CHILD or (step.a, bisect_right(gaps, step.seq)) not in forks:
             continue
-        made = forks[step.a]
+        made = forks[step.a, bisect_right(gaps, step.seq)]
         made = made[: bisect_right(made, step.t0, key=lambda fork: fork.t0)]
         named = (fork for fork in reversed(made) if fork.a == step.task & 0xFFFFFFFF and fork.seq not in taken)
         around = (fork for fork in made[-1:] if step.t0 <= fork.t1 or not fork.a)

@@ -30,6 +30,8 @@ _MIPS_TYPES: Final = {**_TYPES, 1: "SOCK_DGRAM", 2: "SOCK_STREAM"}
 """arch/mips/include/asm/socket.h (Linux 6.1)."""
 _TYPE_MASK: Final = 0xF
 
+_UNTIDY: Final = re.compile(r"/(?:/|\.{1,2}(?:/|\Z)|\Z)")
+"""What a path has that is not as the kernel would write it."""
 _MAGIC: Final = re.compile(
     r"/(?:proc/(?:[^/]+/(?:task/[^/]+/)?(?:fd|exe|cwd|root|map_files)(?:/|$))|dev/(?:fd|stdin|stdout|stderr)(?:/|$))"
 )
@@ -119,8 +121,10 @@ def path_below(folder: str, path: str) -> str | None:
         if not folder.startswith("/") or folder.endswith(_DELETED):
             return None
         path = f"{folder}/{path}"
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    while parts and parts[0] == "..":
-        del parts[0]
-    whole = "/" + "/".join(parts)
+    whole = path
+    if _UNTIDY.search(path):
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        while parts and parts[0] == "..":
+            del parts[0]
+        whole = "/" + "/".join(parts)
     return None if len(whole) > PATH_MAX or _MAGIC.match(whole) else whole

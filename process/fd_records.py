@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -123,7 +125,8 @@ CHANGE: Final = np.dtype(
         ("join", np.uint8),
         ("cloexec", np.uint8),
         ("by", np.uint8),
-    ]
+    ],
+    align=True,  # numpy copies what is not before it looks at it
 )
 """A descriptor gets a new meaning: by event ``seq``, which took from ``t0`` to ``t1`` (`NEVER` if its return was not
 seen). ``holder`` is the task, or the
@@ -140,7 +143,8 @@ LIFE: Final = np.dtype(
         ("a", np.uint64),
         ("b", np.int64),
         ("op", np.uint8),
-    ]
+    ],
+    align=True,  # numpy copies what is not before it looks at it
 )
 """Something that changes who has which table; see `Life`."""
 
@@ -153,14 +157,33 @@ class Scan:
     """What a stretch of events does to descriptor tables.
 
     Attributes:
-        changes: Of dtype `CHANGE`, by sequence number.
-        lives: Of dtype `LIFE`, likewise.
+        changes: Of dtype `CHANGE`, in no order but that what was read after an event comes after its calls.
+        lives: Of dtype `LIFE`, by sequence number.
         texts: Of the changes, escaped.
     """
 
     changes: Records = field(default_factory=lambda: np.zeros(0, CHANGE))
     lives: Records = field(default_factory=lambda: np.zeros(0, LIFE))
     texts: list[str] = field(default_factory=list)
+
+
+def store(scan: Scan, path: Path) -> None:
+    """Keep a scan's changes in two files.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    np.save(path.with_suffix(".npy"), scan.changes)
+    path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+
+
+def stored(path: Path) -> Scan | None:
+    """What `store` kept; None if it is not there any more."""
+    try:
+        changes: Records = np.load(path.with_suffix(".npy"))
+        return Scan(changes, texts=json.loads(path.with_suffix(".json").read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 class Birth(IntEnum):
@@ -197,7 +220,8 @@ NODE: Final = np.dtype(
         ("ender", np.int64),
         ("low", np.int64),
         ("high", np.int64),
-    ]
+    ],
+    align=True,  # numpy copies what is not before it looks at it
 )
 """A table (or current folder) for as long as its descriptors are changed one by one; what changes many begins another.
 It is made by event ``seq``, which took from ``t0`` to ``t1``, and used from ``since`` on. What is asked or changed by

@@ -14,7 +14,8 @@ from process.fd_batch import Batch
 from process.fd_calls import HANDLERS
 from process.fd_captured import Captured
 from process.fd_records import ALWAYS, SIGHT, Records, Scan
-from process.read import DURATION, FLAGS_ENTRY, LOW, TASK, TIME, Contents, Words
+from process.grouping import group
+from process.read import DURATION, FLAGS_ENTRY, LOW, MAX_SEQUENCE, TASK, TIME, Contents, Words
 from process.wanted import Wanted
 
 Numbers = npt.NDArray[np.int64]
@@ -28,8 +29,9 @@ class Scanner:
 
     Attributes:
         clock: Latest time at which one of the events so far came back; `ALWAYS` before the first.
-        edges: Of each block that does not follow the one before: its first sequence number, the time at which that
-            event came back, and ``clock`` before it.
+        edges: Of each stretch of events that does not follow the one before: its first sequence number, the time at
+            which that event came back, and ``clock`` before it. After a reset, the reset's time is in its place.
+        reset: The last reset: the sequence number after it, and its time.
     """
 
     def __init__(self, contents: Contents, rules: Rules | None) -> None:
@@ -48,10 +50,22 @@ class Scanner:
         self._captured = Captured(contents)
         self.clock = ALWAYS
         self.edges: list[tuple[int, int, int]] = []
+        self.reset = (-1, 0)
         self._end = -1
 
     def add(self, first: int, words: Words) -> None:
         """Take the events of a block, uint64 of shape (12, n)."""
+        at = 0
+        for reset in np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET)).tolist():
+            self._take(first + at, words[:, at:reset])
+            at = reset + 1
+            self.reset = (first + at, min(int(words[TIME, reset]), MAX_SEQUENCE))
+        self._take(first + at, words[:, at:])
+
+    def _take(self, first: int, words: Words) -> None:
+        """Take events between which nothing is missing."""
+        if not words.shape[1]:
+            return
         flags = words[FLAGS_ENTRY] & LOW
         self._keep_time(first, words, flags)
         by_task = flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
@@ -93,13 +107,8 @@ class Scanner:
 
     def _see(self, tasks: Words, times: Numbers) -> None:
         """Note which tasks there are."""
-        order = np.argsort(tasks, kind="stable")
-        sorted_, times = tasks[order], times[order]
-        starts = np.flatnonzero(np.concatenate(([True], sorted_[1:] != sorted_[:-1])))
-        seen = np.zeros(len(starts), SIGHT)
-        seen["task"] = sorted_[starts]
-        seen["first"], seen["last"] = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
-        self._sights.append(seen)
+        distinct, which = group(tasks)
+        self._sights.append(_sights(distinct, which, times, times))
         if len(self._sights) > 64:
             self._sights = [self.sights()]
 
@@ -108,7 +117,10 @@ class Scanner:
         lasted = np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
         times = words[TIME].view(np.int64) + np.where(flags & np.uint64(EventFlag.RETURNED) != 0, lasted, 0)
         before = self.clock
-        if first != self._end:
+        if first == self.reset[0]:
+            self.edges.append((first, self.reset[1], self.clock))
+            before = self.reset[1] - 1
+        elif first != self._end:
             self.edges.append((first, int(times[0]), self.clock))
             before = ALWAYS if len(self.edges) == 1 else int(times[0]) - 1
         self._captured.keep_time(first, before, times)
@@ -119,8 +131,15 @@ class Scanner:
 def _joined(seen: Records) -> Records:
     """One record for each task."""
     tasks, which = np.unique(seen["task"], return_inverse=True)
-    joined = np.zeros(len(tasks), SIGHT)
-    joined["task"], joined["first"], joined["last"] = tasks, np.iinfo(np.int64).max, np.iinfo(np.int64).min
-    np.minimum.at(joined["first"], which, seen["first"])
-    np.maximum.at(joined["last"], which, seen["last"])
-    return joined
+    return _sights(tasks, which, seen["first"], seen["last"])
+
+
+def _sights(tasks: Words, which: npt.NDArray[np.intp], firsts: Numbers, lasts: Numbers) -> Records:
+    """The earliest and the latest time of each task."""
+    first = np.full(len(tasks), np.iinfo(np.int64).max)
+    last = np.full(len(tasks), np.iinfo(np.int64).min)
+    np.minimum.at(first, which, firsts)
+    np.maximum.at(last, which, lasts)
+    seen = np.zeros(len(tasks), SIGHT)
+    seen["task"], seen["first"], seen["last"] = tasks, first, last
+    return seen

@@ -6,8 +6,9 @@ have under way, is asked of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from process.fd_records import (
     Life,
     Records,
     Scan,
+    stored,
 )
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
@@ -49,12 +51,16 @@ class Effect:
         edges: Of each stretch of events without a gap: first sequence number, when that event came back, and the
             latest return before it in the segment, `ALWAYS` if there is none.
         clock: The latest return.
+        stored: Where the scan is kept unpruned.
+        reset: The last reset in it: the sequence number after it, and its time.
     """
 
     scan: Scan = field(default_factory=Scan)
     sights: Records = field(default_factory=lambda: np.zeros(0, SIGHT))
     edges: list[tuple[int, int, int]] = field(default_factory=list)
     clock: int = ALWAYS
+    stored: Path | None = None
+    reset: tuple[int, int] = (-1, 0)
 
 
 def _no_timeline() -> Timeline:
@@ -74,6 +80,7 @@ class Start:
         node: The node of each.
         given: What they and the older nodes hold.
         names: Texts of names.
+        stored: Where the segment's own scan is kept.
     """
 
     clock: int = ALWAYS
@@ -86,6 +93,7 @@ class Start:
     node: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
     given: Given = field(default_factory=Given)
     names: list[str] = field(default_factory=list)
+    stored: Path | None = None
 
 
 @dataclass
@@ -163,15 +171,31 @@ def gaps_of(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Gap], int]
     gaps: list[Gap] = []
     unsure, clock = ALWAYS, ALWAYS
     missing = set(starts.tolist())
-    for effect in effects:
-        for first, after, before in effect.edges:
+    for effect, edges in zip(effects, _edges(effects), strict=True):
+        for first, after, before in edges:
             clock = max(clock, before)
             if first in missing and clock == ALWAYS:
                 unsure = after if first else ALWAYS
             elif first in missing:
-                gaps.append(Gap(clock, after))
+                gaps.append(Gap(clock, after, first))
         clock = max(clock, effect.clock)
     return gaps, unsure
+
+
+def unpruned(effects: Sequence[Effect]) -> None:
+    """Take all that segments do, not only what others can need."""
+    for effect in effects:
+        scan = stored(effect.stored) if effect.stored is not None else None
+        if scan is not None:
+            effect.scan.changes, effect.scan.texts = scan.changes, scan.texts
+
+
+def _edges(effects: Sequence[Effect]) -> Iterator[list[tuple[int, int, int]]]:
+    """The edges of each effect; one that follows a reset which ended the segment before has the time of that."""
+    reset = (-1, 0)
+    for effect in effects:
+        yield [(first, reset[1] if first == reset[0] else after, clock) for first, after, clock in effect.edges]
+        reset = effect.reset
 
 
 def settle(effects: Sequence[Effect], starts: Numbers) -> list[int]:
@@ -182,11 +206,11 @@ def settle(effects: Sequence[Effect], starts: Numbers) -> list[int]:
     """
     missing = set(starts.tolist())
     clock, clocks = ALWAYS, []
-    for effect in effects:
-        if not effect.edges:
+    for effect, edges in zip(effects, _edges(effects), strict=True):
+        if not edges:
             clocks.append(clock)
             continue
-        first, after, _ = effect.edges[0]
+        first, after, _ = edges[0]
         time = after - 1 if first in missing or clock == ALWAYS else clock
         clocks.append(time)
         give_time(effect.scan, time)
@@ -309,7 +333,7 @@ def _start(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Number
     before, under_way = (some[groups[whole.nodes["group"][whole.node[some]]]] for some in (last, long))
     chosen = np.concatenate([before, under_way])
     wanted = np.union1d(wanted, whole.node[chosen])
-    start = Start(clock, whole.has_roots, files=files, folders=folders, owners=owners)
+    start = Start(clock, whole.has_roots, files=files, folders=folders, owners=owners, stored=effect.stored)
     return _pack(whole, start, wanted, old, chosen, _bases(whole, roots))
 
 

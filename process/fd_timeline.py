@@ -7,9 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from process.fd_keys import TimeKeys
+from process.grouping import group
 from process.read import Words
 
 Numbers = npt.NDArray[np.int64]
+
+_MANY = 1 << 8
+"""So many questions are worth a look at whether their holders move at all meanwhile."""
 
 
 @dataclass
@@ -36,9 +41,8 @@ class Timeline:
 
     def __post_init__(self) -> None:
         self._distinct, which = np.unique(self.holders, return_inverse=True)
-        self._moments = np.unique(self.times)
-        self._width = len(self._moments) + 1
-        self._keys = which * self._width + np.searchsorted(self._moments, self.times, "right")
+        self._at = TimeKeys(len(self._distinct), self.times)
+        self._keys = self._at.of(which, self.times)
 
     def at(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
         """The node that each of some holders has at a time, or had just ``before`` it; -1 if none is known."""
@@ -47,13 +51,24 @@ class Timeline:
 
     def index(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
         """Likewise, the move that made it so; -1 if there is none."""
-        if not len(self._distinct):
+        if not len(self._distinct) or not len(holders):
             return np.full(len(holders), -1)
+        if len(holders) < _MANY:
+            return self._search(holders, times, before)
+        distinct, which = group(holders)
+        low, high = (
+            self._search(distinct, np.full(len(distinct), time), before) for time in (times.min(), times.max())
+        )
+        found = low[which]
+        rows = np.flatnonzero((low != high)[which])  # the others have one node all the while
+        found[rows] = self._search(holders[rows], times[rows], before)
+        return found
+
+    def _search(self, holders: Words, times: Numbers, before: bool) -> Numbers:
         which = np.minimum(np.searchsorted(self._distinct, holders), len(self._distinct) - 1)
-        rank = np.searchsorted(self._moments, times, "left" if before else "right")
-        found = np.searchsorted(self._keys, which * self._width + rank, "right") - 1
-        hit = (self._distinct[which] == holders) & (found >= 0)
-        return np.where(hit & (self.holders[np.maximum(found, 0)] == holders), found, -1)
+        found = np.searchsorted(self._keys, self._at.of(which, times, before=before), "right") - 1
+        hit = (found >= 0) & (self.holders[np.maximum(found, 0)] == holders)
+        return np.where(hit, found, -1)
 
     def cut(self, holders: Words, first: Numbers, last: Numbers) -> Timeline:
         """The moves that matter to some holders, each between two times: those, and the one before."""

@@ -1,6 +1,7 @@
 """Step four: who and under which mark an event is, from what all segments of its capture say.
 
-Nothing is taken across a gap: what a lost event may have changed is unknown until it is recorded again.
+Nothing is taken across a gap: what a lost event may have changed is unknown until it is recorded again. A reset (the
+emulator has gone back to a snapshot) is a gap at which nothing is lost.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ Codes = npt.NDArray[np.int64]
 
 
 class Runs:
-    """The stretches of a capture's sequence numbers in which no event is missing.
+    """The stretches of a capture's sequence numbers in which no event is missing, and none is a reset.
 
     Attributes:
         starts: First sequence number of each, int64, ascending.
         ends: One past the last of each, likewise.
+        missing: (first, count) of each stretch of events that are missing, the one before the first event included.
+        end: One past the last event of all, 0 without any.
     """
 
-    def __init__(self, blocks: Iterable[tuple[int, int]]) -> None:
-        """Join (first, count) pairs, in any order."""
+    def __init__(self, blocks: Iterable[tuple[int, int]], resets: Iterable[int] = ()) -> None:
+        """Join (first, count) pairs, in any order, and cut them at resets, which are ascending."""
         starts: list[int] = []
         ends: list[int] = []
         for first, count in sorted(blocks):
@@ -37,6 +40,13 @@ class Runs:
             else:
                 starts.append(first)
                 ends.append(first + count)
+        before = [0, *ends]
+        self.missing = [(a, b - a) for a, b in zip(before, starts, strict=False) if b > a]
+        self.end = ends[-1] if ends else 0
+        cuts = np.fromiter(resets, np.int64)
+        starts, ends = sorted([*starts, *(cuts + 1).tolist()]), sorted([*ends, *cuts.tolist()])
+        pairs = [(first, end) for first, end in zip(starts, ends, strict=True) if first < end]
+        starts, ends = [first for first, _ in pairs], [end for _, end in pairs]
         self.starts = np.array(starts, np.int64)
         self.ends = np.array(ends, np.int64)
 
@@ -44,11 +54,6 @@ class Runs:
         """The run that holds a sequence number, -1 if none does."""
         at = int(np.searchsorted(self.starts, min(seq, np.iinfo(np.int64).max), side="right")) - 1
         return at if at >= 0 and seq < self.ends[at] else -1
-
-    def missing(self) -> list[tuple[int, int]]:
-        """(first, count) of each gap, the one before the first run included."""
-        before = [0, *self.ends.tolist()]
-        return [(a, b - a) for a, b in zip(before, self.starts.tolist(), strict=False) if b > a]
 
 
 @dataclass

@@ -198,9 +198,9 @@ def _signals(call: Call, events: Events, sequences: Rows, contents: Contents) ->
     values, returned, failed, _ = _facts(call, events)
     kind = Kind.KILL if call.name in _KILLS else Kind.REAP
     told = returned & ~failed & ((values > 0) | (call.name not in ("sys_wait4", "sys_waitpid")))
-    for row in call.rows[told].tolist():
-        if _is_asid(events, row):
-            yield Step(int(sequences[row]), kind, int(events.words[TASK, row]), True)
+    of_space = events.words[FLAGS_ENTRY][call.rows] & np.uint64(EventFlag.TASK_IS_ASID) != 0
+    for row in call.rows[told & of_space].tolist():
+        yield Step(int(sequences[row]), kind, int(events.words[TASK, row]), True)
 
 
 _MAKERS = {

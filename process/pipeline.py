@@ -17,7 +17,7 @@ from process.prepare import Prepared, prepare
 from process.rerun import succeeded
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
-from process.write_sqlite import SqliteWriter, spill, unspill
+from process.write_sqlite import SqliteWriter, write_rows
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,13 @@ def _write_parquet(
 def _write_sqlite(
     prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
-    """Workers decode batches into Arrow files; this process alone writes the database, in order."""
+    """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     path, decoded = workshop / "database", Decoded()
     with closing(SqliteWriter(path)) as writer:
-        for plan, (tally, spilled) in succeeded(partial(spill, folder=workshop), prepared, workers):
-            for frame in unspill(spilled):
-                writer.add(frame)
-                advance(len(frame))
+        for plan, (tally, part) in succeeded(partial(write_rows, folder=workshop), prepared, workers):
+            writer.append(part)
             decoded.append((plan, tally))
+            advance(tally.rows)
         _finish(prepared, decoded)
         writer.finish(tables(prepared, decoded))
     return path, decoded

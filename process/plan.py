@@ -65,16 +65,11 @@ class Plan:
         return f"{self.position:05d}" + (f"-{self.piece:05d}" if self.piece else "")
 
 
-def crosses(surveys: list[Survey]) -> bool:
-    """Whether tasks of two processes share a table: then surveys must be whole for `compose`."""
-    return any(
-        fd_state.crosses([survey.effect for survey in segments], _runs(segments).starts)
-        for _, segments in _captures(surveys)
-    )
-
-
 def _runs(segments: list[Survey]) -> Runs:
-    return Runs(block for survey in segments for block in survey.blocks)
+    return Runs(
+        (block for survey in segments for block in survey.blocks),
+        (reset for survey in segments for reset in survey.resets),
+    )
 
 
 def _captures(surveys: list[Survey]) -> Iterator[tuple[uuid.UUID, list[Survey]]]:
@@ -94,8 +89,11 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
     for number, (name, segments) in enumerate(_captures(surveys), 1):
         runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
-        _account(name, [member for survey in segments for member in survey.members], runs, ledger)
-        starts = fd_state.compose([survey.effect for survey in segments], runs.starts)
+        _account(name, segments, runs, ledger)
+        effects = [survey.effect for survey in segments]
+        if fd_state.crosses(effects, runs.starts):
+            fd_state.unpruned(effects)
+        starts = fd_state.compose(effects, runs.starts)
         for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1
@@ -139,19 +137,21 @@ def _rows_of(members: list[Member], dropped: Sequences) -> tuple[int, ...]:
     return tuple(one.events - (last - first) for one, (first, last) in zip(members, edges, strict=True))
 
 
-def _account(capture: uuid.UUID, segments: list[Member], runs: Runs, ledger: Ledger) -> None:
+def _account(capture: uuid.UUID, surveys: list[Survey], runs: Runs, ledger: Ledger) -> None:
     """Enter what one capture counted and what of it is missing."""
+    members = [member for survey in surveys for member in survey.members]
     for name in COUNTERS:
-        ledger.add(Severity.INFO, "capture", name, sum(one.counters[name] for one in segments))
+        ledger.add(Severity.INFO, "capture", name, sum(one.counters[name] for one in members))
     for severity, items in ((Severity.LOSS, _LOSSES), (Severity.WARNING, _WARNINGS)):
         for name, text in items.items():
-            ledger.add(severity, "capture", text, sum(one.counters[name] for one in segments))
-    for one in segments:
-        _account_segment(one, one is segments[-1], ledger)
-    missing = runs.missing() + _missing_end(segments[-1], runs)
+            ledger.add(severity, "capture", text, sum(one.counters[name] for one in members))
+    for one in members:
+        _account_segment(one, one is members[-1], ledger)
+    missing = runs.missing + _missing_end(members[-1], runs)
     lost = sum(count for _, count in missing)
-    ledger.add(Severity.INFO, "read", "events", sum(one.events for one in segments))
-    ledger.add(Severity.INFO, "read", "segments", len(segments))
+    ledger.add(Severity.INFO, "read", "events", sum(one.events for one in members))
+    ledger.add(Severity.INFO, "read", "segments", len(members))
+    ledger.add(Severity.INFO, "read", "resets", sum(len(survey.resets) for survey in surveys))
     ledger.add(Severity.LOSS, "read", f"events missing from capture {capture} ({_ranges(missing)})", lost)
 
 
@@ -172,7 +172,7 @@ def _account_segment(one: Member, is_last: bool, ledger: Ledger) -> None:
 
 def _missing_end(last: Member, runs: Runs) -> list[tuple[int, int]]:
     """The gap after the last run, which a sealed segment's totals tell."""
-    end = int(runs.ends[-1]) if len(runs.ends) else 0
+    end = runs.end
     told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"]
     return [(end, told - end)] if last.is_sealed and end < told <= MAX_SEQUENCE else []
 

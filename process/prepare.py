@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 
 from process.batch import Batch, batches
 from process.discover import Part, discover
 from process.errors import ProcessError
 from process.ledger import Ledger, Severity
-from process.plan import Plan, compose, crosses
+from process.plan import Plan, compose
 from process.pool import Workers
 from process.survey import Survey, survey
+
+
+class Folder:
+    """A temporary folder that lasts as long as this object.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(mkdtemp(prefix="sysreel-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -24,13 +39,13 @@ class Prepared:
         surveys: What is in them, in the output's order.
         plans: How to decode each.
         ledger: What capture counted and what is missing.
-        whole: Whether surveys hold all that their segments do to descriptors.
+        folder: What the surveys keep for the decoders, for as long as this object lives.
     """
 
     surveys: list[Survey]
     plans: list[Plan]
     ledger: Ledger
-    whole: bool = False
+    folder: Folder
 
 
 def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], object] = lambda _: None) -> Prepared:
@@ -48,34 +63,26 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
     ledger = Ledger()
     for rejected in found.rejected:
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
-    surveys, failures = survey_all(batches(found.parts), workers, advance)
+    folder = Folder()
+    surveys, failures = survey_all(batches(found.parts), workers, folder, advance)
     for part, reason in failures:
         ledger.add(Severity.LOSS, "read", f"{part.name}: not read: {reason}")
-    whole = crosses(surveys)
-    if whole:
-        again = workers.run(partial(survey, whole=True), [one.batch for one in surveys])
-        surveys = [outcome.result if isinstance(outcome.result, Survey) else one
-                   for one, outcome in zip(surveys, again, strict=True)]  # fmt: skip
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + [reason for _, reason in failures]
         raise ProcessError("; ".join(reasons) or "no segments given")
-    return Prepared(surveys, compose(surveys, ledger), ledger, whole)
+    return Prepared(surveys, compose(surveys, ledger), ledger, folder)
 
 
 def survey_all(
-    wanted: Sequence[Batch],
-    workers: Workers,
-    advance: Callable[[int], object] = lambda _: None,
-    *,
-    whole: bool = False,
+    wanted: Sequence[Batch], workers: Workers, folder: Folder, advance: Callable[[int], object] = lambda _: None
 ) -> tuple[list[Survey], list[tuple[Part, str]]]:
     """Survey batches; one that fails is done again segment by segment, so that a bad one costs itself alone.
 
     Args:
         wanted: The batches.
         workers: What to survey with.
+        folder: Takes what they keep for the decoders.
         advance: Called with the events of each batch surveyed.
-        whole: Keep all that they do to descriptors.
 
     Returns:
         Surveys in order, and the segments that cannot be read, and why.
@@ -83,7 +90,7 @@ def survey_all(
     made: dict[Batch, Survey] = {}
     failed: dict[Part, str] = {}
     divided: list[Batch] = []
-    for outcome in workers.run(partial(survey, whole=whole), wanted):
+    for outcome in workers.run(partial(survey, folder=folder.path), wanted):
         if isinstance(outcome.result, Survey):
             made[outcome.item] = outcome.result
             failed.update(outcome.result.failed)
@@ -93,7 +100,7 @@ def survey_all(
         else:
             failed[outcome.item.parts[0]] = outcome.result.reason
     if divided:
-        more, lost = survey_all(divided, workers, advance, whole=whole)
+        more, lost = survey_all(divided, workers, folder, advance)
         made.update((one.batch, one) for one in more)
         failed.update(lost)
     order = {part: number for number, part in enumerate(part for batch in wanted for part in batch.parts)}

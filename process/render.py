@@ -118,7 +118,7 @@ class Column:
         return pl.concat([nothing, shown.alias("")]).gather(self.codes)
 
 
-def labels(codes: npt.NDArray[np.signedinteger], names: Sequence[str]) -> pl.Series:
+def labels(codes: npt.NDArray[np.signedinteger], names: Sequence[str | None]) -> pl.Series:
     """A Categorical of a few names by their index; a negative one is null."""
     known = pl.Series([*names, None], dtype=pl.String).cast(pl.Categorical)
     if len(codes) and ((codes == codes[0]).all() or (len(set(names)) == 1 and (codes >= 0).all())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from process.batch import Batch
 from process.calls import Rules
 from process.discover import Part
 from process.fd_prune import prune
+from process.fd_records import Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
 from process.lives import Lives, Step
@@ -51,10 +53,10 @@ class Identity(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A text for all events from a sequence number on."""
+    """A text for all events from a sequence number on; None: no text."""
 
     seq: int
-    text: str
+    text: str | None
 
 
 @dataclass
@@ -75,6 +77,7 @@ class Survey:
         marks: By sequence number.
         span: Unix time of its first and last entry, ns; None without events.
         effect: What it does to descriptors.
+        resets: Sequence numbers of events that say that nothing from before holds, ascending.
     """
 
     batch: Batch
@@ -90,6 +93,7 @@ class Survey:
     marks: list[Mark]
     span: tuple[int, int] | None
     effect: Effect
+    resets: list[int] = field(default_factory=list)
 
     @property
     def events(self) -> int:
@@ -97,12 +101,12 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-def survey(batch: Batch, whole: bool = False) -> Survey:
+def survey(batch: Batch, folder: Path | None = None) -> Survey:
     """Reduce a batch to what the others need from it.
 
     Args:
         batch: Which segments.
-        whole: Keep all that it does to descriptors, whether others can need it or not.
+        folder: Keeps all that they do to descriptors, for their decoder.
 
     Raises:
         SegmentError: No segment of it can be used at all, or they cannot be read as one.
@@ -140,7 +144,8 @@ def survey(batch: Batch, whole: bool = False) -> Survey:
         steps=told.steps() if told else [],
         marks=_marks(contents),
         span=span,
-        effect=_effect(scanner, whole),
+        effect=_effect(scanner, batch, folder),
+        resets=seen.resets,
     )
 
 
@@ -152,17 +157,20 @@ def _rules(header: Header) -> Rules | None:
         return None
 
 
-def _effect(scanner: Scanner, whole: bool) -> Effect:
+def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     """What a segment does to descriptors, as far as others can need it."""
     scan = scanner.finish()
-    if not whole:
-        scan.changes = prune(scan.changes, scan.lives)
+    path = None
+    if folder is not None:
+        path = folder / f"{batch.header.capture.hex}-{batch.header.segment}-{len(batch.parts)}"
+        store(scan, path)
+    scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
     used = np.unique(scan.changes["text"])
     used = used[used >= 0]
     coded = scan.changes["text"] >= 0
     scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])
     scan.texts = [scan.texts[code] for code in used.tolist()]
-    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock)
+    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock, path, scanner.reset)
 
 
 @dataclass
@@ -174,6 +182,7 @@ class _Events:
     returns: list[Sequences] = field(default_factory=list)
     children: list[Sequences] = field(default_factory=list)
     tasks: list[Words] = field(default_factory=list)
+    resets: list[int] = field(default_factory=list)
     earliest: int = MAX_SEQUENCE
     latest: int = 0
 
@@ -189,6 +198,7 @@ class _Events:
         self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
         self.tasks.append(np.unique(words[TASK]))
+        self.resets += sequences[words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0].tolist()
         self.earliest = min(self.earliest, int(words[TIME].min()))
         self.latest = max(self.latest, int(words[TIME].max()))
 
@@ -246,9 +256,10 @@ def _identity(
 
 
 def _marks(contents: Contents) -> list[Mark]:
-    """MARKS records with their texts; a lost text is `[lost]`, since it did end the mark before it."""
+    """MARKS records with their texts; a text that is lost is `[lost]`, since it did end the mark before it."""
     found = {}
     for seq, text_id in contents.marks.T.tolist():
-        text = contents.strings.get(_halves(text_id)[0])
-        found[seq] = Mark(seq, "[lost]" if text is None else escape(text.data))
+        number = _halves(text_id)[0]
+        text = contents.strings.get(number)
+        found[seq] = Mark(seq, None if not number else "[lost]" if text is None else escape(text.data))
     return [found[seq] for seq in sorted(found)]

@@ -36,10 +36,16 @@ MIX = (  # number, weight in %, argument that is a path, its share of failures i
     (13, 3, None, 0),  # rt_sigaction
     (16, 2, None, 40),  # ioctl
     (39, 1, None, 0),  # getpid
-    (61, 2, None, 10),  # wait4
+    (61, 1, None, 10),  # wait4
+    (33, 1, None, 0),  # dup2
 )
 RESULTS = {257: 0x1F, 3: 0, 262: 0, 21: 0, 87: 0, 80: 0, 11: 0, 13: 0, 16: 0}
 """Greatest results of calls: few descriptors are open at a time, and most calls only succeed; else 4095."""
+_OPENAT, _NEWFSTATAT, _CLOSE, _DUP2, _FORK, _EXIT_GROUP = 257, 262, 3, 33, 57, 231
+_AT_FDCWD = 2**64 - 100
+_MOST_OPEN = 16
+_LIFE = 4096
+"""After so many events a process ends, and another is forked."""
 
 
 def generate(
@@ -64,6 +70,7 @@ def generate(
     choices = source.choices(MIX, weights=[weight for _, weight, _, _ in MIX], k=min(events, 100_000))
     random64, number = source.getrandbits, len(choices)
     segment = -1
+    opened = [0] * processes  # how many descriptors each has, from 3 on
     for i in range(events):
         if recorder.segments != segment:
             segment = recorder.segments
@@ -74,8 +81,18 @@ def generate(
                 )
         call, _, path, failures = choices[i % number]
         bits = random64(64)
+        who = (bits >> 20 & 0xFF) % processes
+        if i % _LIFE < 2 and i >= _LIFE:
+            who = i // _LIFE % (processes - 1) + 1
+            number_of_child = 1000 + processes + i // _LIFE
+            if i % _LIFE == 0:
+                recorder.event(i * 1700, 0, tasks[who], 0, 0, 0, 0, 0, 0, 0, _EXIT_GROUP, 0, 0, 0)
+            else:
+                recorder.event(i * 1700, 900, tasks[0], 0, 0, 0, 0, 0, 0, number_of_child, _FORK, 0, RETURNED, 0)
+                tasks[who], opened[who] = number_of_child << 32 | number_of_child, opened[0]
+            continue
         pointer = 0x7FFC00000000 + (bits & 0xFFFFFFF0 if adversarial else (bits & 0xFF) << 4)
-        args = [3 + (bits >> 8 & 15), pointer, 1 << (bits >> 12 & 15), 0, 0, 0]
+        args = [3 + (bits >> 8 & 15) % (opened[who] + 1), pointer, 1 << (bits >> 12 & 15), 0, 0, 0]
         strings = 0
         if path is not None:
             name = b"/tmp/unique-%d" % i if adversarial and bits & 0x300 else known[(bits >> 16 & 0xFFFF) % paths]
@@ -83,8 +100,17 @@ def generate(
             strings = recorder.strings(found)
             args[path] = pointer
         ret = ENOENT if (bits >> 40 & 0x7F) < failures * 1.28 else bits >> 48 & RESULTS.get(call, 0xFFF)
+        if call in (_OPENAT, _NEWFSTATAT):
+            args[0] = _AT_FDCWD
+        if call == _OPENAT and ret != ENOENT:
+            opened[who] = min(opened[who] + 1, _MOST_OPEN)
+            ret = 2 + opened[who]
+        elif call == _CLOSE:
+            args[0], ret, opened[who] = 2 + max(opened[who], 1), 0, max(opened[who] - 1, 0)
+        elif call == _DUP2:
+            args[1] = ret = bits >> 48 & 1
         recorder.event(
-            i * 1700, 900 + (bits >> 32 & 0xFFF), tasks[(bits >> 20 & 0xFF) % processes],
+            i * 1700, 300 + (bits >> 32 & 0x3FF), tasks[who],
             args[0], args[1], args[2], 0, 0, 0, ret, call, strings, RETURNED, 0,
         )  # fmt: skip
     recorder.close()

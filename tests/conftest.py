@@ -98,6 +98,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What scripts/test asks for: there, a test that cannot run is a failure."""
     parser.addoption("--no-skips", action="store_true", help="end with status 1 if a test was skipped")
+    parser.addoption("--reverts", type=int, default=60, help="reverts of the live test of reverts (1000: long form)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,6 +24,10 @@ from conftest import command
         (("-o", "segments", "--kernel", __file__, "--profile", "missing"), 2, "missing: no such file"),
         (("-o", "segments", "--kernel", __file__, "--profile", __file__), 1, "not a kernelinfo.conf"),
         (("profile", __file__, "-o", "out"), 1, "capture: error: "),
+        (("run",), 2, "Missing argument"),
+        (("run", "missing.py"), 2, "missing.py: no such file"),
+        (("run", __file__, "--profile", __file__), 1, "not a kernelinfo.conf"),
+        (("run", __file__, "--max-size", "many"), 2, "'many' is no size"),
         (("profile", "missing", "-o", "out"), 1, "missing"),
     ],
 )
@@ -43,6 +47,7 @@ def test_help_shows_examples_and_every_option_of_the_contract() -> None:
                  "--procs", "--timeout", "--segment-size", "--max-size", "--serial", "profile"):  # fmt: skip
         assert word in text
     assert "Example" in command("capture", "profile", "--help").stdout
+    assert "Example" in command("capture", "run", "--help").stdout
 
 
 def test_importing_capture_needs_neither_pandare_nor_polars_nor_numpy() -> None:

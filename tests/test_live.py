@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from benchmarks.sizes import segments
 from capture.segment import EventFlag
 from conftest import Captured, capture_guest, command, decode
 from lab import panda
@@ -75,6 +76,10 @@ def between_marks(rows: pl.DataFrame) -> list[dict[str, Any]]:
 def test_every_call_of_the_program_is_decoded_in_order_with_its_arguments_and_result(
     rows: pl.DataFrame, truth: list[dict[str, Any]]
 ) -> None:
+    compare_all(rows, truth)
+
+
+def compare_all(rows: pl.DataFrame, truth: list[dict[str, Any]]) -> None:
     """The program's own account, call by call; a program that starts over brings its C library's calls with it."""
     series = between_marks(rows)
     for tid in {line["tid"] for line in truth}:
@@ -170,6 +175,13 @@ def test_the_demo_has_many_calls_of_many_processes_none_of_them_nameless(demo: C
     assert not set(rows["procname"].to_list()) & {"?", "", "[none]"}
     assert rows["seq"].is_unique().all() and rows["id"].to_list() == list(range(1, len(rows) + 1))
     assert "demo: end" in demo.console
+
+
+def test_the_demo_takes_few_bytes_for_each_event(demo: Captured) -> None:
+    """Strings, files and identities included; 14 is what scripts/bench holds it to, on a quiet machine."""
+    found = segments(demo.segments)
+    assert found["all"] <= 15, found
+    assert set(found["blocks"]) == {"EVENTS", "STRINGS", "FILES", "SETS", "TASKS", "OTHERS"}
 
 
 def test_one_worker_and_two_give_the_same_rows(demo: Captured, tmp_path: Path) -> None:

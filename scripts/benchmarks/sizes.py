@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from benchmarks.measure import run, tool
 from benchmarks.part import Options, Part, Report, Target
 from benchmarks.rates import size
 from capture.segment import BLOCK_HEADER_SIZE, BlockType, SegmentError, read_segment
+from process.write_parquet import PART_GLOB, ROW_GROUP
+from process.write_sqlite import TABLE
 
 RECORDED = Path(__file__).resolve().parents[2] / "tests" / "data" / "recorded"
 SEGMENT, PARQUET, SQLITE = 14, (20, 28), (130, 175)
@@ -47,26 +50,38 @@ def segments(folder: Path) -> dict[str, Any]:
 
 
 def outputs(folder: Path, scratch: Path) -> dict[str, Any]:
-    """Bytes of a row in the outputs, and with the old logger's columns alone."""
+    """Bytes of a row in the outputs: with all columns, and with the old logger's alone; and small tables besides."""
     made = {kind: scratch / f"sizes.{kind}" for kind in ("parquet", "sqlite")}
     for output in made.values():
         run([tool("process"), f"{folder}/", "-o", output, "--force", "--quiet"])
     frame = pl.scan_parquet(f"{made['parquet']}/**/*.parquet")
     count = int(frame.select(pl.len()).collect().item())
-    few = {kind: scratch / f"sizes-old.{kind}" for kind in made}
-    for output in few.values():
-        output.unlink(missing_ok=True)
-    columns = frame.select(OLD_COLUMNS)
-    columns.sink_parquet(few["parquet"], compression="zstd", compression_level=1, row_group_size=1 << 17)
-    types = ", ".join(f"{name} {'PRIMARY KEY' if name == 'id' else ''}" for name in OLD_COLUMNS)
-    with closing(sqlite3.connect(made["sqlite"])) as connection:
-        connection.execute("ATTACH ? AS old", [str(few["sqlite"])])
-        connection.execute(f"CREATE TABLE old.syscalls ({types.replace('id PRIMARY', 'id INTEGER PRIMARY')})")
-        connection.execute(f"INSERT INTO old.syscalls SELECT {', '.join(OLD_COLUMNS)} FROM syscalls")
-        connection.commit()
-    sizes = {kind: {"old_columns": size(few[kind]), "all": size(made[kind])} for kind in made}
-    per_row = {kind: {name: round(total / count, 1) for name, total in one.items()} for kind, one in sizes.items()}
+    few = scratch / "few.parquet"
+    frame.select(OLD_COLUMNS).sink_parquet(few, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+    rows = {"old_columns": size(few), "all": sum(part.stat().st_size for part in made["parquet"].glob(PART_GLOB))}
+    found = {"parquet": {**rows, "small_tables": size(made["parquet"]) - rows["all"]}}
+    rows = {"old_columns": _copied(made["sqlite"], scratch, OLD_COLUMNS), "all": _copied(made["sqlite"], scratch)}
+    found["sqlite"] = {**rows, "small_tables": size(made["sqlite"]) - rows["all"]}
+    per_row = {kind: {name: round(total / count, 1) for name, total in one.items()} for kind, one in found.items()}
     return {"rows": count, **per_row}
+
+
+def _copied(database: Path, scratch: Path, columns: Sequence[str] | None = None) -> int:
+    """Bytes of a database with nothing but the wide table, or some of its columns."""
+    few = scratch / "few.sqlite"
+    few.unlink(missing_ok=True)
+    with closing(sqlite3.connect(few, isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("ATTACH ? AS whole", [str(database)])
+        if columns is None:
+            query = f"SELECT sql FROM whole.sqlite_schema WHERE name = '{TABLE}'"
+            connection.execute(connection.execute(query).fetchone()[0])
+            connection.execute(f"INSERT INTO {TABLE} SELECT * FROM whole.{TABLE}")
+        else:
+            names = ", ".join(columns)
+            connection.execute(f"CREATE TABLE {TABLE} ({names.replace('id', 'id INTEGER PRIMARY KEY', 1)})")
+            connection.execute(f"INSERT INTO {TABLE} SELECT {names} FROM whole.{TABLE}")
+    return few.stat().st_size
 
 
 def _sizes(options: Options) -> Report:

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # shellcheck shell=dash
 # /init of the workload "calls": run /calls, bring its JSON lines out by the second serial port or, on machines that
-# have one alone, on the console between two marks; power off.
+# have one alone, on the console between two marks; wait hold=SECONDS if told so; power off.
 PATH=/bin
 busybox mount -t proc proc /proc
 busybox mount -t devtmpfs devtmpfs /dev
@@ -19,4 +19,5 @@ else
     echo "calls: the truth ends"
     echo "calls: exit status $status"
 fi
+[ -z "$hold" ] || busybox sleep "$hold"
 busybox poweroff -f
