@@ -12,7 +12,7 @@ from capture.segment import SegmentError
 from process.calls import Rules
 from process.columns import Rows, Segment, show_files
 from process.descriptors import clock
-from process.merge import load_batch
+from process.merge import kept, load_batch
 from process.plan import Plan
 from process.predicates import holds, parts
 from process.read import ARG0, DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, RET, TASK, TIME, WORDS
@@ -61,14 +61,17 @@ class Decoder:
         self._conditions = [(one, one.meta.root_names()) for one in parts(predicate)]
         self._asked = {*self._columns, *(name for _, names in self._conditions for name in names)}
         self._shows_files = show_files(self._asked)
-        loaded = load_batch(plan.batch)
-        for _, reason in loaded.failed:
-            raise SegmentError(reason)
+        contents = kept(plan.kept) if plan.kept is not None else None
+        if contents is None:
+            loaded = load_batch(plan.batch)
+            for _, reason in loaded.failed:
+                raise SegmentError(reason)
+            contents = loaded.contents
         try:
             rules = Rules(plan.batch.header)
         except SegmentError as error:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
-        self._segment = Segment(plan, loaded.contents, rules)
+        self._segment = Segment(plan, contents, rules)
         self._latest = plan.start.clock
 
     def frames(self) -> Iterator[pl.DataFrame]:

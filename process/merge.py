@@ -5,12 +5,15 @@ For small segments the way of `read.py`, block by block, would cost far more tha
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import zstandard
 
 from capture.segment import COUNTERS, Block, BlockType, Encoding, SegmentError
 from process.batch import Batch
@@ -104,6 +107,26 @@ def load_batch(batch: Batch) -> Loaded:
     if not merger.members:
         raise SegmentError(failed[0][1])
     return Loaded(merger.finish(), merger.members, failed)
+
+
+def keep(contents: Contents, path: Path) -> bool:
+    """Write a batch as it was read to a file that is private to this run; False if there is no room for it."""
+    try:
+        path.write_bytes(zstandard.ZstdCompressor(level=1).compress(pickle.dumps(contents, protocol=5)))
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def kept(path: Path) -> Contents | None:
+    """What `keep` wrote; None if it is not there any more."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    contents: Contents = pickle.loads(zstandard.ZstdDecompressor().decompress(data))
+    return contents
 
 
 def _member(part: Part, contents: Contents) -> Member:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Plan:
         dropped: int64 sequence numbers of entry rows whose call came back, ascending.
         state: Identities and marks.
         start: What is known of descriptors when the batch starts.
+        kept: Where the batch is as it was read, if anywhere.
         piece: Where a batch is decoded segment by segment: which of them, from 1; otherwise 0.
     """
 
@@ -52,6 +54,7 @@ class Plan:
     dropped: Sequences
     state: State
     start: Start
+    kept: Path | None = None
     piece: int = 0
 
     @property
@@ -98,7 +101,20 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1
             counts = _rows_of(survey.members, dropped)
-            plans.append(Plan(survey.batch, len(plans), number, first_id, counts, survey.blocks, dropped, state, start))
+            plans.append(
+                Plan(
+                    survey.batch,
+                    len(plans),
+                    number,
+                    first_id,
+                    counts,
+                    survey.blocks,
+                    dropped,
+                    state,
+                    start,
+                    survey.kept,
+                )
+            )
     return plans
 
 

@@ -42,8 +42,12 @@ class _Block:
         data: Their bytes.
     """
 
-    def __init__(self, bounds: Ids, flags: npt.NDArray[np.uint32], data: memoryview) -> None:
+    def __init__(self, bounds: Ids, flags: npt.NDArray[np.uint32], data: bytes | memoryview) -> None:
         self.bounds, self.flags, self.data = bounds, flags, data
+
+    def __reduce__(self) -> tuple[type[_Block], tuple[Ids, npt.NDArray[np.uint32], bytes]]:
+        """For pickle, which takes no memoryview."""
+        return _Block, (self.bounds, self.flags, bytes(self.data))
 
     @cached_property
     def is_plain(self) -> npt.NDArray[np.bool_]:
@@ -105,7 +109,7 @@ class StringTable:
             bounds = [block.bounds[1:] + before for block, before in zip(run, (0, *ends.tolist()), strict=False)]
             data = b"".join(block.data[: block.bounds[-1]] for block in run)
             flags = np.concatenate([block.flags for block in run])
-            self._blocks.append(_Block(np.concatenate(([0], *bounds)), flags, memoryview(data)))
+            self._blocks.append(_Block(np.concatenate(([0], *bounds)), flags, data))
 
     def get(self, number: int) -> Text | None:
         """The string with an id, None if its block is lost."""

@@ -19,7 +19,7 @@ from process.fd_records import Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
 from process.lives import Lives, Step
-from process.merge import Member, load_batch
+from process.merge import Member, keep, load_batch
 from process.read import FLAGS_ENTRY, HIGH, MAX_SEQUENCE, TASK, TIME, Contents, Words
 from process.strings import Text, elements, escape, first_element
 
@@ -78,6 +78,7 @@ class Survey:
         span: Unix time of its first and last entry, ns; None without events.
         effect: What it does to descriptors.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
+        kept: Where the batch is as it was read, if it took long to read.
     """
 
     batch: Batch
@@ -94,6 +95,7 @@ class Survey:
     span: tuple[int, int] | None
     effect: Effect
     resets: list[int] = field(default_factory=list)
+    kept: Path | None = None
 
     @property
     def events(self) -> int:
@@ -106,7 +108,7 @@ def survey(batch: Batch, folder: Path | None = None) -> Survey:
 
     Args:
         batch: Which segments.
-        folder: Keeps all that they do to descriptors, for their decoder.
+        folder: Keeps all that they do to descriptors, and what was read of several, for their decoder.
 
     Raises:
         SegmentError: No segment of it can be used at all, or they cannot be read as one.
@@ -114,6 +116,7 @@ def survey(batch: Batch, folder: Path | None = None) -> Survey:
     """
     loaded = load_batch(batch)
     contents, rules = loaded.contents, _rules(batch.header)
+    path = None if folder is None or len(batch.parts) == 1 else folder / f"{_label(batch)}.batch"
     seen, told, scanner = _Events(), Lives(contents, rules) if rules else None, Scanner(contents, rules)
     for block in contents.events:
         try:
@@ -146,7 +149,13 @@ def survey(batch: Batch, folder: Path | None = None) -> Survey:
         span=span,
         effect=_effect(scanner, batch, folder),
         resets=seen.resets,
+        kept=path if path is not None and keep(contents, path) else None,
     )
+
+
+def _label(batch: Batch) -> str:
+    """A name for its files."""
+    return f"{batch.header.capture.hex}-{batch.header.segment}-{len(batch.parts)}"
 
 
 def _rules(header: Header) -> Rules | None:
@@ -162,7 +171,7 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     scan = scanner.finish()
     path = None
     if folder is not None:
-        path = folder / f"{batch.header.capture.hex}-{batch.header.segment}-{len(batch.parts)}"
+        path = folder / _label(batch)
         store(scan, path)
     scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
     used = np.unique(scan.changes["text"])

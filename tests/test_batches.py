@@ -20,6 +20,7 @@ from captures import write_capture
 from decoding import frame_of, losses, rows_of
 from process import batch, merge
 from process.batch import batches
+from process.decode import Decoder
 from process.discover import discover
 from process.output import Format
 from process.pipeline import decode
@@ -106,6 +107,15 @@ def test_rows_are_those_of_one_large_segment(tmp_path: Path, monkeypatch: pytest
         for name in ("small", "large")
     )
     assert_frame_equal(small, large, categorical_as_str=True)
+
+
+def test_a_batch_is_read_once(tmp_path: Path) -> None:
+    paths = many(tmp_path)
+    whole = frame_of(tmp_path)[0]
+    prepared = prepare([tmp_path], Workers(1))
+    for path in paths:
+        path.unlink()
+    assert_frame_equal(pl.concat(Decoder(prepared.plans[0]).frames()), whole, categorical_as_str=True)
 
 
 def test_the_small_tables_have_a_row_for_each_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +221,8 @@ def test_a_segment_that_vanishes_before_it_is_decoded_costs_itself_alone(
     def vanishing(inputs: list[Path], workers: Workers, advance: Callable[[int], object]) -> Prepared:
         prepared = real(inputs, workers, advance)
         shutil.move(paths[5], tmp_path / "aside")
+        shutil.rmtree(prepared.folder.path)
+        prepared.folder.path.mkdir()
         return prepared
 
     monkeypatch.setattr("process.pipeline.prepare", vanishing)
