@@ -15,6 +15,7 @@ from process.calls import Events, Rules
 from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
 from process.fd_records import CWD, SOURCES, stored
 from process.fd_scan import Scanner
+from process.fd_state import Start
 from process.identify import Codes, identify, marked
 from process.plan import Plan
 from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Contents
@@ -43,19 +44,20 @@ class Segment:
         slices: Its events.
     """
 
-    def __init__(self, plan: Plan, contents: Contents, rules: Rules) -> None:
-        """Prepare.
+    def __init__(self, plan: Plan, contents: Contents, rules: Rules, start: Callable[[], Start]) -> None:
+        """Prepare; ``start`` gives what is known of descriptors when the batch starts.
 
         Raises:
             SegmentError: The segment is not what it was when it was surveyed.
         """
         self.plan, self.contents, self.rules = plan, contents, rules
         self.slices = Slices(contents, plan.blocks)
+        self._start = start
 
     @cached_property
     def descriptors(self) -> Descriptors:
         """What descriptors are; scans the segment when first asked, unless its scan has been kept."""
-        start = self.plan.start
+        start = self._start()
         scan = stored(start.stored) if start.stored is not None else None
         if scan is None:
             scan = scan_blocks(Scanner(self.contents, self.rules), self.slices.blocks())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from capture.segment import SegmentError
 from process.calls import Rules
 from process.columns import Rows, Segment, show_files
 from process.descriptors import clock
+from process.fd_records import ALWAYS
+from process.fd_state import Start
 from process.merge import kept, load_batch
 from process.plan import Plan
 from process.predicates import holds, parts
@@ -44,13 +46,20 @@ class Decoder:
         tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of them.
     """
 
-    def __init__(self, plan: Plan, columns: Collection[str] | None = None, predicate: pl.Expr | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        columns: Collection[str] | None = None,
+        predicate: pl.Expr | None = None,
+        start: Callable[[], Start] | None = None,
+    ) -> None:
         """Read the segments.
 
         Args:
             plan: What to decode, and how.
             columns: Names of those that are wanted, None for all; others are not made.
             predicate: What rows must meet; others are left out, and little is done for them.
+            start: Gives what is known of descriptors when the batch starts, if the plan does not.
 
         Raises:
             SegmentError: One cannot be used at all.
@@ -71,8 +80,8 @@ class Decoder:
             rules = Rules(plan.batch.header)
         except SegmentError as error:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
-        self._segment = Segment(plan, contents, rules)
-        self._latest = plan.start.clock
+        self._segment = Segment(plan, contents, rules, start or self._planned)
+        self._latest = ALWAYS
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, as frames with the wanted columns, in the order of ``schema.SCHEMA``.
@@ -92,6 +101,11 @@ class Decoder:
                     yield frame
         if self.tally.rows != self.plan.rows:
             raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
+
+    def _planned(self) -> Start:
+        if self.plan.start is None:
+            raise SegmentError(f"{self.plan.batch.name}: surveyed without files, and asked for them")
+        return self.plan.start
 
     def _gone(self, piece: Slice) -> npt.NDArray[np.int64]:
         """The entry rows of a slice that a return has replaced."""

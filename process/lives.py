@@ -93,8 +93,18 @@ class Lives:
         """Prepare; the strings are read already."""
         self._contents, self._rules = contents, rules
         self._wanted = Wanted(self._rules, _MAKERS)
+        self._wanted_of_tasks = Wanted(self._rules, _MAKERS.keys() - _KILLS - _REAPS)
         self._found: list[Step] = []
         self._spaces: list[tuple[Rows, Words, Words]] = []
+
+    def wanted(self, words: Words) -> npt.NDArray[np.intp]:
+        """The events of a block of which more than time, task, number and flags must be known."""
+        return np.flatnonzero(self._among(words) | (words[FLAGS_ENTRY] & _CHILD != 0))
+
+    def _among(self, words: Words) -> npt.NDArray[np.bool_]:
+        """Which events may make steps."""
+        is_any_asid = (words[FLAGS_ENTRY] & _ASID != 0).any()
+        return (self._wanted if is_any_asid else self._wanted_of_tasks).among(words)
 
     def add(self, first: int, words: Words) -> None:
         """Take an EVENTS block: its first sequence number, and its words."""
@@ -106,7 +116,7 @@ class Lives:
             self._found.append(Step(int(sequences[row]), Kind.BIRTH, task, bool(is_asid[row]), parent))
         if is_asid.any():
             self._spaces.append((sequences[is_asid], words[TASK][is_asid], words[TIME][is_asid]))
-        some = np.flatnonzero(self._wanted.among(words) & is_call)
+        some = np.flatnonzero(self._among(words) & is_call)
         if not len(some):
             return
         words, sequences = words[:, some], sequences[some]

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from process.columns import show_files
 from process.errors import ProcessError
 from process.ledger import Ledger
 from process.output import Format, check, publish, workshop
 from process.pool import Workers
 from process.prepare import Prepared, prepare
 from process.rerun import succeeded
+from process.schema import SCHEMA
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
 from process.write_sqlite import SqliteWriter, write_rows
@@ -61,6 +63,7 @@ def decode(
     jobs: int = 1,
     strict: bool = False,
     force: bool = False,
+    columns: Sequence[str] = tuple(SCHEMA),
     progress: Progress = Progress(),
 ) -> Summary:
     """Decode segments into an output, which appears whole or not at all.
@@ -72,6 +75,7 @@ def decode(
         jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``).
         strict: Leave no output if anything is missing from it.
         force: Replace an output that exists.
+        columns: Of the output, as `schema.chosen` gives them.
         progress: Is told how far it is.
 
     Raises:
@@ -82,9 +86,9 @@ def decode(
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
         with workshop(out) as folder, Workers(jobs) as workers:  # workers end before their folder does
-            prepared = prepare(paths, workers, progress.surveyed)
+            prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns))
             progress.begin(sum(plan.rows for plan in prepared.plans))
-            made, decoded = write(prepared, folder, workers, progress.decoded)
+            made, decoded = write(prepared, folder, workers, columns, progress.decoded)
             size = _size(made)
             if strict and prepared.ledger.lossy:
                 return _summary(None, 0, prepared, decoded, began)
@@ -95,13 +99,13 @@ def decode(
 
 
 def _write_parquet(
-    prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
     """Each worker decodes a batch and writes its part."""
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    for plan, tally in succeeded(partial(write_part, folder=folder), prepared, workers):
+    for plan, tally in succeeded(partial(write_part, folder=folder, columns=columns), prepared, workers):
         decoded.append((plan, tally))
         advance(tally.rows)
     _finish(prepared, decoded)
@@ -110,12 +114,12 @@ def _write_parquet(
 
 
 def _write_sqlite(
-    prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
     """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     path, decoded = workshop / "database", Decoded()
-    with closing(SqliteWriter(path)) as writer:
-        for plan, (tally, part) in succeeded(partial(write_rows, folder=workshop), prepared, workers):
+    with closing(SqliteWriter(path, columns)) as writer:
+        for plan, (tally, part) in succeeded(partial(write_rows, folder=workshop, columns=columns), prepared, workers):
             writer.append(part)
             decoded.append((plan, tally))
             advance(tally.rows)

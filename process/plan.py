@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -40,7 +40,7 @@ class Plan:
         blocks: (first, count) of the EVENTS blocks to decode: a running capture may have added to them since.
         dropped: int64 sequence numbers of entry rows whose call came back, ascending.
         state: Identities and marks.
-        start: What is known of descriptors when the batch starts.
+        start: What is known of descriptors when the batch starts; None if nobody asked.
         kept: Where the batch is as it was read, if anywhere.
         piece: Where a batch is decoded segment by segment: which of them, from 1; otherwise 0.
     """
@@ -53,7 +53,7 @@ class Plan:
     blocks: list[tuple[int, int]]
     dropped: Sequences
     state: State
-    start: Start
+    start: Start | None
     kept: Path | None = None
     piece: int = 0
 
@@ -93,10 +93,7 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
         runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
         _account(name, segments, runs, ledger)
-        effects = [survey.effect for survey in segments]
-        if fd_state.crosses(effects, runs.starts):
-            fd_state.unpruned(effects)
-        starts = fd_state.compose(effects, runs.starts)
+        starts = _starts(segments, runs)
         for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             first_id = plans[-1].first_id + plans[-1].rows if plans else 1
@@ -116,6 +113,16 @@ def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
                 )
             )
     return plans
+
+
+def _starts(surveys: list[Survey], runs: Runs) -> Sequence[Start | None]:
+    """What must be known of descriptors at the start of each batch of a capture."""
+    effects = [survey.effect for survey in surveys if survey.effect is not None]
+    if len(effects) < len(surveys):
+        return [None] * len(surveys)
+    if fd_state.crosses(effects, runs.starts):
+        fd_state.unpruned(effects)
+    return fd_state.compose(effects, runs.starts)
 
 
 def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:

@@ -48,13 +48,20 @@ class Prepared:
     folder: Folder
 
 
-def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], object] = lambda _: None) -> Prepared:
+def prepare(
+    paths: Sequence[Path],
+    workers: Workers,
+    advance: Callable[[int], object] = lambda _: None,
+    *,
+    files: bool = True,
+) -> Prepared:
     """Find, survey and plan.
 
     Args:
         paths: Files and folders.
         workers: What to survey with.
         advance: Called with the events of each segment surveyed.
+        files: Whether anybody will ask what descriptors are; without, plans have no start.
 
     Raises:
         ProcessError: No segment can be read.
@@ -64,7 +71,7 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
     for rejected in found.rejected:
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
     folder = Folder()
-    surveys, failures = survey_all(batches(found.parts), workers, folder, advance)
+    surveys, failures = survey_all(batches(found.parts), workers, folder, advance, files=files)
     for part, reason in failures:
         ledger.add(Severity.LOSS, "read", f"{part.name}: not read: {reason}")
     if not surveys:
@@ -74,7 +81,12 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
 
 
 def survey_all(
-    wanted: Sequence[Batch], workers: Workers, folder: Folder, advance: Callable[[int], object] = lambda _: None
+    wanted: Sequence[Batch],
+    workers: Workers,
+    folder: Folder,
+    advance: Callable[[int], object] = lambda _: None,
+    *,
+    files: bool = True,
 ) -> tuple[list[Survey], list[tuple[Part, str]]]:
     """Survey batches; one that fails is done again segment by segment, so that a bad one costs itself alone.
 
@@ -83,6 +95,7 @@ def survey_all(
         workers: What to survey with.
         folder: Takes what they keep for the decoders.
         advance: Called with the events of each batch surveyed.
+        files: Whether anybody will ask what descriptors are.
 
     Returns:
         Surveys in order, and the segments that cannot be read, and why.
@@ -90,7 +103,7 @@ def survey_all(
     made: dict[Batch, Survey] = {}
     failed: dict[Part, str] = {}
     divided: list[Batch] = []
-    for outcome in workers.run(partial(survey, folder=folder.path), wanted):
+    for outcome in workers.run(partial(survey, folder=folder.path, files=files), wanted):
         if isinstance(outcome.result, Survey):
             made[outcome.item] = outcome.result
             failed.update(outcome.result.failed)
@@ -100,7 +113,7 @@ def survey_all(
         else:
             failed[outcome.item.parts[0]] = outcome.result.reason
     if divided:
-        more, lost = survey_all(divided, workers, folder, advance)
+        more, lost = survey_all(divided, workers, folder, advance, files=files)
         made.update((one.batch, one) for one in more)
         failed.update(lost)
     order = {part: number for number, part in enumerate(part for batch in wanted for part in batch.parts)}

@@ -141,6 +141,11 @@ class Ready:
         for word in wanted:
             out[word] = self._words[word, : self.count]
 
+    def fill_some(self, out: Words, wanted: Iterable[int], rows: npt.NDArray[np.intp]) -> None:
+        """Likewise, but for some of the events."""
+        for word in wanted:
+            out[word, rows] = self._words[word, rows]
+
 
 @dataclass
 class Contents:
@@ -226,6 +231,20 @@ class Unpacked:
         for word in wanted:
             out[word] = self._word(word)[: self.count] if self._is_planes else self._rows[word, : self.count]
 
+    def fill_some(self, out: Words, wanted: Iterable[int], rows: npt.NDArray[np.intp]) -> None:
+        """Likewise, but for some of the events; not the times, each of which needs all before it."""
+        if not self._is_planes:
+            for word in wanted:
+                out[word, rows] = self._rows[word, rows]
+            return
+        places = np.empty(self._all, np.intp)
+        places[self._order] = np.arange(self._all)
+        some = places[rows]
+        for word in wanted:
+            plain = np.zeros(len(rows), np.uint64)
+            _interlace(np.ascontiguousarray(self._planes[word][:, some]), range(8), plain)
+            out[word, rows] = plain
+
     def _word(self, word: int) -> Words:
         """Out of byte planes: all but the number are sorted by it, and times are differences."""
         plain, found = np.zeros(self._all, np.uint64), np.empty(self._all, np.uint64)
@@ -251,8 +270,9 @@ def _planes(payload: bytes | memoryview, width: int, count: int) -> npt.NDArray[
 def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:
     """Put planes, one for each byte of a word, into words that are zero; most planes are zero, and cost little."""
     octets = words.view(np.uint8).reshape(-1, 8)
+    filled = planes.max(axis=1) if len(words) else np.zeros(8, np.uint8)
     for place in places:
-        if planes[place].any():
+        if filled[place]:
             octets[:, place if sys.byteorder == "little" else 7 - place] = planes[place]
 
 

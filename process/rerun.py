@@ -50,7 +50,7 @@ def _divided(prepared: Prepared, plans: Sequence[Plan], workers: Workers) -> lis
     made = []
     for plan in plans:
         capture = [one for one in prepared.surveys if one.batch.header.capture == plan.batch.header.capture]
-        mine, failed = survey_all(plan.batch.alone(), workers, prepared.folder)
+        mine, failed = survey_all(plan.batch.alone(), workers, prepared.folder, files=plan.start is not None)
         for part, reason in failed:
             prepared.ledger.add(Severity.LOSS, "decode", f"{part.name}: not decoded: {reason}")
         at = next(k for k, one in enumerate(capture) if one.batch == plan.batch)

@@ -20,7 +20,19 @@ from process.fd_scan import Scanner
 from process.fd_state import Effect
 from process.lives import Lives, Step
 from process.merge import Member, keep, load_batch
-from process.read import FLAGS_ENTRY, HIGH, MAX_SEQUENCE, TASK, TIME, Contents, Words
+from process.read import (
+    FLAGS_ENTRY,
+    HIGH,
+    MAX_SEQUENCE,
+    NR_STRINGS,
+    TASK,
+    TIME,
+    WORDS,
+    Contents,
+    EventBlock,
+    Stretch,
+    Words,
+)
 from process.strings import Text, elements, escape, first_element
 
 Sequences = npt.NDArray[np.int64]
@@ -76,7 +88,7 @@ class Survey:
         steps: What its calls say of processes, by sequence number.
         marks: By sequence number.
         span: Unix time of its first and last entry, ns; None without events.
-        effect: What it does to descriptors.
+        effect: What it does to descriptors; None if nobody asked.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
         kept: Where the batch is as it was read, if it took long to read.
     """
@@ -93,7 +105,7 @@ class Survey:
     steps: list[Step]
     marks: list[Mark]
     span: tuple[int, int] | None
-    effect: Effect
+    effect: Effect | None
     resets: list[int] = field(default_factory=list)
     kept: Path | None = None
 
@@ -103,12 +115,17 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-def survey(batch: Batch, folder: Path | None = None) -> Survey:
+_SURVEYED = (TIME, TASK, NR_STRINGS, FLAGS_ENTRY)
+"""Words that are looked at in every event."""
+
+
+def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Survey:
     """Reduce a batch to what the others need from it.
 
     Args:
         batch: Which segments.
         folder: Keeps all that they do to descriptors, and what was read of several, for their decoder.
+        files: Whether anybody will ask what descriptors are; finding out takes most of the time.
 
     Raises:
         SegmentError: No segment of it can be used at all, or they cannot be read as one.
@@ -120,11 +137,12 @@ def survey(batch: Batch, folder: Path | None = None) -> Survey:
     seen, told, scanner = _Events(), Lives(contents, rules) if rules else None, Scanner(contents, rules)
     for block in contents.events:
         try:
-            words = block.words()
+            words = block.words() if files else _surveyed(block, told)
             seen.add(block.first, words)
             if told:
                 told.add(block.first, words)
-            scanner.add(block.first, words)
+            if files:
+                scanner.add(block.first, words)
         except SegmentError as error:
             loaded.members[0].damage.append(block.damage(error))
     if len(loaded.members) == 1:
@@ -147,10 +165,24 @@ def survey(batch: Batch, folder: Path | None = None) -> Survey:
         steps=told.steps() if told else [],
         marks=_marks(contents),
         span=span,
-        effect=_effect(scanner, batch, folder),
+        effect=_effect(scanner, batch, folder) if files else None,
         resets=seen.resets,
         kept=path if path is not None and keep(contents, path) else None,
     )
+
+
+def _surveyed(block: EventBlock | Stretch, told: Lives | None) -> Words:
+    """The words of a block as far as they are needed; others are zero.
+
+    Raises:
+        SegmentError: The payload does not unpack.
+    """
+    unpacked = block.unpacked(block.count)
+    words = np.zeros((WORDS, block.count), np.uint64)
+    unpacked.fill(words, _SURVEYED)
+    if told:
+        unpacked.fill_some(words, set(range(WORDS)).difference(_SURVEYED), told.wanted(words))
+    return words
 
 
 def _label(batch: Batch) -> str:

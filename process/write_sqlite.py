@@ -18,18 +18,20 @@ from process.tally import Tally
 
 TABLE: Final = "syscalls"
 _ARGUMENTS = ", ".join(f"arg{k}, arg{k}_repr" for k in range(ARGS))
-_VIEWS = (
-    f"CREATE VIEW event AS SELECT id, 'syscall' AS type, procname, proc_id FROM {TABLE}",
-    f"CREATE VIEW syscall AS SELECT id, name, retno, retno_repr, {_ARGUMENTS} FROM {TABLE}",
-)
+_VIEWS = {
+    f"CREATE VIEW event AS SELECT id, 'syscall' AS type, procname, proc_id FROM {TABLE}": ("procname", "proc_id"),
+    f"CREATE VIEW syscall AS SELECT id, name, retno, retno_repr, {_ARGUMENTS} FROM {TABLE}": (
+        "name", "retno", "retno_repr", *_ARGUMENTS.split(", ")
+    ),
+}  # fmt: skip
+"""The views, and the columns without which there is none."""
 _COPIES: Final[Mapping[str, str]] = {"pid": "proc_id"}
 """Columns that always equal another one: SQLite reads them there, and they take no space."""
-_STORED = tuple(name for name in SCHEMA if name not in _COPIES)
 _SETTINGS = ("page_size = 8192", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE")
 """Nobody else sees a file before it is whole, so it needs no journal. Pages of 4096 bytes hold 2 % less."""
 
 
-def write_rows(plan: Plan, folder: Path) -> tuple[Tally, Path]:
+def write_rows(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> tuple[Tally, Path]:
     """Decode a batch into a database of its own, which `SqliteWriter.append` takes. Runs in a worker.
 
     Raises:
@@ -37,35 +39,39 @@ def write_rows(plan: Plan, folder: Path) -> tuple[Tally, Path]:
         OSError: It cannot be read.
         ProcessError: The folder cannot be written.
     """
-    decoder = Decoder(plan)
+    decoder, stored = Decoder(plan, columns), [name for name in columns if not _is_copy(name, columns)]
     path = folder / f"part-{plan.label}.sqlite"
     try:
         with adbc.connect(str(path.absolute()), autocommit=True) as connection, connection.cursor() as cursor:
             for setting in _SETTINGS:
                 cursor.execute(f"PRAGMA {setting}")
-            cursor.execute(f"CREATE TABLE {TABLE} ({_columns()})")
+            cursor.execute(f"CREATE TABLE {TABLE} ({_columns(columns)})")
             for frame in decoder.frames():
-                cursor.adbc_ingest(TABLE, frame.select(_STORED), mode="append")
+                cursor.adbc_ingest(TABLE, frame.select(stored), mode="append")
     except adbc.Error as error:
         raise unwritable(path, error) from None
     return decoder.tally, path
 
 
-def _columns() -> str:
+def _is_copy(name: str, columns: Sequence[str]) -> bool:
+    return _COPIES.get(name) in columns
+
+
+def _columns(columns: Sequence[str]) -> str:
     """The columns of the wide table, as SQL."""
     return ", ".join(
-        f"{name} {'INTEGER' if dtype == pl.Int64 else 'TEXT'}{' PRIMARY KEY' * (name == 'id')}"
-        + (f" GENERATED ALWAYS AS ({_COPIES[name]}) VIRTUAL" if name in _COPIES else "")
-        for name, dtype in SCHEMA.items()
+        f"{name} {'INTEGER' if SCHEMA[name] == pl.Int64 else 'TEXT'}{' PRIMARY KEY' * (name == 'id')}"
+        + (f" GENERATED ALWAYS AS ({_COPIES[name]}) VIRTUAL" if _is_copy(name, columns) else "")
+        for name in columns
     )
 
 
 class SqliteWriter:
     """Puts a new database together. One writer: rows are given in order."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin; the file appears with the first rows."""
-        self._path = path
+    def __init__(self, path: Path, columns: Sequence[str] = tuple(SCHEMA)) -> None:
+        """Begin; the file appears with the first rows, which have these columns."""
+        self._path, self._columns = path, columns
         self._connection: sqlite3.Connection | None = None
 
     def append(self, part: Path) -> None:
@@ -98,8 +104,9 @@ class SqliteWriter:
         try:
             connection = self._opened()
             connection.execute("BEGIN")
-            for view in _VIEWS:
-                connection.execute(view)
+            for view, needed in _VIEWS.items():
+                if set(needed) <= set(self._columns):
+                    connection.execute(view)
             for name, (columns, rows) in tables.items():
                 typed = ", ".join(f"{column} {'TEXT' if column in TEXT_COLUMNS else 'INTEGER'}" for column in columns)
                 connection.execute(f"CREATE TABLE {name} ({typed})")
