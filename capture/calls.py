@@ -33,7 +33,7 @@ KINDS = frozenset(
 _WIDE = frozenset({"socketcall", *(f"words:{count}" for count in range(1, 9))})
 FILE_ROLES = frozenset({"fd", "dupfd", "fds", "rights", "socketcall", "cwd", "table"})
 """Roles of calls after which capture looks at descriptors; those that must be kept have the role `state`, too."""
-ROLES = frozenset({"exec", "end", "resume", "fork", "wait", "rename", "entry", "state"}) | FILE_ROLES
+ROLES = frozenset({"exec", "end", "resume", "restart", "fork", "wait", "rename", "entry", "state"}) | FILE_ROLES
 MAX_ARGS = 6
 
 
@@ -47,6 +47,7 @@ class Calls:
         execs: Calls that replace the program.
         ends: Those that end the task.
         resumes: Those that return into code that a signal had interrupted.
+        restarts: Those that the kernel itself makes, to go on with a call that a signal had interrupted.
         forks: Those that return twice.
         waits: Those whose positive return value is a pid that is now free.
         renames: Those that may change a task's name.
@@ -61,6 +62,7 @@ class Calls:
     execs: frozenset[int]
     ends: frozenset[int]
     resumes: frozenset[int]
+    restarts: frozenset[int]
     forks: frozenset[int]
     waits: frozenset[int]
     renames: frozenset[int]
@@ -160,11 +162,12 @@ def parse(text: str, where: str) -> Calls:
         execs=roles_of["exec"],
         ends=roles_of["end"],
         resumes=roles_of["resume"],
+        restarts=roles_of["restart"],
         forks=roles_of["fork"],
         waits=roles_of["wait"],
         renames=roles_of["rename"],
         entry=twice | roles_of["entry"],
-        context=frozenset[int]().union(*(roles_of[role] for role in ROLES - FILE_ROLES - {"entry"})),
+        context=frozenset[int]().union(*(roles_of[role] for role in ROLES - FILE_ROLES - {"entry", "restart"})),
         files=files,
         wide=frozenset(number for number, found in args.items() if any(kind in _WIDE for _, kind in found)),
         after=roles_of["wait"] | roles_of["rename"] | roles_of["fork"] | frozenset(files),

@@ -58,6 +58,7 @@ class Backend(str, Enum):
     """How calls are seen."""
 
     AUTO = "auto"
+    KERNEL_HOOK = "kernel-hook"
     SYSCALLS2 = "syscalls2"
 
 
@@ -105,7 +106,9 @@ ProfileFile = Annotated[
         "kernel even if the image has BTF; none: names come from the calls alone.",
     ),
 ]
-BackendOption = Annotated[Backend, typer.Option(help="How calls are seen.")]
+BackendOption = Annotated[
+    Backend, typer.Option(help="How calls are seen; auto: kernel-hook if the profile allows, else syscalls2.")
+]
 Procs = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Record only this process; repeatable.")]
 Timeout = Annotated[float | None, typer.Option(min=0.1, help="Stop the guest after so many seconds.")]
 SegmentSize = Annotated[str, typer.Option(metavar="SIZE", help="Bytes after which a segment is closed.")]
@@ -157,6 +160,7 @@ def main(
     options = {
         "outdir": outdir,
         "profile": _profile(profile, kernel),
+        "backend": backend.value,
         "procs": procs or [],
         "segment_size": size(segment_size, "--segment-size"),
         "max_size": size(max_size, "--max-size"),

@@ -57,6 +57,8 @@ class Compat(ABC):
             entered: Told of calls. Must not raise, as the next.
             returned: Told of possible returns.
         """
+        self.is_alone = False
+        """Whether syscalls2 shows nothing of these calls, not even a 32-bit `syscall`."""
         self._panda, self._memory, self._entered, self._came_back = panda, memory, entered, returned
         self._abi = ABI_NUMBERS[abi] << 32
         self._vectors = Returns(panda, self._at_vector, unseen=True)
@@ -113,7 +115,7 @@ class _OnX86(Compat):
         super().__init__(panda, memory, "i386", entered, returned)
         self._native, self._words = native, memoryview(bytearray(8)).cast("Q")
         self._registers: Callable[[Any], tuple[int, ...]] = itemgetter(*I386.args)
-        self._sysenter = -1
+        self._sysenter = self._syscall = -1
         self._state: Any = None
         self._code = memoryview(b"\xff\xff\xff\xff").cast("I")
         """Flags of the code segment."""
@@ -136,35 +138,40 @@ class _OnX86(Compat):
         low, _, _, kind, middle, high = _GATE.unpack(gate)
         if kind & _PRESENT_TO_USER != _PRESENT_TO_USER or not high >> 31:
             return []
-        self._sysenter = self._sysenter_eip(cpu)
-        return [address for address in (high << 32 | middle << 16 | low, self._sysenter) if address > 0]
+        self._sysenter = self._msr("sysenter_eip")
+        self._syscall = self._msr("cstar") if self.is_alone else -1
+        addresses = high << 32 | middle << 16 | low, self._sysenter, self._syscall
+        return [address for address in addresses if address > 0]
 
-    def _sysenter_eip(self, cpu: Any) -> int:
-        """The MSR; -1 if it cannot be found.
+    def _msr(self, register: str) -> int:
+        """An MSR, by the name that the CPU's state has for it; -1 if it cannot be found.
 
         PANDA 0.1.1.5's own declaration of the CPU's state, as pandare has it, lacks the padding before ``xmm_regs``:
         what follows stands 8 bytes later than it says. STAR, of known contents, tells.
         """
         ffi, state = self._panda.ffi, self._state
         for shift in (0, 8):
-            star, eip = (
+            star, found = (
                 ffi.cast("uint64_t *", ffi.cast("char *", ffi.addressof(state, name)) + shift)[0]
-                for name in ("star", "sysenter_eip")
+                for name in ("star", register)
             )
             if star >> 32 == _STAR:
-                return int(eip)
+                return int(found)
         return -1
 
     def _at_vector(self, cpu: Any, block: Any, hook: Any) -> None:
         """Interrupt 0x80 has put the return address on the kernel's stack; the vDSO, its caller's on the program's.
 
-        `sysenter` keeps no address at all. Before it the vDSO pushes ecx, edx and ebp, and ebp points there.
+        `sysenter` keeps no address at all. Before it the vDSO pushes ecx, edx and ebp, and ebp points there. `syscall`
+        keeps it in ecx, what was there is in ebp, and the stack is the program's.
         """
         words = self._words
         if block.pc == self._sysenter:
             back = self._memory.word(cpu, (words[5] & _LOW) + 12, 4)
             if back is not None:
                 self._make(cpu, back, words[5])
+        elif block.pc == self._syscall:
+            self._make(cpu, (words[1] & _LOW) + _INT_0X80, words[4], words[5])
         else:
             back = self._memory.word(cpu, words[4], 8)
             if back is not None:
@@ -172,10 +179,11 @@ class _OnX86(Compat):
                 args = a0 & _LOW, a1 & _LOW, a2 & _LOW, a3 & _LOW, a4 & _LOW, a5 & _LOW
                 self._call(cpu, back, words[0] & _LOW, args)
 
-    def _make(self, cpu: Any, back: int, sixth_at: int) -> None:
+    def _make(self, cpu: Any, back: int, sixth_at: int, second: int | None = None) -> None:
         """A call by the vDSO, whose sixth argument is on the program's stack."""
         words = self._words
         a0, a1, a2, a3, a4, _ = self._registers(words)
+        a1 = a1 if second is None else second
         sixth = self._memory.word(cpu, sixth_at & _LOW, 4) or 0
         self._call(cpu, back, words[0] & _LOW, (a0 & _LOW, a1 & _LOW, a2 & _LOW, a3 & _LOW, a4 & _LOW, sixth))
 

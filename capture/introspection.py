@@ -80,6 +80,11 @@ class Introspection:
         return address
 
     @property
+    def pointer(self) -> Any:
+        """Where `current` is kept, as element 0: who knows the current task already writes it there."""
+        return self._pointer
+
+    @property
     def descriptors(self) -> Descriptors | None:
         """What reads the tables of descriptors, once a task has been read; None with a profile that lacks them."""
         return self._descriptors

@@ -9,13 +9,15 @@ from typing import Any
 
 from pandare import PyPlugin
 
-from capture.abi import ABIS, COMPAT
+from capture.abi import ABIS, COMPAT, Abi
 from capture.arguments import ArgumentReader
 from capture.arm64_pages import Arm64Pages
+from capture.backend import Backend
 from capture.calls import joined
 from capture.calls import load as load_calls
 from capture.chunk import Room
 from capture.introspection import introspect
+from capture.kernel_hook import KernelHook
 from capture.memory import GuestMemory
 from capture.mips_pages import MipsPages
 from capture.profile import Profile
@@ -35,6 +37,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
     * ``procs``: names of the processes to record; all by default.
     * ``profile``: a kernelinfo file, or a `Profile`; without it a task is an address space, and has a name only if
       the calls themselves tell it.
+    * ``backend``: `kernel-hook`, `syscalls2`, or `auto`: the former if the profile allows.
     * ``segment_size``, ``max_size``: stored bytes after which a segment is closed, and recording stops.
     * ``max_string``, ``max_vector``: bytes of a string and elements of an argv that are kept (4096, 1024).
     * ``buffers``: bytes of what is read and written that are kept (32).
@@ -58,6 +61,9 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
         if isinstance(profile, str | Path):
             profile = Profile.load(Path(profile))
         procs = list(_names(self.get_arg("procs")))
+        hooked = _is_hooked(str(self.get_arg("backend") or "auto"), abi, profile)
+        backend = KernelHook.name if hooked else Syscalls2.name
+        self._meta = {"backend": backend, "procs": procs, **(self.get_arg("meta") or {})}
         max_string = int(self.get_arg("max_string") or 4096)
         max_vector = int(self.get_arg("max_vector") or 1024)
         buffers = self.get_arg("buffers")
@@ -75,7 +81,7 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             segment_size=int(self.get_arg("segment_size") or 64 << 20),
             max_size=int(self.get_arg("max_size") or 0),
             room=self.get_arg("room") or Room(),
-            meta={"backend": "syscalls2", "procs": procs, **(self.get_arg("meta") or {})},
+            meta=self._meta,
             on_chunk=lambda: self.backend.tracer.forget(),
         )
         introspection = introspect(panda, memory, profile, 16 * max_string, abi) if profile else None
@@ -85,13 +91,23 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
             others = GuestMemory(panda, 4, abi.big_endian, other.user_limit, *sizes, pages)
         wanted = frozenset(name.encode() for name in procs)
         arguments = ArgumentReader(memory, calls, max_buffer > 0, abi.word_size)
-        self.backend = Syscalls2(
+        self._parts = (
             panda, abi, calls, self.recorder, memory, arguments, introspection, wanted,
             ArgumentReader(others, calls, max_buffer > 0, 4) if others else None,
         )  # fmt: skip
+        self.backend: Backend = (
+            KernelHook(profile, self._fall_back, *self._parts) if hooked and profile else Syscalls2(*self._parts)
+        )
         self._open = True
         self._reverts = Reverts(panda, self._reverted)
         atexit.register(self.close)
+
+    def _fall_back(self, reason: str) -> None:
+        """The running kernel is not what its profile says."""
+        self._meta["backend"] = Syscalls2.name
+        self.backend = Syscalls2(*self._parts)
+        self.backend.enabled = self._open
+        self.backend.trouble = f"no kernel-hook: {reason}; recorded with syscalls2"
 
     @property
     def is_open(self) -> bool:
@@ -138,6 +154,20 @@ class SyscallCapture(PyPlugin):  # type: ignore[misc]  # pandare has no type inf
     def uninit(self) -> None:
         """Called by pandare when the plugin is unloaded."""
         self.close()
+
+
+def _is_hooked(wanted: str, abi: Abi, profile: Profile | None) -> bool:
+    """Whether the back end is kernel-hook: if it is asked for, or if nothing else is and it can be used.
+
+    Raises:
+        ValueError: There is no such back end, or it cannot be used.
+    """
+    if wanted not in ("auto", KernelHook.name, Syscalls2.name):
+        raise ValueError(f"SyscallCapture: no back end {wanted!r} (auto, {KernelHook.name}, {Syscalls2.name})")
+    reason = KernelHook.unusable(abi.name, profile)
+    if reason and wanted == KernelHook.name:
+        raise ValueError(f"SyscallCapture: kernel-hook cannot be used: {reason}; take another profile or back end")
+    return reason is None and wanted != Syscalls2.name
 
 
 def _names(procs: str | Iterable[str] | None) -> Iterable[str]:

@@ -48,9 +48,9 @@ _SIZES: Final = {
 
 _FUNCTIONS: Final = {  # what a capture may hook, after what tells it the displacement; no kernel has them all
     "x86_64": "entry_SYSCALL_64 do_syscall_64 syscall_exit_to_user_mode do_int80_emulation "
-    "do_int80_syscall_32 do_fast_syscall_32 ret_from_fork",
+    "do_int80_syscall_32 do_fast_syscall_32 ret_from_fork ret_from_fork_asm do_exit",
     "aarch64": "vectors el0_svc do_el0_svc invoke_syscall el0_svc_common el0_svc_compat do_el0_svc_compat "
-    "syscall_trace_exit ret_from_fork",
+    "syscall_trace_exit ret_from_fork do_exit",
 }
 _DNAMES: Final = "pipefs_dname sockfs_dname anon_inodefs_dname simple_dname ns_dname"
 """What shows files that have no path (dentry_operations.d_dname)."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from capture.profile import Profile, ProfileError, make_profile
 from capture.version import VERSION
 
-_EDITION = 6
+_EDITION = 7
 """Counts what `make_profile` has learned to give: profiles kept by an older one are made anew."""
 
 

@@ -301,6 +301,8 @@ class Segment:
     counters: dict[str, int]
     meta: dict[str, Any]
     size: int
+    gaps: list[tuple[int, int, int]] = field(default_factory=list)
+    """Blocks that are not there, though nothing is damaged: the offset after them, their first index, their end."""
 
 
 def pack_block(
@@ -337,10 +339,16 @@ def parse_segment(data: bytes, name: str) -> Segment:
     if header.live:
         return _parse_live(data, name, header)
     segment = Segment(name, header, [], [], False, dict.fromkeys(COUNTERS, 0), {}, len(data))
+    expected: int | None = 0  # the next block's index; None after damage
     for found in _scan(data, header):
         if isinstance(found, Damage):
             segment.damage.append(found)
-        elif found.type == BlockType.END:
+            expected = None
+            continue
+        if expected is not None and found.index > expected:
+            segment.gaps.append((found.offset, expected, found.index))
+        expected = found.index + 1
+        if found.type == BlockType.END:
             segment.sealed = True
             segment.counters.update(_counters(found))
         elif found.type == BlockType.META:
@@ -387,6 +395,8 @@ def _block_at(view: memoryview, at: int, header: Header) -> Block | Damage | Non
         return Damage(at, BLOCK_HEADER_SIZE + length, "payload CRC mismatch", kind, count)
     if raw > MAX_RAW:
         return Damage(at, BLOCK_HEADER_SIZE + length, f"claims {raw} bytes, more than any block has", kind, count)
+    if kind in ROW_SIZES and ROW_SIZES[kind] * count != raw:
+        return Damage(at, BLOCK_HEADER_SIZE + length, f"{raw} bytes do not hold {count} records", kind, 0)
     return Block(kind, encoding, index, count, first, raw, stored, at)
 
 
@@ -473,7 +483,9 @@ def live_blocks(data: bytes | memoryview, control: dict[str, int]) -> Iterator[B
         area = areas[name]
         return view[area.offset : area.offset + control[name] * area.size]
 
-    strings = memoryview(b"".join((committed("strings"), committed("string_bytes"))))
+    ends, text = committed("strings"), committed("string_bytes")
+    used = STRING_INDEX.unpack_from(ends, len(ends) - STRING_INDEX.size)[0] if ends else 0
+    strings = memoryview(b"".join((ends, text[:used])))
     pieces = [
         (BlockType.STRINGS, "strings", control["first_string"], control["strings"], strings),
         (BlockType.SETS, "sets", control["first_set"], control["sets"], committed("sets")),

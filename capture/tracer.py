@@ -100,6 +100,9 @@ class Guest(Protocol):
     def forget(self) -> None:
         """No table is on record: a chunk has begun."""
 
+    def waiting(self) -> None:
+        """Tell `Tracer.wait` of calls that have not come back and that the tracer has not been told of."""
+
 
 class Tracer:
     """Turns entries and returns into events of a `Recorder`."""
@@ -142,14 +145,20 @@ class Tracer:
         """From now on a task is an address-space id."""
         self._flags |= EventFlag.TASK_IS_ASID
 
-    def enter(self, task: int, asid: int, pc: int, number: int, args: Args) -> None:
-        """A task has entered a call. ``number`` has its ABI's number in the upper half; 0 for the capture's own."""
-        now = monotonic_ns() - self._began
+    def enter(self, task: int, asid: int, pc: int, number: int, args: Args, began: int | None = None) -> None:
+        """A task has entered a call, now or when it ``began``.
+
+        ``number`` has its ABI's number in the upper half; 0 for the capture's own.
+        """
+        now = monotonic_ns() - self._began if began is None else began
         changed = self._seen.get(task) != asid
         if changed and task >> 32 == task & 0xFFFFFFFF:
             self._take_over(task, asid, now)
         if task in self._pending:
-            self._prove(task, self._pending[task], asid, now)
+            call = self._pending[task]
+            if call.pc == pc and self._goes_on(call, number, args):
+                return
+            self._prove(task, call, asid, now)
         if changed:
             self._identify(task, asid)
         if number in self._calls.wide:
@@ -164,6 +173,8 @@ class Tracer:
                 self._ended(task)
                 return
             if number in self._calls.resumes:
+                if task in self._interrupted:
+                    self._resumed(task)
                 return
         self._pending[task] = Pending(pc, asid, now, number, args, entry, found)
 
@@ -206,6 +217,53 @@ class Tracer:
         if number in calls.after and not error and ret >> 31 == 0:
             self._after(task, call, ret, found)
 
+    def whole(self, task: int, asid: int, pc: int, number: int, args: Args, ret: int, began: int) -> None:
+        """A call of the capture's own ABI that is seen once, when it comes back, and by no flag for errors.
+
+        It must be none that has to be known of before: none of ``Calls.entry`` and ``Calls.forks``.
+        """
+        if task in self._pending or self._seen.get(task) != asid:
+            self.enter(task, asid, pc, number, args, began)
+            self.leave(task, asid, pc, ret)
+            return
+        calls, strings = self._calls, 0
+        found: tuple[String, ...] = ()
+        if number in calls.args:
+            found = self._guest.strings(number, args, ret)
+            if found:
+                strings = self._intern(found)
+        duration = monotonic_ns() - self._began - began
+        if self._unwanted:
+            self._write(task, began, duration, args, ret, number, found, _RETURNED, -1)
+        else:
+            self._recorder.event(began, duration, task, *args, ret, number, strings, _RETURNED | self._flags, 0)
+        if number in calls.after and ret >> 31 == 0:
+            self._after(task, Pending(pc, asid, began, number, args, -1, found), ret, found)
+
+    def wait(self, task: int, pc: int, number: int, args: Args, began: int) -> None:
+        """A task has been in a call since it ``began``, and has not come back."""
+        if task in self._pending:
+            self._interrupted.setdefault(task, []).append(self._pending[task])
+        self._pending[task] = Pending(pc, 0, began, number, args, -1, ())
+
+    def executed(self, was: int, task: int, asid: int) -> None:
+        """A task runs the program that it has executed; ``was``: what it was before, if it was no leader."""
+        call = self._pending.pop(was, None)
+        if call is not None:
+            duration = monotonic_ns() - self._began - call.began
+            self._write(was, call.began, duration, call.args, 0, call.number, call.found, _RETURNED, call.entry)
+        if was != task:
+            self._ended(was)
+            if task in self._pending:
+                self._give_up(task, self._pending.pop(task))
+        self._identify(task, asid)
+
+    def died(self, task: int) -> None:
+        """A task will run no more, and come back from nothing."""
+        if task in self._pending:
+            self._give_up(task, self._pending.pop(task))
+        self._ended(task)
+
     def _after(self, task: int, call: Pending, ret: int, found: tuple[String, ...]) -> None:
         """A call has succeeded that may have changed who a task is or what it has open."""
         calls, guest, number, args = self._calls, self._guest, call.number, call.args
@@ -238,6 +296,7 @@ class Tracer:
 
     def finish(self) -> None:
         """Record what has not come back: calls that are still waiting, or whose return was never seen."""
+        self._guest.waiting()
         for task, calls in self._interrupted.items():
             for call in calls:
                 self._give_up(task, call)
@@ -296,6 +355,25 @@ class Tracer:
                 if leader in self._pending:
                     self._give_up(leader, self._pending.pop(leader))
 
+    def _goes_on(self, call: Pending, number: int, args: Args) -> bool:
+        """Whether a task that is in a call has not made another, but the kernel goes on with that one after a signal.
+
+        It makes the program's instruction run again, or with restart_syscall in place of the call (ERESTARTSYS and its
+        kin in include/linux/errno.h). The program sees one call, and one result. Where a task is an address space, the
+        same call may be another thread's.
+        """
+        calls = self._calls
+        if self._flags & EventFlag.TASK_IS_ASID or call.number in calls.execs:
+            return False
+        return number in calls.restarts or (number == call.number and (args == call.args or number in calls.wide))
+
+    def _resumed(self, task: int) -> None:
+        """A signal's handler returns: the call that the signal had interrupted, if it had, is the latest again."""
+        nested = self._interrupted[task]
+        self._pending[task] = nested.pop()
+        if not nested:
+            del self._interrupted[task]
+
     def _infer(self, task: int, call: Pending, ret: int, now: int) -> None:
         """Record a return that was not seen but has happened."""
         self._recorder.counts["inferred"] += 1
@@ -335,6 +413,8 @@ class Tracer:
                 for lost in nested[index + 1 :]:
                     self._give_up(task, lost)
                 del nested[index:]
+                if not nested:
+                    del self._interrupted[task]
                 return call
         return None
 

@@ -142,7 +142,7 @@ class Arguments:
         suffixes = (pairs & (1 << _INDEX_BITS) - 1).astype(np.uint32)
         prefix = len(self.prefixes)
         self.prefixes.append(f"{call.args[position].name}=")
-        self.columns[position].put(call.rows, inverse, distinct[pairs >> _INDEX_BITS], prefix, suffixes, False)
+        self.columns[position].put(call.rows, inverse, distinct, prefix, pairs >> _INDEX_BITS, suffixes, False)
 
     def _add(self, call: Call, position: int, values: Words, which: Indices | None) -> None:
         argument = call.args[position]
@@ -150,24 +150,30 @@ class Arguments:
         plain = self._suffix(suffix_of(argument))
         if which is None:
             distinct, inverse = group_roughly(values) if is_pointer else group(values)
-            suffixes = np.full(len(distinct), plain, np.uint32)
+            heads, suffixes = None, np.full(len(distinct), plain, np.uint32)
         else:
-            distinct, inverse, suffixes = self._with_strings(values, which, plain)
+            distinct, inverse, heads, suffixes = self._with_strings(values, which, plain)
         prefix = len(self.prefixes)
         self.prefixes.append(f"{argument.name}=")
-        self.columns[position].put(call.rows, inverse, distinct, prefix, suffixes, is_pointer)
+        self.columns[position].put(call.rows, inverse, distinct, prefix, heads, suffixes, is_pointer)
 
-    def _with_strings(self, values: Words, which: Indices, plain: int) -> tuple[Words, Indices, Codes]:
-        """Distinct pairs of an address and the string that was there, given as an index into those of the slice."""
+    def _with_strings(self, values: Words, which: Indices, plain: int) -> tuple[Words, Indices, Indices | None, Codes]:
+        """Distinct pairs of an address and the string that was there, given as an index into those of the slice.
+
+        Returns:
+            The addresses; for each value its pair; for each pair its address; for each pair its suffix.
+        """
         distinct, inverse = group_roughly(values)
+        heads = None
         if len(distinct) == len(values):
             distinct, inverse = values, np.arange(len(values))
         else:
             pairs, inverse = group_roughly(inverse * len(self._is_lost) + which)
-            distinct, which = distinct[pairs // len(self._is_lost)], pairs % len(self._is_lost)
+            heads, which = np.divmod(pairs, len(self._is_lost))
         if self._is_lost.any():
-            self.lost += int((self._is_lost[which] & (distinct != 0))[inverse].sum())
-        return distinct, inverse, np.where(which == self._none, plain, which).astype(np.uint32)
+            there = distinct != 0 if heads is None else distinct[heads] != 0
+            self.lost += int((self._is_lost[which] & there)[inverse].sum())
+        return distinct, inverse, heads, np.where(which == self._none, plain, which).astype(np.uint32)
 
     def _suffix(self, text: str) -> int:
         if text not in self._known:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
 from capture.segment import Header
 from process.discover import Part
@@ -38,6 +39,11 @@ class Batch:
         """Names of the first and last segment's files, for people."""
         first, last = self.parts[0].name, self.parts[-1].name
         return first if len(self.parts) == 1 else f"{first} to {last}"
+
+    @property
+    def key(self) -> tuple[tuple[UUID, int], ...]:
+        """Its segments, however much is in them by now."""
+        return tuple((part.header.capture, part.header.segment) for part in self.parts)
 
     def alone(self) -> list[Batch]:
         """Each segment as a batch of its own."""

@@ -100,8 +100,10 @@ class Rows:
         tally.errors += self._results.errors
         tally.lost_strings += self._lost
         tally.add_calls(self.events.calls)
-        pids = np.where(self._knows_pid, (words[TASK] >> HIGH).view(np.int64), -1)
-        tally.add_processes(plan.state, self._identity, pids, self.piece.sequences, self._times)
+        tally.add_processes(
+            plan.state, plan.programs, words[TASK], self._knows_pid, self._identity, self._results.failed,
+            self.piece.sequences, self._times,
+        )  # fmt: skip
 
     @cached_property
     def events(self) -> Events:

@@ -34,15 +34,16 @@ class Scanner:
         reset: The last reset: the sequence number after it, and its time.
     """
 
-    def __init__(self, contents: Contents, rules: Rules | None) -> None:
+    def __init__(self, contents: Contents, rules: Rules | None, files: bool = True) -> None:
         """Prepare.
 
         Args:
             contents: The segment.
             rules: How to read its events; without, nothing is known of its calls.
+            files: Whether descriptors matter; otherwise only ``edges`` and ``reset`` are found out.
         """
         self._batch = Batch(contents.header, contents.sets, contents.strings)
-        self._rules = rules
+        self._rules, self._files = rules, files
         self._wanted = Wanted(rules, HANDLERS)
         self._held: list[tuple[Numbers, Words]] = []
         self._count = 0
@@ -68,6 +69,8 @@ class Scanner:
             return
         flags = words[FLAGS_ENTRY] & LOW
         self._keep_time(first, words, flags)
+        if not self._files:
+            return
         by_task = flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
         wanted = self._wanted.among(words) & by_task
         if wanted.any():

@@ -171,7 +171,7 @@ def gaps_of(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Gap], int]
     gaps: list[Gap] = []
     unsure, clock = ALWAYS, ALWAYS
     missing = set(starts.tolist())
-    for effect, edges in zip(effects, _edges(effects), strict=True):
+    for effect, edges in zip(effects, edges_of(effects), strict=True):
         for first, after, before in edges:
             clock = max(clock, before)
             if first in missing and clock == ALWAYS:
@@ -190,7 +190,7 @@ def unpruned(effects: Sequence[Effect]) -> None:
             effect.scan.changes, effect.scan.texts = scan.changes, scan.texts
 
 
-def _edges(effects: Sequence[Effect]) -> Iterator[list[tuple[int, int, int]]]:
+def edges_of(effects: Sequence[Effect]) -> Iterator[list[tuple[int, int, int]]]:
     """The edges of each effect; one that follows a reset which ended the segment before has the time of that."""
     reset = (-1, 0)
     for effect in effects:
@@ -206,7 +206,7 @@ def settle(effects: Sequence[Effect], starts: Numbers) -> list[int]:
     """
     missing = set(starts.tolist())
     clock, clocks = ALWAYS, []
-    for effect, edges in zip(effects, _edges(effects), strict=True):
+    for effect, edges in zip(effects, edges_of(effects), strict=True):
         if not edges:
             clocks.append(clock)
             continue

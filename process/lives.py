@@ -22,7 +22,7 @@ from process.wanted import Wanted
 _EXECS = {"sys_execve": (0, 1), "sys_execveat": (1, 2)}
 """Positions of path and argv."""
 _FORKS = frozenset({"sys_fork", "sys_vfork", "sys_clone", "sys_clone3"})
-_ENDS = frozenset({"sys_exit_group"})
+_ENDS = frozenset({"sys_exit_group", "sys_exit"})
 _KILLS = frozenset({
     "sys_kill", "sys_tkill", "sys_tgkill", "sys_rt_sigqueueinfo", "sys_rt_tgsigqueueinfo", "sys_pidfd_send_signal",
 })  # fmt: skip
@@ -53,6 +53,10 @@ class Kind(IntEnum):
     """A parent has seen a child's end; recorded only where a task is an address space, as the next."""
     KILL = 7
     """A signal was sent: a process may end unseen."""
+    THREAD = 8
+    """A thread was made, seen by its process; recorded only where tasks have numbers, as the next."""
+    EXIT = 9
+    """A thread has ended."""
 
 
 class Step(NamedTuple):
@@ -63,8 +67,9 @@ class Step(NamedTuple):
         kind: What.
         task: Of the event.
         is_asid: Whether tasks are address spaces.
-        other: The child's number (`FORK`), the parent's task or 0 (`BIRTH`), the entry's sequence number (`EXEC`).
-        time: When the call was entered, ns.
+        other: The child's number (`FORK`), the parent's task or 0 (`BIRTH`), the entry's sequence number (`EXEC`),
+            the status that a parent gets, -1 if not known (`END`, `EXIT`).
+        time: When the call was entered, or the child came back (`BIRTH`), ns.
         shares: `FORK`: whether the child runs in its parent's memory.
         first: argv[0] as shown; empty if it is not known.
         argv: The whole as a JSON list of escaped text.
@@ -112,8 +117,8 @@ class Lives:
         flags = words[FLAGS_ENTRY] & LOW
         is_call, is_asid = flags & _CHILD == 0, flags & _ASID != 0
         for row in np.flatnonzero(~is_call).tolist():
-            task, parent = int(words[TASK, row]), int(words[RET, row])
-            self._found.append(Step(int(sequences[row]), Kind.BIRTH, task, bool(is_asid[row]), parent))
+            task, parent, time = int(words[TASK, row]), int(words[RET, row]), int(words[TIME, row])
+            self._found.append(Step(int(sequences[row]), Kind.BIRTH, task, bool(is_asid[row]), parent, time))
         if is_asid.any():
             self._spaces.append((sequences[is_asid], words[TASK][is_asid], words[TIME][is_asid]))
         some = np.flatnonzero(self._among(words) & is_call)
@@ -180,9 +185,11 @@ def _forks(call: Call, events: Events, sequences: Rows, contents: Contents) -> I
             given = _text(call, 0, row, events, contents)
             bits = int.from_bytes(given.data[:8], "little") if given is not None else _CLONE_THREAD
         task, time = int(events.words[TASK, row]), int(events.words[TIME, row])
+        child, is_asid = int(values[index]), _is_asid(events, row)
         if not bits & _CLONE_THREAD:
-            child, is_asid = int(values[index]), _is_asid(events, row)
             yield Step(int(sequences[row]), Kind.FORK, task, is_asid, child, time, bool(bits & _CLONE_VM))
+        elif not is_asid:
+            yield Step(int(sequences[row]), Kind.THREAD, task, is_asid, child, time)
 
 
 def _names(call: Call, events: Events, sequences: Rows, contents: Contents) -> Iterator[Step]:
@@ -199,9 +206,13 @@ def _names(call: Call, events: Events, sequences: Rows, contents: Contents) -> I
 
 
 def _ends(call: Call, events: Events, sequences: Rows, contents: Contents) -> Iterator[Step]:
-    for row in call.rows.tolist():
-        task, time = int(events.words[TASK, row]), int(events.words[TIME, row])
-        yield Step(int(sequences[row]), Kind.END, task, _is_asid(events, row), time=time)
+    statuses = events.argument(call, 0)
+    kind = Kind.EXIT if call.name == "sys_exit" else Kind.END
+    for index, row in enumerate(call.rows.tolist()):
+        task, time, is_asid = int(events.words[TASK, row]), int(events.words[TIME, row]), _is_asid(events, row)
+        status = -1 if statuses is None else int(statuses[index]) & 0xFF
+        if kind is Kind.END or not is_asid:
+            yield Step(int(sequences[row]), kind, task, is_asid, status, time)
 
 
 def _signals(call: Call, events: Events, sequences: Rows, contents: Contents) -> Iterator[Step]:

@@ -147,5 +147,5 @@ def _size(made: Path) -> int:
 def _summary(out: Path | None, size: int, prepared: Prepared, decoded: Decoded, began: float) -> Summary:
     rows = sum(tally.rows for _, tally in decoded)
     errors = sum(tally.errors for _, tally in decoded)
-    processes_ = count_processes(processes(decoded))
+    processes_ = count_processes(processes(prepared, decoded))
     return Summary(out, size, rows, processes_, errors, time.monotonic() - began, prepared.ledger)

@@ -14,11 +14,13 @@ from capture.segment import COUNTERS
 from process import fd_state
 from process.batch import Batch
 from process.fd_state import Start
+from process.fd_timeline import Timeline
 from process.identify import Runs, State, states
 from process.ledger import Ledger, Severity
 from process.merge import Member
 from process.read import MAX_SEQUENCE
 from process.survey import Sequences, Survey
+from process.tree import Tree, cut, grow
 
 _LOSSES = {
     "dropped": "events dropped by capture",
@@ -41,6 +43,7 @@ class Plan:
         dropped: int64 sequence numbers of entry rows whose call came back, ascending.
         state: Identities and marks.
         start: What is known of descriptors when the batch starts; None if nobody asked.
+        programs: Which program of the capture's `Tree` each process runs.
         kept: Where the batch is as it was read, if anywhere.
         piece: Where a batch is decoded segment by segment: which of them, from 1; otherwise 0.
     """
@@ -54,6 +57,7 @@ class Plan:
     dropped: Sequences
     state: State
     start: Start | None
+    programs: Timeline
     kept: Path | None = None
     piece: int = 0
 
@@ -81,44 +85,49 @@ def _captures(surveys: list[Survey]) -> Iterator[tuple[uuid.UUID, list[Survey]]]
         yield name, list(group)
 
 
-def compose(surveys: list[Survey], ledger: Ledger) -> list[Plan]:
+def compose(surveys: list[Survey], ledger: Ledger) -> tuple[list[Plan], list[Tree]]:
     """Plan the decoding of all segments.
 
     Args:
         surveys: In the order of the parts as discovered.
         ledger: Gets what capture counted, and what is missing.
+
+    Returns:
+        A plan for each segment, and the tree of each capture.
     """
     plans: list[Plan] = []
+    trees: list[Tree] = []
     for number, (name, segments) in enumerate(_captures(surveys), 1):
         runs = _runs(segments)
         closes = np.concatenate([survey.closes for survey in segments])
         _account(name, segments, runs, ledger)
-        starts = _starts(segments, runs)
-        for survey, state, start in zip(segments, states(segments, runs), starts, strict=True):
+        known = states(segments, runs)
+        trees.append(grow(segments, known, runs))
+        timeline = trees[-1].timeline()
+        for survey, state, start in zip(segments, known, _starts(segments, runs), strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
-            first_id = plans[-1].first_id + plans[-1].rows if plans else 1
-            counts = _rows_of(survey.members, dropped)
             plans.append(
                 Plan(
-                    survey.batch,
-                    len(plans),
-                    number,
-                    first_id,
-                    counts,
-                    survey.blocks,
-                    dropped,
-                    state,
-                    start,
-                    survey.kept,
+                    batch=survey.batch,
+                    position=len(plans),
+                    capture=number,
+                    first_id=plans[-1].first_id + plans[-1].rows if plans else 1,
+                    counts=_rows_of(survey.members, dropped),
+                    blocks=survey.blocks,
+                    dropped=dropped,
+                    state=state,
+                    start=start,
+                    programs=cut(timeline, survey.tasks, survey.blocks),
+                    kept=survey.kept,
                 )
             )
-    return plans
+    return plans, trees
 
 
 def _starts(surveys: list[Survey], runs: Runs) -> Sequence[Start | None]:
     """What must be known of descriptors at the start of each batch of a capture."""
-    effects = [survey.effect for survey in surveys if survey.effect is not None]
-    if len(effects) < len(surveys):
+    effects = [survey.effect for survey in surveys]
+    if not all(survey.has_files for survey in surveys):
         return [None] * len(surveys)
     if fd_state.crosses(effects, runs.starts):
         fd_state.unpruned(effects)
@@ -139,7 +148,7 @@ def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:
     offsets = dict(zip(plan.batch.parts, zip(np.cumsum((0, *plan.counts)).tolist(), plan.counts, strict=False),
                        strict=True))  # fmt: skip
     made = []
-    for one in compose(surveys, Ledger()):
+    for one in compose(surveys, Ledger())[0]:
         if len(one.batch.parts) == 1 and one.batch.parts[0] in offsets:
             part = one.batch.parts[0]
             before, rows = offsets[part]
@@ -148,7 +157,7 @@ def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:
             made.append(
                 replace(
                     one, position=plan.position, capture=plan.capture, first_id=plan.first_id + before, counts=(rows,),
-                    dropped=dropped, piece=plan.batch.parts.index(part) + 1,
+                    dropped=dropped, programs=plan.programs, piece=plan.batch.parts.index(part) + 1,
                 )
             )  # fmt: skip
     return made

@@ -17,6 +17,7 @@ from process.ledger import Ledger, Severity
 from process.plan import Plan, compose
 from process.pool import Workers
 from process.survey import Survey, survey
+from process.tree import Tree
 
 
 class Folder:
@@ -38,12 +39,14 @@ class Prepared:
     Attributes:
         surveys: What is in them, in the output's order.
         plans: How to decode each.
+        trees: The processes of each capture.
         ledger: What capture counted and what is missing.
         folder: What the surveys keep for the decoders, for as long as this object lives.
     """
 
     surveys: list[Survey]
     plans: list[Plan]
+    trees: list[Tree]
     ledger: Ledger
     folder: Folder
 
@@ -77,7 +80,8 @@ def prepare(
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + [reason for _, reason in failures]
         raise ProcessError("; ".join(reasons) or "no segments given")
-    return Prepared(surveys, compose(surveys, ledger), ledger, folder)
+    plans, trees = compose(surveys, ledger)
+    return Prepared(surveys, plans, trees, ledger, folder)
 
 
 def survey_all(

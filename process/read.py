@@ -310,6 +310,12 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
         _count(contents, chunk)
         if not _is_sealed(chunk.blocks, blocks):
             blocks += [(path.name, block) for block in chunk.blocks]
+    if part.sealed is not None:
+        there = {block.index for _, block in blocks}
+        for offset, first, end in sealed.gaps:
+            if missing := end - first - sum(first <= index < end for index in there):
+                reason = f"of blocks {first} to {end - 1} before it {missing} are not there"
+                contents.damage.append(Damage(part.sealed.name, offset, 0, reason, True))
     return contents, blocks
 
 

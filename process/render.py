@@ -62,8 +62,8 @@ def _joined(parts: Sequence[pl.Series | pl.Expr]) -> pl.Series:
 class Column:
     """A column of texts in the making: for each row a code, for each code a prefix, a value and a suffix.
 
-    Code 0 is null. A text is the prefix, then the value in hexadecimal (or `[NULL]` for a null pointer, which
-    has no suffix), then the suffix.
+    Code 0 is null. A text is a head, which is the prefix and the value in hexadecimal (or `[NULL]` for a null pointer,
+    which has no suffix), then the suffix. Several texts may have one head: few addresses hold many strings.
     """
 
     codes: Codes
@@ -72,6 +72,8 @@ class Column:
     _prefixes: list[Codes] = field(default_factory=list)
     _suffixes: list[Codes] = field(default_factory=list)
     _nulls: list[npt.NDArray[np.bool_]] = field(default_factory=list)
+    _heads: list[npt.NDArray[np.intp]] = field(default_factory=list)
+    _head_count: int = 0
     _count: int = 1
 
     def put(
@@ -80,6 +82,7 @@ class Column:
         inverse: npt.NDArray[np.intp],
         values: Words,
         prefix: int,
+        heads: npt.NDArray[np.intp] | None,
         suffixes: Codes,
         pointers: bool,
     ) -> None:
@@ -87,10 +90,11 @@ class Column:
 
         Args:
             rows: Indices of the rows.
-            inverse: For each of them an index into ``values``.
+            inverse: For each of them an index into ``suffixes``, that is, of a text.
             values: uint64, the distinct values.
             prefix: Index of the prefix of all.
-            suffixes: uint32, index of the suffix of each value.
+            heads: For each text an index into ``values``; None if there is one text for each value.
+            suffixes: uint32, index of the suffix of each text.
             pointers: Whether zero is a null pointer.
         """
         self.codes[rows] = inverse + self._count
@@ -98,7 +102,9 @@ class Column:
         self._prefixes.append(np.full(len(values), prefix, np.uint32))
         self._suffixes.append(suffixes)
         self._nulls.append((values == 0) & pointers)
-        self._count += len(values)
+        self._heads.append((np.arange(len(values)) if heads is None else heads) + self._head_count)
+        self._head_count += len(values)
+        self._count += len(suffixes)
 
     def texts(self, prefixes: Sequence[str], suffixes: pl.Series) -> pl.Series:
         """The text of each row, null where no text was put."""
@@ -108,13 +114,17 @@ class Column:
         values, null = np.concatenate(self._values), np.concatenate(self._nulls)
         begins = pl.Series([*(f"{prefix}0x" for prefix in prefixes), *(f"{prefix}[NULL]" for prefix in prefixes)])
         begin, end = np.concatenate(self._prefixes), np.concatenate(self._suffixes)
-        digits = _digits(values)
+        digits, heads = _digits(values), np.concatenate(self._heads)
         if null.any():
             begin[null] += len(prefixes)
             suffixes = pl.concat([suffixes, pl.Series([""])])
-            end[null] = len(suffixes) - 1
+            end[null[heads]] = len(suffixes) - 1
             digits[-1] = digits[-1].zip_with(pl.Series(~null), pl.Series([""]))
-        shown = _joined([begins.gather(begin), *digits, suffixes.gather(end)])
+        if len(heads) == len(values) and (heads == np.arange(len(values))).all():
+            shown = _joined([begins.gather(begin), *digits, suffixes.gather(end)])
+        else:
+            head = _joined([begins.gather(begin), *digits])
+            shown = _joined([head.gather(heads), suffixes.gather(end)])
         return pl.concat([nothing, shown.alias("")]).gather(self.codes)
 
 

@@ -23,6 +23,7 @@ class Results:
 
     Attributes:
         errors: How many failed.
+        failed: Which.
     """
 
     def __init__(self, events: Events) -> None:
@@ -33,7 +34,8 @@ class Results:
         self._distinct, self._inverse = group(self._values)
         self._errno, self._names, self._texts = _errnos(events, self._distinct, self._inverse)
         self._errno[~(self._returned & failed)] = -1
-        self.errors = int((self._errno >= 0).sum())
+        self.failed = self._errno >= 0
+        self.errors = int(self.failed.sum())
 
     def retno(self) -> pl.Series:
         """The column of that name, as are the others."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import polars as pl
 
 from capture.segment import SegmentError
-from process.batch import Batch
 from process.decode import Decoder
 from process.fd_state import Start
 from process.lazy import lazy
@@ -47,12 +46,12 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
         warnings.warn(note, stacklevel=2)
 
     @cache
-    def whole() -> tuple[Prepared, dict[Batch, Start | None]]:
+    def whole() -> tuple[Prepared, dict[object, Start | None]]:
         again = prepare(found, Workers(1))
-        return again, {plan.batch: plan.start for plan in again.plans}
+        return again, {plan.batch.key: plan.start for plan in again.plans}
 
     def start_of(plan: Plan) -> Start:
-        start = whole()[1].get(plan.batch)
+        start = whole()[1].get(plan.batch.key)
         if start is None:
             raise SegmentError(f"{plan.batch.name}: changed since it was surveyed; scan again")
         return start

@@ -72,19 +72,20 @@ def chosen(wanted: Collection[str] | None = None, reprs: bool = True) -> tuple[s
 
 
 PROCESS_COLUMNS: Final = (
-    "capture",
-    "pid",
-    "ppid",
-    "procname",
-    "argv",
-    "first_seq",
-    "first_time_ns",
-    "events",
-    "source",
-)
-"""One row per program that a process ran: an exec begins a new one. ``argv`` is a JSON list. ``source`` says where the
-name is from: `profile`, the kernel, read with the offsets of its debug data; `derived`, the kernel, read with offsets
-derived while it ran; `calls`, the process's own execve or prctl; `inherited`, its parent's name; `unknown`."""
+    "id", "capture", "process", "parent", "pid", "ppid", "procname", "argv", "source", "first_seq", "first_time_ns",
+    "events", "errors", "threads", "began", "start_seq", "start_time_ns", "ended", "end_seq", "end_time_ns",
+    "exit_status",
+)  # fmt: skip
+"""One row per program that a process ran: an exec ends one and begins the next. What is not known is null.
+
+``process`` is the id of the process's first row, the same for all its programs, whoever has its pid later; ``parent``
+the id of the program that made it. ``ppid`` is the parent's number when the process was first seen. ``argv`` is a JSON
+list. ``source`` says where the name is from: `profile`, the kernel, read with the offsets of its debug data; `derived`,
+the kernel, read with offsets derived while it ran; `calls`, the process's own execve or prctl; `inherited`, its
+parent's name; `unknown`. ``events`` counts its rows, of which ``errors`` failed; ``threads`` are the tasks that made
+them. ``began`` is `fork` or `exec`, ``start_seq`` the row of that call (of the child's own return, which is no row, if
+the parent's was not seen); ``ended`` is `exit` or `exec`, ``end_seq`` the row of that. A process that was killed has no
+end: no call tells it."""
 
 SEGMENT_COLUMNS: Final = (
     "capture", "uuid", "segment", "file", "abi", "first_seq", "events", "rows", "size", "sealed", "damage",
@@ -94,5 +95,7 @@ SEGMENT_COLUMNS: Final = (
 STATS_COLUMNS: Final = ("severity", "stage", "item", "count")
 """The ledger."""
 
-TEXT_COLUMNS: Final = frozenset({"uuid", "file", "abi", "procname", "argv", "severity", "stage", "item", "source"})
+TEXT_COLUMNS: Final = frozenset({
+    "uuid", "file", "abi", "procname", "argv", "severity", "stage", "item", "source", "began", "ended",
+})  # fmt: skip
 """Of the three small tables, the columns that hold text; the others hold integers."""

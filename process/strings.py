@@ -81,7 +81,7 @@ class StringTable:
             return False
         index = np.frombuffer(payload, "<u4", 2 * count).reshape(count, 2)
         bounds = np.concatenate(([0], index[:, 0])).astype(np.int64)
-        if (np.diff(bounds) < 0).any() or bounds[-1] > len(payload) - index_size:
+        if (np.diff(bounds) < 0).any() or bounds[-1] != len(payload) - index_size:
             return False
         at = bisect_right(self._firsts, first)
         self._firsts.insert(at, first)
@@ -121,6 +121,14 @@ class StringTable:
             return None
         start, end = block.bounds.item(position), block.bounds.item(position + 1)
         return Text(bytes(block.data[start:end]), block.flags.item(position))
+
+    def holds(self, numbers: Ids) -> npt.NDArray[np.bool_]:
+        """Whether each id is 0, which is no string, or of a string that is there."""
+        firsts = np.array([0, *self._firsts], np.int64)
+        ends = np.array([1, *(first + len(one.flags) for first, one in zip(self._firsts, self._blocks, strict=True))])
+        at = np.searchsorted(firsts, numbers, side="right") - 1
+        there: npt.NDArray[np.bool_] = (at >= 0) & (numbers < ends[at])
+        return there
 
     def show(self, numbers: Ids) -> pl.Series:
         """What `show` gives for each of some ids; most are made all at once.
@@ -163,6 +171,15 @@ class SetTable:
         self._blocks.append((first, rows))
         self._joined = None
         return True
+
+    def holds(self, numbers: Ids) -> npt.NDArray[np.bool_]:
+        """Whether each id is 0, which is no set, or of a set that is there."""
+        there: npt.NDArray[np.bool_] = self.find(numbers)[0] != LOST
+        return there
+
+    def strings(self) -> Ids:
+        """The string ids of all sets: int64 of shape (n,)."""
+        return np.concatenate([np.zeros(0, np.int64), *(rows.ravel() for _, rows in self._blocks)])
 
     def find(self, numbers: Ids) -> Ids:
         """String ids of each set.

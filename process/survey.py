@@ -64,6 +64,10 @@ class Identity(NamedTuple):
     is_kernel: bool = False
 
 
+NOBODY = Identity(0, 0, None, "[none]", None)
+"""Of whom nothing is known."""
+
+
 class Mark(NamedTuple):
     """A text for all events from a sequence number on; None: no text."""
 
@@ -88,7 +92,8 @@ class Survey:
         steps: What its calls say of processes, by sequence number.
         marks: By sequence number.
         span: Unix time of its first and last entry, ns; None without events.
-        effect: What it does to descriptors; None if nobody asked.
+        effect: What it does to descriptors; if nobody asked, ``edges`` and ``reset`` alone.
+        has_files: Whether somebody asked.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
         kept: Where the batch is as it was read, if it took long to read.
     """
@@ -105,9 +110,10 @@ class Survey:
     steps: list[Step]
     marks: list[Mark]
     span: tuple[int, int] | None
-    effect: Effect | None
+    effect: Effect
     resets: list[int] = field(default_factory=list)
     kept: Path | None = None
+    has_files: bool = True
 
     @property
     def events(self) -> int:
@@ -134,15 +140,14 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
     loaded = load_batch(batch)
     contents, rules = loaded.contents, _rules(batch.header)
     path = None if folder is None or len(batch.parts) == 1 else folder / f"{_label(batch)}.batch"
-    seen, told, scanner = _Events(), Lives(contents, rules) if rules else None, Scanner(contents, rules)
+    seen, told, scanner = _Events(), Lives(contents, rules) if rules else None, Scanner(contents, rules, files)
     for block in contents.events:
         try:
             words = block.words() if files else _surveyed(block, told)
             seen.add(block.first, words)
             if told:
                 told.add(block.first, words)
-            if files:
-                scanner.add(block.first, words)
+            scanner.add(block.first, words)
         except SegmentError as error:
             loaded.members[0].damage.append(block.damage(error))
     if len(loaded.members) == 1:
@@ -165,8 +170,9 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         steps=told.steps() if told else [],
         marks=_marks(contents),
         span=span,
-        effect=_effect(scanner, batch, folder) if files else None,
+        effect=_effect(scanner, batch, folder) if files else Effect(edges=scanner.edges, reset=scanner.reset),
         resets=seen.resets,
+        has_files=files,
         kept=path if path is not None and keep(contents, path) else None,
     )
 
@@ -180,8 +186,10 @@ def _surveyed(block: EventBlock | Stretch, told: Lives | None) -> Words:
     unpacked = block.unpacked(block.count)
     words = np.zeros((WORDS, block.count), np.uint64)
     unpacked.fill(words, _SURVEYED)
-    if told:
-        unpacked.fill_some(words, set(range(WORDS)).difference(_SURVEYED), told.wanted(words))
+    some = np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0) + 1
+    some = np.union1d(some[some < block.count], [0])  # those that may follow a gap
+    some = np.union1d(some, told.wanted(words)) if told else some
+    unpacked.fill_some(words, set(range(WORDS)).difference(_SURVEYED), some.astype(np.intp))
     return words
 
 

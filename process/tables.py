@@ -9,6 +9,7 @@ from process.discover import Part
 from process.ledger import Ledger, Severity
 from process.plan import Plan
 from process.prepare import Prepared
+from process.process_rows import process_rows
 from process.read import MAX_SEQUENCE
 from process.schema import PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
 from process.strings import escape
@@ -41,7 +42,7 @@ def account(decoded: Decoded, ledger: Ledger) -> None:
 def tables(prepared: Prepared, decoded: Decoded) -> Tables:
     """The three tables of an output, the ledger last: it must be complete."""
     return {
-        "process": (PROCESS_COLUMNS, processes(decoded)),
+        "process": (PROCESS_COLUMNS, processes(prepared, decoded)),
         "segment": (SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})),
         "stats": (
             STATS_COLUMNS,
@@ -50,24 +51,22 @@ def tables(prepared: Prepared, decoded: Decoded) -> Tables:
     }
 
 
-def processes(decoded: Decoded) -> list[tuple[Any, ...]]:
+def processes(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
     """Rows of the table `process`, by capture and first event."""
-    merged: dict[int, Tally] = {}
+    tallies: dict[int, Tally] = {number: Tally() for number in range(1, len(prepared.trees) + 1)}
     for plan, tally in decoded:
-        whole = merged.setdefault(plan.capture, Tally())
-        for process, (seq, time_ns, events) in tally.processes.items():
-            whole.add_process(process, seq, time_ns, events)
-    rows = (
-        (capture, *process, *counts, source)
-        for capture, tally in merged.items()
-        for (*process, source), counts in tally.processes.items()
-    )
-    return sorted(rows, key=lambda row: (row[0], row[5]))
+        for process, count in tally.processes.items():
+            tallies[plan.capture].add_process(process, count)
+    rows: list[tuple[Any, ...]] = []
+    for (capture, tally), tree in zip(tallies.items(), prepared.trees, strict=True):
+        rows += process_rows(capture, tree, tally, len(rows))
+    return rows
 
 
 def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
-    """Distinct processes in the table `process`, where each has a row for every program that it ran."""
-    return len({(capture, pid) for capture, pid, *_ in rows if pid is not None})
+    """Distinct numbers in the table `process`, where each has a row for every program that ran under it."""
+    at = PROCESS_COLUMNS.index("capture"), PROCESS_COLUMNS.index("pid")
+    return len({(row[at[0]], row[at[1]]) for row in rows if row[at[1]] is not None})
 
 
 def _segments(prepared: Prepared, parts: set[Part]) -> list[tuple[Any, ...]]:

@@ -9,13 +9,43 @@ import numpy as np
 import numpy.typing as npt
 
 from process.calls import Call
+from process.fd_timeline import Timeline
 from process.grouping import group
 from process.identify import State
+from process.read import HIGH, Words
+from process.survey import NOBODY
 
 Numbers = npt.NDArray[np.int64]
 
-Process = tuple[int | None, int | None, str, str | None, str]
-"""pid, ppid, procname, argv, source."""
+Process = tuple[int, int] | tuple[int | None, str, str | None, str]
+"""Whose rows: a program's, by its index and -1; or, of a process of which the capture says nothing, its number and the
+first sequence number of the stretch without gaps; or, where a task is an address space, ppid, procname, argv, source.
+"""
+
+
+@dataclass
+class Count:
+    """Rows of a process.
+
+    Attributes:
+        seq: First sequence number.
+        time_ns: Its Unix time.
+        events: How many.
+        errors: Of these, calls that failed.
+        tasks: Threads that made calls.
+    """
+
+    seq: int
+    time_ns: int
+    events: int = 0
+    errors: int = 0
+    tasks: set[int] = field(default_factory=set)
+
+    def add(self, other: Count) -> None:
+        """Count rows that come after those counted before."""
+        self.events += other.events
+        self.errors += other.errors
+        self.tasks |= other.tasks
 
 
 @dataclass
@@ -27,19 +57,21 @@ class Tally:
         errors: Of these, calls that failed.
         lost_strings: Arguments whose string is lost, of those that were asked for.
         unknown: Events of syscalls that no table has, by ABI and number.
-        processes: First sequence number, its Unix time in ns, and number of rows.
+        processes: Rows by process.
     """
 
     rows: int = 0
     errors: int = 0
     lost_strings: int = 0
     unknown: Counter[tuple[str, int]] = field(default_factory=Counter)
-    processes: dict[Process, tuple[int, int, int]] = field(default_factory=dict)
+    processes: dict[Process, Count] = field(default_factory=dict)
 
-    def add_process(self, process: Process, seq: int, time_ns: int, events: int) -> None:
+    def add_process(self, process: Process, count: Count) -> None:
         """Count rows of a process that come after those counted before."""
-        first, began, count = self.processes.get(process, (seq, time_ns, 0))
-        self.processes[process] = first, began, count + events
+        if process in self.processes:
+            self.processes[process].add(count)
+        else:
+            self.processes[process] = Count(count.seq, count.time_ns, count.events, count.errors, set(count.tasks))
 
     def add_calls(self, calls: list[Call]) -> None:
         """Count events of unknown calls."""
@@ -47,25 +79,57 @@ class Tally:
             if not call.target.is_known:
                 self.unknown[call.abi, call.target.number] += len(call.rows)
 
-    def add_processes(self, state: State, identity: Numbers, pids: Numbers, sequences: Numbers, times: Numbers) -> None:
+    def add_processes(
+        self, state: State, programs: Timeline, tasks: Words, knows_pid: npt.NDArray[np.bool_], identity: Numbers,
+        failed: npt.NDArray[np.bool_], sequences: Numbers, times: Numbers,
+    ) -> None:  # fmt: skip
         """Count the rows of a slice by process.
 
         Args:
-            state: Has the identities.
-            identity: Of each row, an index into them; -1 for none.
-            pids: Of each row, -1 if not known.
+            state: Has the identities, and where stretches without gaps start.
+            programs: Which program each process runs.
+            tasks: Of each row.
+            knows_pid: Of each row, whether its task has numbers.
+            identity: Of each row, an index into the identities; -1 for none.
+            failed: Of each row, whether the call failed.
             sequences: Of each row, ascending.
             times: Unix time of each row, ns.
         """
-        distinct, which = group(pids)
-        found, which = group(which * (len(state.identities) + 1) + identity + 1)
-        counts = np.bincount(which, minlength=len(found))
+        cuts = np.union1d(programs.times, state.runs)
+        cuts = cuts[(cuts > sequences[0]) & (cuts <= sequences[-1])]
+        stretch = np.searchsorted(cuts, sequences, "right")  # in each of them, each process runs one program
+        _, which = group(tasks)
+        found, which = group((which * (len(cuts) + 1) + stretch) * 2 + knows_pid)
+        if not knows_pid.all():
+            found, which = group(which * (len(state.identities) + 1) + np.where(knows_pid, -1, identity) + 1)
+        events, errors = np.bincount(which, minlength=len(found)), np.bincount(which, failed, len(found))
         first = np.zeros(len(found), np.intp)
         first[which[::-1]] = np.arange(len(which))[::-1]
-        for at in np.argsort(first).tolist():
-            pid, index = divmod(int(found[at]), len(state.identities) + 1)
-            one = state.identities[index - 1] if index else None
-            who = (one.ppid, one.procname, one.argv, one.source) if one else (None, "[none]", None, "unknown")
-            known = int(distinct[pid]) if distinct[pid] >= 0 else None
-            row = first[at]
-            self.add_process((known, *who), int(sequences[row]), int(times[row]), int(counts[at]))
+        first.sort()
+        order = which[first]
+        keys = self._keys(state, programs, tasks[first], knows_pid[first], identity[first], sequences[first])
+        for key, row, at in zip(keys, first.tolist(), order.tolist(), strict=True):
+            count = Count(int(sequences[row]), int(times[row]), int(events[at]), int(errors[at]), {int(tasks[row])})
+            self.add_process(key, count)
+
+    def _keys(
+        self, state: State, programs: Timeline, tasks: Words, knows_pid: npt.NDArray[np.bool_], identity: Numbers,
+        sequences: Numbers,
+    ) -> list[Process]:  # fmt: skip
+        """Whose some rows are."""
+        pids = tasks >> HIGH
+        move = programs.index(pids, sequences)
+        runs = state.runs if len(state.runs) else np.zeros(1, np.int64)  # where all there is are resets
+        run = runs[np.maximum(np.searchsorted(runs, sequences, "right") - 1, 0)]
+        since = np.append(programs.times, -1)[move]
+        keys: list[Process] = []
+        for pid, known, index, at, start, begun in zip(
+            pids.tolist(), knows_pid.tolist(), identity.tolist(), move.tolist(), run.tolist(), since.tolist(),
+            strict=True,
+        ):  # fmt: skip
+            if not known:
+                one = state.identities[index] if index >= 0 else NOBODY
+                keys.append((one.ppid, one.procname, one.argv, one.source))
+            else:
+                keys.append((int(programs.nodes[at]), -1) if begun >= start else (pid, start))
+        return keys

@@ -41,6 +41,7 @@ def write_rows(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA))
     """
     decoder, stored = Decoder(plan, columns), [name for name in columns if not _is_copy(name, columns)]
     path = folder / f"part-{plan.label}.sqlite"
+    path.unlink(missing_ok=True)  # a worker that was killed may have left it
     try:
         with adbc.connect(str(path.absolute()), autocommit=True) as connection, connection.cursor() as cursor:
             for setting in _SETTINGS:

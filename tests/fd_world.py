@@ -50,6 +50,29 @@ class Task:
 
 
 @dataclass
+class Life:
+    """What became of a process that was forked: the truth.
+
+    Attributes:
+        pid: Its number.
+        parent: The life of the process that forked it; None of one that was there before.
+        birth: Its own first return from fork, -1 if that is no event.
+        fork: The return of the fork that made it, -1 if there is none.
+        execs: The returns of its successful execves.
+        end: The call that ended it; None if it lives or was killed.
+        status: What that was given.
+    """
+
+    pid: int
+    parent: Life | None = None
+    birth: int = -1
+    fork: int = -1
+    execs: list[int] = field(default_factory=list)
+    end: int | None = None
+    status: int | None = None
+
+
+@dataclass
 class Call:
     """A call under way; ``effect`` returns what it returns."""
 
@@ -63,6 +86,7 @@ class Call:
     done: bool = False
     ret: int = 0
     truth: tuple[str | None, ...] = ()
+    made: Life | None = None
 
 
 @dataclass
@@ -103,6 +127,8 @@ class World:
     events: list[Event] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     clock: int = 1000
+    lives: list[Life] = field(default_factory=list)
+    """All processes, by their begin."""
     lost: list[tuple[int, Call]] = field(default_factory=list)
     """Calls of tasks that died in them: recorded at the end, as not returned."""
 
@@ -111,6 +137,7 @@ class World:
         for pid in (1, 2):
             table = {fd: Open(f"/initial/{pid}/{fd}") for fd in range(3)}
             self.tasks.append(Task(task(pid), table, ["/first"]))
+            self.lives.append(Life(pid))
         for _ in range(steps):
             self.step()
         for number, call in self.lost:
@@ -140,6 +167,11 @@ class World:
     def events_of_birth(self, one: Task) -> None:
         """A process that nobody forked: its number must not be one that was used."""
         one.number = task(5000 + len(self.events))
+        self.lives.append(Life(5000 + len(self.events)))
+
+    def life(self, one: Task) -> Life:
+        """Of a task's process, the latest one of that number."""
+        return next(life for life in reversed(self.lives) if life.pid == one.number >> 32)
 
     def record(self, one: Task, call: Call, ret: int, flags: int, duration: int) -> int:
         entry = len(self.events) - call.entry if call.entry >= 0 and flags & RETURNED else 0
@@ -183,7 +215,11 @@ class World:
     def come_back(self, one: Task, call: Call) -> None:
         one.call = None
         inferred = call.name in ("execve", "vfork") and call.ret >= 0
-        self.record(one, call, call.ret, RETURNED | (INFERRED if inferred else 0), self.tick() - call.began)
+        seq = self.record(one, call, call.ret, RETURNED | (INFERRED if inferred else 0), self.tick() - call.began)
+        if call.made is not None:
+            call.made.fork = seq
+        if call.name == "execve" and call.ret >= 0:
+            self.life(one).execs.append(seq)
         if self.silent and self.source.random() < 0.01:
             self.kill(one)
 
@@ -319,6 +355,10 @@ class World:
         self.tasks = [other for other in self.tasks if other.alive or other.number != number] + [child]
         if flags & CLONE_VFORK:
             one.waits_for = child
+        if not flags & CLONE_THREAD:
+            self.lives.append(Life(pid, self.life(one), len(self.events) if self.children else -1))
+            if one.call is not None:
+                one.call.made = self.lives[-1]
         if self.children:
             now = self.tick()
             self.events.append(Event(NR[nr], args, one.number, number, now, (1 << 64) - 1, CHILD, 0, {}))
@@ -354,18 +394,24 @@ class World:
         return Call("execve", (0x7400, 0, 0), 0, (), effect, {"a0": b"/bin/x"})
 
     def call_exit(self, one: Task) -> Call:
+        pid, status = one.number >> 32, one.number & 0x7F
+
         def effect() -> int:
+            entry = one.call.entry if one.call else -1
             self.end(one)
+            if not any(other.alive and other.number >> 32 == pid for other in self.tasks):
+                self.life(one).end, self.life(one).status = entry, pid & 0x7F
             return 0
 
-        return Call("exit", (0,), 0, (), effect, {})
+        return Call("exit", (status | 0x500,), 0, (), effect, {})
 
     def call_exit_group(self, one: Task) -> Call:
         def effect() -> int:
+            self.life(one).end, self.life(one).status = one.call.entry if one.call else -1, one.number & 0x7F
             self.kill(one)
             return 0
 
-        return Call("exit_group", (0,), 0, (), effect, {})
+        return Call("exit_group", (one.number & 0x7F,), 0, (), effect, {})
 
     def call_close_range(self, one: Task) -> Call:
         low, high, flags = self.source.randrange(2, 9), self.source.randrange(2, 12), self.source.choice((0, 0, 2, 4))

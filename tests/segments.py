@@ -122,13 +122,16 @@ class Builder:
 
     def task(
         self, who: int = task(7), argv: bytes | None = b"sh\0-c\0ls\0", comm: bytes = b"sh", ppid: int = 1,
-        flags: int = 0, seq: int | None = None, table: int = 0,
+        flags: int = 0, seq: int | None = None, table: int = 0, start: int = 0,
     ) -> None:  # fmt: skip
         """Add an identity, from the next event on."""
         known = TaskFlag.PIDS | TaskFlag.COMM | (TaskFlag.ARGV if argv is not None else 0) | flags
+        known |= TaskFlag.START if start else 0
         comm_id, argv_id = self.string(comm), self.string(argv or b"", LIST)
         since, pid, tid = self.next if seq is None else seq, who >> 32, who & 0xFFFFFFFF
-        self._rows["tasks"].append(TASK_ROW.pack(since, who, 0x1000, pid, tid, ppid, known, 0, comm_id, argv_id, table))
+        self._rows["tasks"].append(
+            TASK_ROW.pack(since, who, 0x1000, pid, tid, ppid, known, start, comm_id, argv_id, table)
+        )
 
     def file(self, owner: int, fd: int, path: bytes | None = None, flags: int = 0, seq: int | None = None) -> None:
         """Add what a descriptor of a table is, from the next event on; a folder with ``FileFlag.CWD``."""

@@ -112,6 +112,7 @@ def test_without_names_of_files_nothing_is_found_out_about_descriptors(capture: 
         assert light.start is None and heavy.start is not None
         assert (light.counts, light.blocks) == (heavy.counts, heavy.blocks)
         assert (light.state.identities, light.state.marks) == (heavy.state.identities, heavy.state.marks)
+    assert [tree.programs for tree in prepared.trees] == [tree.programs for tree in full.trees]
     for survey, other in zip(prepared.surveys, full.surveys, strict=True):
         assert (survey.steps, survey.identities, survey.marks) == (other.steps, other.identities, other.marks)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -9,9 +11,11 @@ import pytest
 
 import strace_log
 from oracle import Oracle, consult, statements
+from process.overview import overview
+from process.strings import escape
 from strace_compare import EXCEPTIONS, Findings, compare
 from strace_files import compare_names, compare_statements, listing
-from strace_log import Call, LogError
+from strace_log import Call, End, LogError
 
 ARCHES = ("x86_64", "aarch64")
 PROCESSES, CALLS = 20, 2500  # at least
@@ -77,6 +81,28 @@ def test_tasks_are_who_they_say_they_are_and_have_the_files_that_they_say(oracle
     print(f"\nfiles: {names.share:.2%}: {listing(names.files)}\nothers: {listing(names.others)}")
     assert not names.wrong, "\n".join(names.wrong[:10])
     assert names.files["unknown"] == 0 and names.files.total() >= 200
+
+
+@pytest.mark.live
+def test_processes_end_and_execute_programs_as_strace_says(oracle: Oracle) -> None:
+    """Each number's processes in turn: what they exited with, none if they were killed, and the programs they ran."""
+    log = strace_log.parse(oracle.strace)
+    rows = [row for row in overview([oracle.segments], 1).process if row["pid"] in log]
+    ends = 0
+    for pid in {row["pid"] for row in rows}:
+        last = {row["process"]: row for row in rows if row["pid"] == pid}
+        found = [row["exit_status"] if row["ended"] == "exit" else None for row in last.values()]
+        texts = [item.text for item in log[pid] if isinstance(item, End) and not item.text.startswith("superseded")]
+        told = [int(text.removeprefix("exited with ")) if text.startswith("exited") else None for text in texts]
+        assert told and found[-len(told) :] == told, (pid, told, list(last.values()))
+        ends += len(told)
+    calls = [call for items in log.values() for call in items if isinstance(call, Call) and call.name == "execve"]
+    argvs = [[escape(word) for word in strace_log.strings(call.args[1]) or []] for call in calls if call.value == 0]
+    executed = Counter(row["argv"] for row in rows if row["began"] == "exec")
+    assert not Counter(json.dumps(argv, ensure_ascii=False) for argv in argvs) - executed
+    assert len(argvs) >= 40 and ends >= PROCESSES
+    children = [row for row in rows if row["began"] == "fork"]
+    assert all(row["parent"] is not None and row["start_time_ns"] <= row["first_time_ns"] for row in children)
 
 
 @pytest.mark.live

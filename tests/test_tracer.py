@@ -66,6 +66,9 @@ class Guest:
     def forget(self) -> None:
         self.told.append(("forget",))
 
+    def waiting(self) -> None:
+        pass
+
 
 class Rows(Recorder):
     """A recorder that also keeps what it was given."""
@@ -302,6 +305,55 @@ def test_the_roles_of_calls_are_those_of_the_kernel_table() -> None:
         "sys_prctl", "sys_waitid", "sys_clone", "sys_execve", "sys_exit", "sys_rt_sigreturn",
     }  # fmt: skip
     assert "sys_read" not in {names[number] for number in table.context}
+
+
+RESTART = 219
+
+
+def test_a_call_that_goes_on_after_a_signal_is_one_event(tracer: Tracer, rows: Rows) -> None:
+    """Stopped and continued: the instruction runs again, or restart_syscall does."""
+    args = (3, 4, 5, 0, 0, 0)
+    for number in (READ, RESTART, READ):
+        tracer.enter(PARENT, 1, 100, number, args)
+    tracer.leave(PARENT, 1, 100, 1)
+    tracer.finish()
+    assert shown(rows) == [(PARENT, READ, 1, EventFlag.RETURNED, 0)]
+
+
+@pytest.mark.parametrize("makes_calls", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_goes_on_or_fails_when_a_handler_has_returned(
+    tracer: Tracer, rows: Rows, makes_calls: bool, fails: bool
+) -> None:
+    tracer.enter(PARENT, 1, 100, READ, NONE)
+    if makes_calls:
+        call(tracer, GETPID, NONE, 7)
+    tracer.enter(PARENT, 1, 300, SIGRETURN, NONE)
+    if not fails:
+        tracer.enter(PARENT, 1, 100, READ, NONE)
+    tracer.leave(PARENT, 1, 100, 2**64 - 4 if fails else 1)
+    tracer.finish()
+    assert [row[:3] for row in shown(rows) if row[1] != GETPID] == [
+        (PARENT, SIGRETURN, 0), (PARENT, READ, 2**64 - 4 if fails else 1),
+    ]  # fmt: skip
+
+
+def test_another_call_from_the_same_place_does_not_go_on(tracer: Tracer, rows: Rows) -> None:
+    """A handler that leaves its frame by longjmp: the call that it interrupted never comes back."""
+    for args in (NONE, (1, 0, 0, 0, 0, 0)):
+        tracer.enter(PARENT, 1, 100, READ, args)
+    tracer.leave(PARENT, 1, 100, 1)
+    tracer.finish()
+    assert shown(rows) == [(PARENT, READ, 1, EventFlag.RETURNED, 0), (PARENT, READ, 0, 0, 0)]
+
+
+def test_where_a_task_is_an_address_space_the_same_call_may_be_another_threads(tracer: Tracer, rows: Rows) -> None:
+    tracer.tasks_are_asids()
+    for _ in range(2):
+        tracer.enter(1, 1, 100, READ, NONE)
+    for _ in range(2):
+        tracer.leave(1, 1, 100, 1)
+    assert len(rows.rows) == 2
 
 
 FORK, OPENAT, FCNTL, PIPE, RECVMSG, CHDIR, UNSHARE, CLOSE_RANGE = 57, 257, 72, 22, 47, 80, 272, 436

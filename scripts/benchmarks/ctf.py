@@ -78,6 +78,6 @@ def _events(
     for number, time, duration, pid, tid, *arguments, retno, path in rows:
         index, layout = packs[int(number or 0), path is not None]
         words = [int(value or 0) & mask for value in arguments if value is not None]
-        yield layout.pack(index, time, duration, pid, tid, *words, retno)
+        yield layout.pack(index, time, duration or 0, pid, tid, *words, retno or 0)  # null: it did not return
         if path is not None:
             yield str(path).encode() + b"\0"

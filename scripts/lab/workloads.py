@@ -57,6 +57,9 @@ TABLE = {
         Workload("compat", "known calls of a 32-bit program", compat=(SOURCES / "compat.c",)),
         Workload("bench", "cost per call by the guest's clock; takes count=N", (SOURCES / "bench.c",), arches=X86_64),
         Workload("cases", "test cases, each after a revert to a snapshot", (SOURCES / "cases.c",), arches=X86_64),
+        Workload(
+            "signals", "calls that signals interrupt, and what they were to the program", (SOURCES / "signals.c",)
+        ),
         Workload("busy", "works until it is killed, with a counter on port 2"),
         Workload(
             "who", "many processes and files under strace; its log on port 2", (WHO,), arches=TRACED, tools=(STRACE,)
