@@ -29,7 +29,8 @@ def _hex_digits() -> pl.Series:
     padded = pairs.gather(numbers >> 8) + pairs.gather(numbers & 0xFF)
     bare = padded.str.strip_chars_start("0")
     bare[0] = "0"
-    return pl.concat([padded, bare, pl.Series([""])]).rechunk()
+    digits: pl.Series = pl.concat([padded, bare, pl.Series([""])]).rechunk()
+    return digits
 
 
 def _digits(values: Words) -> list[pl.Series]:
