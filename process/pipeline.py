@@ -16,6 +16,7 @@ from process.output import Format, check, publish, workshop
 from process.plan import Plan
 from process.pool import Failure, Outcome, Workers
 from process.prepare import Prepared, prepare
+from process.resume import Resumed, Resuming, link, may_replace
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
 from process.write_sqlite import SqliteWriter, write_rows
@@ -35,6 +36,7 @@ class Summary:
         errors: Calls that failed.
         seconds: It took.
         ledger: All counts, losses among them.
+        resumed: What of it earlier runs had done; None if nobody asked.
     """
 
     out: Path | None
@@ -44,6 +46,7 @@ class Summary:
     errors: int
     seconds: float
     ledger: Ledger
+    resumed: Resumed | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def decode(
     jobs: int = 1,
     strict: bool = False,
     force: bool = False,
+    resume: bool = False,
     progress: Progress = Progress(),
 ) -> Summary:
     """Decode segments into an output, which appears whole or not at all.
@@ -75,26 +79,35 @@ def decode(
         jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``).
         strict: Leave no output if anything is missing from it.
         force: Replace an output that exists.
+        resume: Take over what earlier runs have made for this output, and keep what this one makes.
         progress: Is told how far it is.
 
     Raises:
         ProcessError: Nothing can be decoded, or the output cannot be written.
     """
     began = time.monotonic()
-    check(out, format_, force, paths)
+    check(out, format_, force or (resume and may_replace(out)), paths)
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
-        with workshop(out) as folder, Workers(jobs) as workers:  # workers end before their folder does
+        with workshop(out) as folder, _workers(jobs, out, format_, resume) as workers:  # they end before their folder
             prepared = prepare(paths, workers, progress.surveyed)
             progress.begin(sum(plan.rows for plan in prepared.plans))
             made, decoded = write(prepared, folder, workers, progress.decoded)
             size = _size(made)
             if strict and prepared.ledger.lossy:
-                return _summary(None, 0, prepared, decoded, began)
+                return _summary(None, 0, prepared, decoded, began, workers)
+            if isinstance(workers, Resuming):
+                workers.announce(made)
             publish(made, out, folder)
+            if isinstance(workers, Resuming):
+                workers.settle(out)
     except OSError as error:
         raise ProcessError(f"{out}: cannot be written: {error.strerror or error}; nothing is left of it") from None
-    return _summary(out, size, prepared, decoded, began)
+    return _summary(out, size, prepared, decoded, began, workers)
+
+
+def _workers(jobs: int, out: Path, format_: Format, resume: bool) -> Workers:
+    return Resuming(jobs, out, {"format": format_.value}) if resume else Workers(jobs)
 
 
 def _write_parquet(
@@ -105,7 +118,9 @@ def _write_parquet(
     folder.mkdir()
     decoded: Decoded = []
     results = workers.run(partial(write_part, folder=folder), prepared.plans)
-    for plan, tally in _succeeded(results, prepared.ledger):
+    for plan, (tally, part) in _succeeded(results, prepared.ledger):
+        if part.parent != folder:
+            link(part, folder / f"part-{plan.position:05d}.parquet")
         decoded.append((plan, tally))
         advance(tally.rows)
     _finish(prepared, decoded)
@@ -154,8 +169,11 @@ def _size(made: Path) -> int:
     return sum(path.stat().st_size for path in ([made] if made.is_file() else made.iterdir()))
 
 
-def _summary(out: Path | None, size: int, prepared: Prepared, decoded: Decoded, began: float) -> Summary:
+def _summary(
+    out: Path | None, size: int, prepared: Prepared, decoded: Decoded, began: float, workers: Workers
+) -> Summary:
     rows = sum(tally.rows for _, tally in decoded)
     errors = sum(tally.errors for _, tally in decoded)
     processes_ = count_processes(processes(prepared, decoded))
-    return Summary(out, size, rows, processes_, errors, time.monotonic() - began, prepared.ledger)
+    resumed = workers.resumed() if isinstance(workers, Resuming) else None
+    return Summary(out, size, rows, processes_, errors, time.monotonic() - began, prepared.ledger, resumed)

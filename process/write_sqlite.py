@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,6 +101,8 @@ class SqliteWriter:
     def append(self, part: Path) -> None:
         """Take the rows that `write_rows` made, and their file away. The first file becomes the database.
 
+        A file in another folder is kept there (`resume.py`): it is copied.
+
         SQLite copies rows between tables of the same definition as they are stored (its transfer optimization,
         which needs ``SELECT *``). That takes a sixth of the time in which they were made, side by side. Definitions
         differ where some segments have one ABI and others several.
@@ -110,8 +113,12 @@ class SqliteWriter:
         try:
             if not part.exists():  # no rows, no file
                 return
+            is_mine = part.parent == self._path.parent
             if not self._path.exists():
-                part.rename(self._path)
+                if is_mine:
+                    part.rename(self._path)
+                else:
+                    shutil.copyfile(part, self._path)
                 return
             connection = self._opened()
             connection.execute("ATTACH ? AS part", [str(part.absolute())])
@@ -126,7 +133,8 @@ class SqliteWriter:
                     connection.execute(statement)
                 connection.execute(f"INSERT INTO {TABLE} ({_NAMES}) SELECT {_NAMES} FROM part.{TABLE}")
             connection.execute("DETACH part")
-            part.unlink()
+            if is_mine:
+                part.unlink()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 

@@ -22,7 +22,10 @@ Examples:
   process captures/ -o run.parquet -j 8   a Parquet dataset, eight workers
   process a-000000.seg -o one.sqlite      one segment alone
   process captures/ --strict --force      all or nothing, replacing the last output
+  process captures/ -o all.parquet --resume   every night: decodes what is new or has changed
 """
+_NOTHING = "nothing is left of the output"
+_KEPT = "what is done is kept in OUT.resume: go on with --resume"
 LOSS = 3
 """Exit status: decoded, but something is missing."""
 
@@ -39,6 +42,14 @@ def decode(
     format_: Annotated[Format | None, typer.Option("--format", help="Output format.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail, leaving no output, if anything is missing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Decode only what is new or has changed since the last run with --resume, or what a run that was "
+            "stopped had not done; work is kept in OUT.resume.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Decode segments into one table: a row for every syscall.
@@ -48,12 +59,12 @@ def decode(
     """
     try:
         target, chosen = choose(segments, out, format_)
-        summary = _run(segments, target, chosen, jobs, strict, force, quiet)
+        summary = _run(segments, target, chosen, jobs, strict, force, resume, quiet)
     except ProcessError as error:
         typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
     except KeyboardInterrupt:
-        typer.echo("process: error: stopped; nothing is left of the output", err=True)
+        typer.echo(f"process: error: stopped; {_KEPT if resume else _NOTHING}", err=True)
         raise typer.Exit(1) from None
     _report(summary, strict, quiet)
     if summary.ledger.lossy:
@@ -61,14 +72,22 @@ def decode(
 
 
 def _run(
-    segments: list[Path], out: Path, format_: Format, jobs: int | None, strict: bool, force: bool, quiet: bool
+    segments: list[Path],
+    out: Path,
+    format_: Format,
+    jobs: int | None,
+    strict: bool,
+    force: bool,
+    resume: bool,
+    quiet: bool,
 ) -> Summary:
     from process import pipeline  # Polars is slow to import, and --help must not wait for it
 
     progress = pipeline.Progress() if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(
-        segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, progress=progress
-    )
+        segments, out, format_,
+        jobs=jobs or processors(), strict=strict, force=force, resume=resume, progress=progress,
+    )  # fmt: skip
 
 
 def _bars() -> Progress:
@@ -99,9 +118,15 @@ def _report(summary: Summary, strict: bool, quiet: bool) -> None:
             typer.echo(printable(f"process: {'error' if strict else 'warning'}: loss: {note}"), err=True)
         elif not quiet:
             typer.echo(printable(f"process: warning: {note}"), err=True)
+    if summary.resumed and not quiet:
+        for note in summary.resumed.notes:
+            typer.echo(printable(f"process: warning: {note}"), err=True)
     if summary.out is None:
         typer.echo("process: error: something is missing and --strict was given; no output was left", err=True)
     elif not quiet:
+        if summary.resumed:
+            one = summary.resumed
+            typer.echo(f"{one.taken:,} segments taken over, {one.decoded:,} decoded, {one.surveyed:,} surveyed")
         rate = summary.rows / max(summary.seconds, 1e-9)
         typer.echo(f"{summary.rows:,} syscalls of {summary.processes:,} processes, {summary.errors:,} failed")
         typer.echo(f"{summary.seconds:.1f} s, {rate:,.0f} rows/s")
