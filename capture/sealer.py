@@ -255,6 +255,7 @@ class Sealer:
         header = self._header
         if header is None:
             return
+        stored, total = self._stored, self.total
         try:
             words = struct.pack(f"<{len(COUNTERS)}Q", *counters)
             self._write(
@@ -266,6 +267,7 @@ class Sealer:
                 raise FileNotFoundError(errno.ENOENT, "removed while it was written", str(self._path))
         except OSError as error:
             if error.errno in _FULL:
+                self._stored, self.total = stored, total  # the next END block takes this one's place
                 raise
             self._note(error)
             self._is_torn = True

@@ -45,6 +45,7 @@ def write_rows(plan: Plan, folder: Path) -> tuple[Tally, Path]:
     path = folder / f"part-{plan.position:05d}.sqlite"
     path.unlink(missing_ok=True)  # a worker that was killed may have left it
     abi: str | None = None
+    number = -1
     try:
         with adbc.connect(str(path.absolute()), autocommit=True) as connection, connection.cursor() as cursor:
             for setting in _SETTINGS:
@@ -61,6 +62,8 @@ def write_rows(plan: Plan, folder: Path) -> tuple[Tally, Path]:
                 cursor.adbc_ingest(TABLE, frame.select(_STORED if abi is None else _BUT_ABI), mode="append")
     except adbc.Error as error:
         raise unwritable(path, error) from None
+    if number < 0:
+        path.unlink(missing_ok=True)  # no rows, no file
     return decoder.tally, path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -85,7 +85,7 @@ def compare(tasks: dict[int, list[Call | End]], rows: pl.DataFrame) -> Findings:
     ordered = rows.sort("time_ns", maintain_order=True)
     parts = {tid: part for (tid,), part in ordered.group_by(pl.coalesce("tid", "pid"))}
     for tid, items in tasks.items():
-        calls = [item for item in items if isinstance(item, Call)]
+        calls = made_once([item for item in items if isinstance(item, Call)], found)
         mine = parts[tid].to_dicts() if tid in parts else []
         if tid == first.tid:
             execs = (i for i, row in enumerate(mine) if row["name"] == "sys_execve" and row["status"] == "returned")
@@ -96,6 +96,36 @@ def compare(tasks: dict[int, list[Call | End]], rows: pl.DataFrame) -> Findings:
             for difference in _differences(call, row, found):
                 found.differences.append(f"{difference}\n  strace {call}\n  row    {row}")
     return found
+
+
+def made_once(calls: Sequence[Call], found: Findings) -> list[Call]:
+    """Calls as the program made them: one that the kernel made anew after a signal is one, with its last result.
+
+    The kernel makes it anew at once, or when the signal's handler is done; there, the result that strace shows of
+    rt_sigreturn tells whether the program gets EINTR instead.
+    """
+    made: list[Call] = []
+    waiting: list[int] = []
+    may_go_on = False
+    for call in calls:
+        if may_go_on and _is_anew(call, first := made[waiting[-1]]):
+            made[waiting[-1]] = replace(call if call.name == first.name else first, line=first.line, result=call.result)
+            found.figures["made anew"] += 1
+            may_go_on = call.restart is not None
+            if not may_go_on:
+                waiting.pop()
+            continue
+        if call.name == "rt_sigreturn" and waiting and call.errno == "EINTR":
+            waiting.pop()
+        may_go_on = call.restart is not None or (call.name == "rt_sigreturn" and bool(waiting) and not call.errno)
+        if call.restart:
+            waiting.append(len(made))
+        made.append(call)
+    return made
+
+
+def _is_anew(call: Call, first: Call) -> bool:
+    return call.name == "restart_syscall" or (call.name == first.name and call.args[:1] == first.args[:1])
 
 
 def function(call: Call) -> str:

@@ -206,7 +206,11 @@ def test_a_cut_off_stream_is_an_error_not_a_short_kernel(packer: str) -> None:
         elf(b"x", machine=8),
         gzip.compress(gzip.compress(gzip.compress(gzip.compress(gzip.compress(b"x"))))),
     ],
-)
+    ids=[
+        "empty", "short", "bare ELF", "old header", "header alone", "torn", "unknown packing", "torn ELF", "i8086",
+        "packed five times",
+    ],
+)  # fmt: skip
 def test_what_is_no_kernel_is_refused_in_one_line(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(data)
     with pytest.raises(ProfileError, match=r"^\S+/k.*; [^\n]+$"):

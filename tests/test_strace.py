@@ -13,7 +13,7 @@ import strace_log
 from oracle import Oracle, consult, statements
 from process.overview import overview
 from process.strings import escape
-from strace_compare import EXCEPTIONS, Findings, compare
+from strace_compare import EXCEPTIONS, Findings, compare, made_once
 from strace_files import compare_names, compare_statements, listing
 from strace_log import Call, End, LogError
 
@@ -159,6 +159,32 @@ def test_the_log_is_read_as_strace_wrote_it() -> None:
     assert calls[8][2].value == 0o22 and calls[8][3].restart == "ERESTARTNOHAND"
     assert [(call.name, call.value, call.ended) for call in calls[9]] == [("execve", 0, True)]
     assert calls[7][3].ended and calls[8][4].ended and not calls[7][4].ended
+
+
+ANEW = """
+7 read(3, 0x10, 1) = ? ERESTARTSYS (To be restarted if SA_RESTART is set)
+7 --- SIGALRM {si_signo=SIGALRM, si_code=SI_KERNEL} ---
+7 getpid() = 7
+7 rt_sigreturn({mask=[]}) = 0
+7 read(3, "x", 1) = 1
+7 pause() = ? ERESTARTNOHAND (To be restarted if no handler)
+7 rt_sigreturn({mask=[]}) = -1 EINTR (Interrupted system call)
+7 pause() = ? ERESTARTNOHAND (To be restarted if no handler)
+7 pause() = ? ERESTARTNOHAND (To be restarted if no handler)
+7 rt_sigreturn({mask=[]}) = -1 EINTR (Interrupted system call)
+7 nanosleep({tv_sec=1}, NULL) = ? ERESTART_RESTARTBLOCK (Interrupted by signal)
+7 restart_syscall(<... resuming interrupted nanosleep ...>) = 0
+""".lstrip()
+
+
+def test_a_call_that_the_kernel_makes_anew_is_one() -> None:
+    calls = [item for item in strace_log.parse(ANEW)[7] if isinstance(item, Call)]
+    found = Findings()
+    made = made_once(calls, found)
+    names = ["read", "getpid", "rt_sigreturn", "pause", "rt_sigreturn", "pause", "rt_sigreturn", "nanosleep"]
+    assert [call.name for call in made] == names and found.figures["made anew"] == 3
+    assert made[0].args[1] == '"x"' and made[0].value == 1 and made[0].line == 1
+    assert made[3].restart and made[5].restart and made[7].value == 0
 
 
 @pytest.mark.parametrize("line", ["no number", "7 (", "7 read(3", "7 read(3) -1", "7 <... read resumed>) = 0"])
