@@ -262,8 +262,8 @@ resume._do = told
 
 
 @pytest.mark.parametrize("format_", Format)
-def test_killed_runs_are_continued(tmp_path: Path, format_: Format, record_property: Callable[..., None]) -> None:
-    """SIGKILL after so many steps, and once in a while: what was done is not done again, what was in hand is."""
+def test_runs_that_were_stopped_go_on(tmp_path: Path, format_: Format, record_property: Callable[..., None]) -> None:
+    """After so many steps, and a little while: what was done is not done again, what was in hand is."""
     jobs, segments, source, redone = 2, 8, random.Random(format_.value), 0
     write_capture(tmp_path / "caps", segments, events=1000)
     out, log = tmp_path / f"all.{format_.value}", tmp_path / "log"
@@ -273,15 +273,22 @@ def test_killed_runs_are_continued(tmp_path: Path, format_: Format, record_prope
     code = "from process.cli import main; main()"
     command = [sys.executable, "-c", code, "caps", "-o", out.name, "--resume", "-j", str(jobs), "--quiet"]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"}
-    for steps in (source.randrange(2, segments), source.randrange(segments, 2 * segments)):
+    for number, steps in (
+        (signal.SIGINT if format_ is Format.SQLITE else signal.SIGTERM, source.randrange(2, segments)),
+        (signal.SIGKILL, source.randrange(segments, 2 * segments)),
+    ):
         shutil.rmtree(folder_of(out), ignore_errors=True)
         log.write_text("")
-        started = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+        started = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+        )
         while started.poll() is None and log.read_text().count("\n") < steps:
             time.sleep(0.002)
         time.sleep(source.random() / 20)
-        os.killpg(started.pid, signal.SIGKILL)
-        started.wait()
+        os.killpg(started.pid, number)
+        text = started.communicate()[1]
+        if number != signal.SIGKILL:
+            assert "stopped; what is done is kept in OUT.resume: go on with --resume" in text
         begun = log.read_text().count("\n")
         done = len(list(folder_of(out).glob("*.entry")))
         redone = max(redone, begun - done)
@@ -292,5 +299,5 @@ def test_killed_runs_are_continued(tmp_path: Path, format_: Format, record_prope
         assert decoded + surveyed + done == 2 * segments and taken == segments - decoded
         assert content(out) == wanted
         shutil.rmtree(out) if out.is_dir() else out.unlink()
-    record_property(f"FIGURE resume: most segments done again by {jobs} workers that were killed", redone)
+    record_property(f"FIGURE resume: most segments done again by {jobs} workers that were stopped", redone)
     assert redone <= jobs
