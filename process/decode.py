@@ -1,8 +1,8 @@
-"""Step five: the events of a segment as rows of the output, a slice at a time."""
+"""Step five: the events of a batch as rows of the output, a slice at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,12 @@ from capture.segment import SegmentError
 from process.calls import Rules
 from process.columns import Rows, Segment, show_files
 from process.descriptors import clock
+from process.fd_records import ALWAYS
+from process.fd_state import Start
+from process.merge import kept, load_batch
 from process.plan import Plan
 from process.predicates import holds, parts
-from process.read import ARG0, DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, RET, TASK, TIME, WORDS, load
+from process.read import ARG0, DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, RET, TASK, TIME, WORDS
 from process.schema import ARGS, REPRS, SCHEMA
 from process.slices import Slice
 from process.tally import Tally
@@ -36,23 +39,30 @@ _COUNTED = (*_CALL, RET, TASK, TIME)
 
 
 class Decoder:
-    """Decodes one segment.
+    """Decodes one batch.
 
     Attributes:
-        plan: The segment, and all that must be known from others.
+        plan: The batch, and all that must be known from others.
         tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of them.
     """
 
-    def __init__(self, plan: Plan, columns: Collection[str] | None = None, predicate: pl.Expr | None = None) -> None:
-        """Read the segment.
+    def __init__(
+        self,
+        plan: Plan,
+        columns: Collection[str] | None = None,
+        predicate: pl.Expr | None = None,
+        start: Callable[[], Start] | None = None,
+    ) -> None:
+        """Read the segments.
 
         Args:
             plan: What to decode, and how.
             columns: Names of those that are wanted, None for all; others are not made.
             predicate: What rows must meet; others are left out, and little is done for them.
+            start: Gives what is known of descriptors when the batch starts, if the plan does not.
 
         Raises:
-            SegmentError: It cannot be used at all.
+            SegmentError: One cannot be used at all.
             OSError: A file cannot be read.
         """
         self.plan, self.tally = plan, Tally()
@@ -60,13 +70,18 @@ class Decoder:
         self._conditions = [(one, one.meta.root_names()) for one in parts(predicate)]
         self._asked = {*self._columns, *(name for _, names in self._conditions for name in names)}
         self._shows_files = show_files(self._asked)
-        contents = load(plan.part)
+        contents = kept(plan.kept) if plan.kept is not None else None
+        if contents is None:
+            loaded = load_batch(plan.batch)
+            for _, reason in loaded.failed:
+                raise SegmentError(reason)
+            contents = loaded.contents
         try:
-            rules = Rules(plan.part.header)
+            rules = Rules(plan.batch.header)
         except SegmentError as error:
-            raise SegmentError(f"{plan.part.name}: {error}") from None
-        self._segment = Segment(plan, contents, rules)
-        self._latest = plan.start.clock
+            raise SegmentError(f"{plan.batch.name}: {error}") from None
+        self._segment = Segment(plan, contents, rules, start or self._planned)
+        self._latest = ALWAYS
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, as frames with the wanted columns, in the order of ``schema.SCHEMA``.
@@ -85,7 +100,12 @@ class Decoder:
                 if len(frame):
                     yield frame
         if self.tally.rows != self.plan.rows:
-            raise SegmentError(f"{self.plan.part.name}: changed while it was decoded; decode again")
+            raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
+
+    def _planned(self) -> Start:
+        if self.plan.start is None:
+            raise SegmentError(f"{self.plan.batch.name}: surveyed without files, and asked for them")
+        return self.plan.start
 
     def _gone(self, piece: Slice) -> npt.NDArray[np.int64]:
         """The entry rows of a slice that a return has replaced."""

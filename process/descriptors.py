@@ -75,7 +75,7 @@ class Descriptors:
             words: Of the same.
             rows: Indices of events in it.
             fds: The descriptor that each of these was given; `CWD` for the current folder.
-            clock: For each event of the slice the latest return so far.
+            clock: For each event of the slice the latest return in the batch so far.
 
         Returns:
             As `Resolver.ask`; where the descriptor is negative there is no name.
@@ -87,7 +87,8 @@ class Descriptors:
         tasks, t0 = words[TASK][rows], words[TIME][rows].view(np.int64)
         lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
         known = lasted < 1 << 63
-        t1 = np.where(known, t0 + np.where(known, lasted, 0).view(np.int64), np.maximum(clock[rows], t0))
+        so_far = np.maximum(np.maximum(clock[rows], self._start.clock), t0)
+        t1 = np.where(known, t0 + np.where(known, lasted, 0).view(np.int64), so_far)
         timed = (known | (flags & np.uint64(EventFlag.RETURNED) == 0)) & (
             flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
         )

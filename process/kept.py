@@ -156,7 +156,7 @@ class Folder:
         elif manifest["made_with"] != self._made_with:
             before = manifest["made_with"]
             changed = ", ".join(name for name, value in self._made_with.items() if before.get(name) != value)
-            self.notes.append(f"{self.path}: made with another {changed}: what depends on it is made anew")
+            self.notes.append(f"{self.path}: made by another decoder or with other options ({changed}): decoded again")
         self._outputs = manifest.get("outputs", [])
         self._tell()
 

@@ -19,16 +19,18 @@ from uuid import UUID
 
 import numpy as np
 
+from process.batch import Batch
 from process.discover import Part
 from process.fd_records import Scan
 from process.fd_state import Effect
 from process.lives import Step
+from process.merge import Member
 from process.read import Damage
 from process.survey import Identity, Mark, Survey
 from process.tally import Count, Tally
 
 _KNOWN: Final[dict[str, Any]] = {
-    kind.__name__: kind for kind in (Survey, Effect, Scan, Identity, Mark, Step, Damage, Tally, Count)
+    kind.__name__: kind for kind in (Batch, Member, Survey, Effect, Scan, Identity, Mark, Step, Damage, Tally, Count)
 }
 """What can be read back."""
 
@@ -45,7 +47,7 @@ def pack(value: object, outside: Outside) -> bytes:
 
     Args:
         value: Plain values, arrays, dataclasses, named tuples.
-        outside: What stands for each segment and path, as a plain value.
+        outside: What stands for each segment and path, as a plain value; None if it does not count.
     """
     arrays: list[Any] = []
     text = json.dumps(_plain(value, arrays, outside), separators=(",", ":")).encode()
@@ -95,7 +97,8 @@ def _plain(value: Any, arrays: list[Any], outside: Outside) -> Any:
         arrays.append(_clean(value))
         return {"array": len(arrays) - 1}
     if isinstance(value, (Part, Path)):
-        return {"outside": outside(value)}
+        stands = outside(value)
+        return None if stands is None else {"outside": stands}
     if isinstance(value, UUID):
         return {"uuid": value.hex}
     if isinstance(value, list):

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
+from process.columns import show_files
 from process.errors import ProcessError
-from process.ledger import Ledger, Severity
+from process.ledger import Ledger
 from process.output import Format, check, publish, workshop
-from process.plan import Plan
-from process.pool import Failure, Outcome, Workers
+from process.pool import Workers
 from process.prepare import Prepared, prepare
+from process.rerun import succeeded
 from process.resume import Resumed, Resuming, link, may_replace
+from process.schema import SCHEMA
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
 from process.write_sqlite import SqliteWriter, write_rows
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ def decode(
     strict: bool = False,
     force: bool = False,
     resume: bool = False,
+    columns: Sequence[str] = tuple(SCHEMA),
     progress: Progress = Progress(),
 ) -> Summary:
     """Decode segments into an output, which appears whole or not at all.
@@ -80,6 +80,7 @@ def decode(
         strict: Leave no output if anything is missing from it.
         force: Replace an output that exists.
         resume: Take over what earlier runs have made for this output, and keep what this one makes.
+        columns: Of the output, as `schema.chosen` gives them.
         progress: Is told how far it is.
 
     Raises:
@@ -89,10 +90,10 @@ def decode(
     check(out, format_, force or (resume and may_replace(out)), paths)
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
-        with workshop(out) as folder, _workers(jobs, out, format_, resume) as workers:  # they end before their folder
-            prepared = prepare(paths, workers, progress.surveyed)
+        with workshop(out) as folder, _workers(jobs, out, format_, columns, resume) as workers:  # they end first
+            prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns))
             progress.begin(sum(plan.rows for plan in prepared.plans))
-            made, decoded = write(prepared, folder, workers, progress.decoded)
+            made, decoded = write(prepared, folder, workers, columns, progress.decoded)
             size = _size(made)
             if strict and prepared.ledger.lossy:
                 return _summary(None, 0, prepared, decoded, began, workers)
@@ -106,52 +107,41 @@ def decode(
     return _summary(out, size, prepared, decoded, began, workers)
 
 
-def _workers(jobs: int, out: Path, format_: Format, resume: bool) -> Workers:
-    return Resuming(jobs, out, {"format": format_.value}) if resume else Workers(jobs)
+def _workers(jobs: int, out: Path, format_: Format, columns: Sequence[str], resume: bool) -> Workers:
+    return Resuming(jobs, out, {"format": format_.value, "columns": list(columns)}) if resume else Workers(jobs)
 
 
 def _write_parquet(
-    prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
-    """Each worker decodes a segment and writes its part."""
+    """Each worker decodes a batch and writes its part."""
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    results = workers.run(partial(write_part, folder=folder), prepared.plans)
-    for plan, (tally, part) in _succeeded(results, prepared.ledger):
+    function = partial(write_part, folder=folder, columns=columns)
+    for plan, (tally, part) in succeeded(function, prepared, workers):
         if part.parent != folder:
-            link(part, folder / f"part-{plan.position:05d}.parquet")
+            link(part, folder / f"part-{plan.label}.parquet")
         decoded.append((plan, tally))
         advance(tally.rows)
     _finish(prepared, decoded)
-    write_tables(folder, tables(prepared, decoded))
+    write_tables(folder, tables(prepared, decoded, files=show_files(columns)))
     return folder, decoded
 
 
 def _write_sqlite(
-    prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
-    """Each worker decodes a segment into a database of its own; this process puts them together, in order."""
+    """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     path, decoded = workshop / "database", Decoded()
-    with closing(SqliteWriter(path)) as writer:
-        results = workers.run(partial(write_rows, folder=workshop), prepared.plans)
-        for plan, (tally, part) in _succeeded(results, prepared.ledger):
+    with closing(SqliteWriter(path, columns)) as writer:
+        for plan, (tally, part) in succeeded(partial(write_rows, folder=workshop, columns=columns), prepared, workers):
             writer.append(part)
             decoded.append((plan, tally))
             advance(tally.rows)
         _finish(prepared, decoded)
-        writer.finish(tables(prepared, decoded))
+        writer.finish(tables(prepared, decoded, files=show_files(columns)))
     return path, decoded
-
-
-def _succeeded(outcomes: Iterator[Outcome[Plan, Result]], ledger: Ledger) -> Iterator[tuple[Plan, Result]]:
-    """The results that there are; a segment that gave none is a loss, and the others are still done."""
-    for outcome in outcomes:
-        if isinstance(outcome.result, Failure):
-            text = f"{outcome.item.part.name}: not decoded: {outcome.result.reason}"
-            ledger.add(Severity.LOSS, "decode", text)
-        else:
-            yield outcome.item, outcome.result
 
 
 def _finish(prepared: Prepared, decoded: Decoded) -> None:
@@ -160,6 +150,7 @@ def _finish(prepared: Prepared, decoded: Decoded) -> None:
     Raises:
         ProcessError: There were segments, and none could be decoded.
     """
+    decoded.sort(key=lambda one: one[0].first_id)
     account(decoded, prepared.ledger)
     if not decoded:
         raise ProcessError("; ".join(note for _, note in prepared.ledger.notes()))

@@ -25,12 +25,14 @@ import capture
 import errno_tables
 import process
 from process import kept
+from process.batch import Batch
 from process.discover import Part
 from process.errors import ProcessError
 from process.output import sync, unwritable
 from process.packing import Unreadable, digest, pack, unpack
 from process.plan import Plan
 from process.pool import Failure, Outcome, Workers
+from process.survey import Survey
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,6 +41,8 @@ SUFFIX: Final = ".resume"
 """The folder has the output's name with this."""
 _BESIDE: Final = (".npy", ".json")
 """Suffixes of the files that a path without one stands for (`fd_records.store`)."""
+_PRIVATE: Final = ".batch"
+"""Of a file that only this run uses (`merge.keep`)."""
 _PACKAGES: Final[tuple[ModuleType, ...]] = (capture, errno_tables, process)
 _LIBRARIES: Final = ("numpy", "polars")
 
@@ -200,7 +204,10 @@ def _do(item: Item, *, function: Callable[[Item], Result], folder: Path, decoder
         kept.save(folder, key, packed, files)
     except OSError as error:
         raise unwritable(folder, error) from None
-    return _Done(unpack(packed, partial(_inside, item, folder / key)), key, damaged=damaged)
+    made = unpack(packed, partial(_inside, item, folder / key))
+    if isinstance(result, Survey):
+        made.kept = result.kept
+    return _Done(made, key, damaged=damaged)
 
 
 def _key(item: object, function: Callable[..., object], decoder: str) -> str | None:
@@ -227,6 +234,8 @@ def _outside(item: object, files: list[Path], value: Part | Path) -> Any:
     """What stands in a result for a segment of the item, or for files, which are added to ``files``."""
     if isinstance(value, Part):
         return _parts(item).index(value)
+    if value.suffix == _PRIVATE:
+        return None
     beside = [path for path in map(value.with_suffix, _BESIDE) if path.is_file()]
     files += ([value] if value.is_file() else []) + beside
     return value.suffix
@@ -244,6 +253,5 @@ def _name(function: Callable[..., object]) -> str:
 
 def _parts(item: object) -> tuple[Part, ...]:
     """The segments that a step is given."""
-    if isinstance(item, Plan):
-        return (item.part,)
-    return (item,) if isinstance(item, Part) else ()
+    batch = item.batch if isinstance(item, Plan) else item
+    return batch.parts if isinstance(batch, Batch) else ()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import SegmentError
-from process.read import WORDS, Contents, Unpacked, Words
+from process.read import WORDS, Contents, Ready, Unpacked, Words
 
 Sequences = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.intp]
@@ -31,7 +31,7 @@ class Slice:
 
     sequences: Sequences
     words: Words
-    _blocks: list[tuple[int, Unpacked]]
+    _blocks: list[tuple[int, Unpacked | Ready]]
     _filled: set[int]
 
     def fill(self, wanted: Collection[int]) -> None:
@@ -61,7 +61,7 @@ class Slices:
         self._room = _KEPT
         for first, count in blocks:
             if first not in self._found or self._found[first].count < count:
-                raise SegmentError(f"{contents.part.name}: changed while it was decoded; decode again")
+                raise SegmentError(f"{contents.name}: changed while it was decoded; decode again")
 
     def blocks(self) -> Iterator[tuple[int, Words]]:
         """Each block's first sequence number and all its words; some are kept for `slices`."""
@@ -90,7 +90,6 @@ class Slices:
             return Slice(sequences, words, [], set(range(WORDS)))
         starts = np.cumsum([0, *(count for _, count in blocks)]).tolist()
         opened = [
-            (start, Unpacked(self._found[first].block, count))
-            for start, (first, count) in zip(starts, blocks, strict=False)
+            (start, self._found[first].unpacked(count)) for start, (first, count) in zip(starts, blocks, strict=False)
         ]
         return Slice(sequences, np.zeros((WORDS, len(sequences)), np.uint64), opened, set())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from process.discover import Part
 from process.fd_history import history
 from process.ledger import Ledger, Severity
 from process.plan import Plan, captures, runs_of
@@ -49,7 +50,7 @@ def tables(prepared: Prepared, decoded: Decoded, *, files: bool = True) -> Table
     return {
         "process": (PROCESS_COLUMNS, rows),
         **({"fd": (FD_COLUMNS, _files(prepared, ids))} if files else {}),
-        "segment": (SEGMENT_COLUMNS, _segments(prepared, {plan.position for plan, _ in decoded})),
+        "segment": (SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})),
         "stats": (
             STATS_COLUMNS,
             [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()],
@@ -83,9 +84,8 @@ def _files(prepared: Prepared, ids: list[dict[int, int]]) -> list[tuple[Any, ...
     for capture, (segments, tree, known) in enumerate(
         zip(captures(prepared.surveys), prepared.trees, ids, strict=True), 1
     ):
-        frame = history(
-            [survey.effect for survey in segments], runs_of(segments).starts, tree, segments[0].part.header.realtime_ns
-        )
+        began = segments[0].batch.header.realtime_ns
+        frame = history([survey.effect for survey in segments], runs_of(segments).starts, tree, began)
         if frame is not None:
             number = pl.Series(range(len(found) + 1, len(found) + len(frame) + 1), dtype=pl.Int64)
             named = np.full(len(tree.programs) + 1, -1)
@@ -104,21 +104,22 @@ def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
     return len({(row[at[0]], row[at[1]]) for row in rows if row[at[1]] is not None})
 
 
-def _segments(prepared: Prepared, positions: set[int]) -> list[tuple[Any, ...]]:
+def _segments(prepared: Prepared, parts: set[Part]) -> list[tuple[Any, ...]]:
     """Rows of the table `segment`; one that could not be decoded has no rows."""
     return [
         (
             plan.capture,
-            str(plan.part.header.capture),
-            plan.part.header.segment,
-            plan.part.name,
-            escape(plan.part.header.abi.encode()),
-            min(plan.part.header.first_event, MAX_SEQUENCE),
-            survey.events,
-            plan.rows if plan.position in positions else 0,
-            survey.size,
-            int(survey.is_sealed),
-            len(survey.damage),
+            str(one.part.header.capture),
+            one.part.header.segment,
+            one.part.name,
+            escape(one.part.header.abi.encode()),
+            min(one.part.header.first_event, MAX_SEQUENCE),
+            one.events,
+            rows if one.part in parts else 0,
+            one.size,
+            int(one.is_sealed),
+            len(one.damage),
         )
         for plan, survey in zip(prepared.plans, prepared.surveys, strict=True)
+        for one, rows in zip(survey.members, plan.counts, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Step six, as Parquet: one part for each segment, and beside them the small tables as JSON."""
+"""Step six, as Parquet: one part for each batch, and beside them the small tables as JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from process.decode import Decoder
 from process.lazy import lazy
 from process.output import sync, unwritable
 from process.plan import Plan
+from process.schema import SCHEMA
 from process.tally import Tally
 
 PART_GLOB = "part-*.parquet"
@@ -18,18 +19,18 @@ ROW_GROUP = 1 << 17
 """Rows of a row group: what a reader can skip by a column's minimum and maximum."""
 
 
-def write_part(plan: Plan, folder: Path) -> tuple[Tally, Path]:
-    """Decode a segment into its part of a dataset.
+def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> tuple[Tally, Path]:
+    """Decode a batch into its part of a dataset.
 
     Runs in a worker. Polars finds the dictionary of each string column by itself.
 
     Raises:
-        SegmentError: The segment is not what it was when it was surveyed.
+        SegmentError: A segment is not what it was when it was surveyed.
         OSError: It cannot be read.
         ProcessError: The part cannot be written.
     """
-    decoder = Decoder(plan)
-    path = folder / f"part-{plan.position:05d}.parquet"
+    decoder = Decoder(plan, columns)
+    path = folder / f"part-{plan.label}.parquet"
     failed: list[Exception] = []
 
     def frames() -> Any:
@@ -40,7 +41,8 @@ def write_part(plan: Plan, folder: Path) -> tuple[Tally, Path]:
             raise
 
     try:
-        lazy(lambda *_: frames()).sink_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        made = lazy(lambda *_: frames(), {name: SCHEMA[name] for name in columns})
+        made.sink_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
         sync(path)
     except Exception as error:
         path.unlink(missing_ok=True)

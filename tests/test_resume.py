@@ -19,10 +19,12 @@ import pytest
 
 from captures import write_capture
 from fd_world import World, write
+from process import batch
 from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import Summary, decode
 from process.resume import folder_of
+from process.schema import chosen
 from segments import BEGAN, Builder
 from test_process_cli import assert_lines, run
 
@@ -76,6 +78,12 @@ def later_capture(folder: Path, number: int) -> Path:
 
 
 @pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No segment shares a batch: each is taken over or not by itself."""
+    monkeypatch.setattr(batch, "SMALL", 0)
+
+
+@pytest.fixture
 def caps(tmp_path: Path) -> Path:
     """Six segments of one capture that depend on each other."""
     write_capture(tmp_path / "caps", segments=6)
@@ -99,6 +107,7 @@ def test_a_growing_folder(caps: Path, tmp_path: Path, format_: Format, record_pr
     assert leftovers == {f"fresh-{out.name}"}
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("format_", Format)
 def test_segments_that_change_vanish_and_come_back(caps: Path, tmp_path: Path, format_: Format) -> None:
     out, paths = tmp_path / f"all.{format_.value}", sorted(caps.iterdir())
@@ -134,6 +143,7 @@ def test_a_capture_that_is_being_written_grows(tmp_path: Path) -> None:
     assert again(caps, out, Format.PARQUET) == (0, 1, 1)
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_capture_in_which_everything_depends_on_everything(tmp_path: Path) -> None:
     """Forks, shared tables and calls under way, cut into segments that come one after the other."""
     world = World(random.Random(5)).run(3000)
@@ -150,6 +160,7 @@ def test_a_capture_in_which_everything_depends_on_everything(tmp_path: Path) -> 
     assert total > 0
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("format_", Format)
 def test_what_was_kept_is_damaged(caps: Path, tmp_path: Path, format_: Format) -> None:
     out = tmp_path / f"all.{format_.value}"
@@ -191,12 +202,36 @@ def test_other_tables_or_another_format_decode_all_again(caps: Path, tmp_path: P
             command, cwd=tmp_path, capture_output=True, text=True, check=False,
             env=os.environ | {"PYTHONPATH": str(tmp_path / "other")},
         )  # fmt: skip
-        assert_lines(done, 0, *([r"made with another decoder"] if wanted[1] else []))
+        assert_lines(done, 0, *([r"options \(decoder\)"] if wanted[1] else []))
         assert "{} segments taken over, {} decoded, {} surveyed".format(*wanted) in done.stdout
     texts = pl.scan_parquet(tmp_path / "all.parquet" / "*.parquet").collect()["retno_repr"]
     assert texts.str.contains("Not for you").any()
-    assert_lines(run("caps", "-o", "all.parquet", "--resume", cwd=tmp_path), 0, "made with another decoder")
+    assert_lines(run("caps", "-o", "all.parquet", "--resume", cwd=tmp_path), 0, r"options \(decoder\)")
     assert content(tmp_path / "all.parquet") == from_nothing(caps, tmp_path / "all.parquet", Format.PARQUET)
+
+
+@pytest.mark.parametrize("format_", Format)
+def test_other_options_decode_all_again_and_survey_no_more(caps: Path, tmp_path: Path, format_: Format) -> None:
+    out, few = tmp_path / f"all.{format_.value}", chosen(["name", "arg1_repr", "seq"], True)
+    again(caps, out, format_)
+    summary = decode([caps], out, format_, columns=few, resume=True)
+    assert shares(summary) == (0, 6, 0)
+    assert summary.resumed and summary.resumed.notes[0].endswith("with other options (columns): decoded again")
+    decode([caps], tmp_path / "few", format_, columns=few)
+    assert content(out) == content(tmp_path / "few")
+    assert again(caps, out, format_) == (0, 6, 0)
+
+
+def test_a_batch_of_small_segments_that_grows(caps: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all.parquet"
+    last = sorted(caps.iterdir())[4:]
+    for path in last:
+        path.rename(tmp_path / path.name)
+    assert again(caps, out, Format.PARQUET) == (0, 4, 4)
+    for path in last:
+        (tmp_path / path.name).rename(path)
+    assert again(caps, out, Format.PARQUET) == (0, 6, 6), "it is another batch now"
+    assert again(caps, out, Format.PARQUET) == (6, 0, 0)
 
 
 def test_an_output_that_resume_did_not_write_is_kept(caps: Path, tmp_path: Path) -> None:
@@ -249,7 +284,8 @@ def test_losses_are_told_every_time(caps: Path, tmp_path: Path) -> None:
 
 
 STEPS = """
-import os, process.resume as resume
+import os, process.batch, process.resume as resume
+process.batch.SMALL = 0
 inner = resume._do
 def told(item, **given):
     with open({log!r}, "a") as log:
@@ -258,9 +294,10 @@ def told(item, **given):
 told.__module__, told.__qualname__ = "process.resume", "_do"
 resume._do = told
 """
-"""Makes each step tell that it has begun."""
+"""Makes each segment a step of its own, and each step tell that it has begun."""
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("format_", Format)
 def test_runs_that_were_stopped_go_on(tmp_path: Path, format_: Format, record_property: Callable[..., None]) -> None:
     """After so many steps, and a little while: what was done is not done again, what was in hand is."""

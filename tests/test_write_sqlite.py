@@ -15,6 +15,8 @@ from process.prepare import prepare
 from process.write_sqlite import TABLE, SqliteWriter, write_rows
 from segments import GETPID, Builder
 
+pytestmark = pytest.mark.usefixtures("no_batching")
+
 
 def _parts(folder: Path) -> list[Path]:
     write_capture(folder / "segments", segments=3)

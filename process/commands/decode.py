@@ -21,6 +21,8 @@ Examples:
   process captures/                       into captures.sqlite
   process captures/ -o run.parquet -j 8   a Parquet dataset, eight workers
   process a-000000.seg -o one.sqlite      one segment alone
+  process captures/ --no-repr             numbers without texts: faster and smaller
+  process captures/ -o few.parquet --columns name,procname,arg1_repr
   process captures/ --strict --force      all or nothing, replacing the last output
   process captures/ -o all.parquet --resume   every night: decodes what is new or has changed
 """
@@ -50,6 +52,15 @@ def decode(
             "stopped had not done; work is kept in OUT.resume.",
         ),
     ] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns", help="Columns of the output, separated by commas; id is always there. [default: all]"
+        ),
+    ] = None,
+    no_repr: Annotated[
+        bool, typer.Option("--no-repr", help="Leave out the texts of arguments and results, which cost most.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Decode segments into one table: a row for every syscall.
@@ -59,7 +70,7 @@ def decode(
     """
     try:
         target, chosen = choose(segments, out, format_)
-        summary = _run(segments, target, chosen, jobs, strict, force, resume, quiet)
+        summary = _run(segments, target, chosen, jobs, strict, force, resume, quiet, columns, not no_repr)
     except ProcessError as error:
         typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
@@ -80,13 +91,18 @@ def _run(
     force: bool,
     resume: bool,
     quiet: bool,
+    columns: str | None,
+    reprs: bool,
 ) -> Summary:
-    from process import pipeline  # Polars is slow to import, and --help must not wait for it
+    from process import pipeline, schema  # Polars is slow to import, and --help must not wait for it
+
+    wanted = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    names = schema.chosen(wanted, reprs)
 
     progress = pipeline.Progress() if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(
-        segments, out, format_,
-        jobs=jobs or processors(), strict=strict, force=force, resume=resume, progress=progress,
+        segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, resume=resume,
+        columns=names, progress=progress,
     )  # fmt: skip
 
 
