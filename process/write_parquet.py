@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from process.decode import Decoder
 from process.lazy import lazy
@@ -17,6 +18,8 @@ from process.tally import Tally
 PART_GLOB = "part-*.parquet"
 ROW_GROUP = 1 << 17
 """Rows of a row group: what a reader can skip by a column's minimum and maximum."""
+_LINES = 1 << 16
+"""Rows of a small table that are made into text at a time."""
 
 
 def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> tuple[Tally, Path]:
@@ -52,15 +55,18 @@ def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA))
     return decoder.tally, path
 
 
-def write_tables(folder: Path, tables: dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]) -> None:
+def write_tables(folder: Path, tables: dict[str, pl.DataFrame]) -> None:
     """Write each small table as NAME.json: a list of objects, one a line.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    encode = json.JSONEncoder(ensure_ascii=False).encode  # with an indent it would take ten times as long
-    for name, (columns, rows) in tables.items():
+    for name, table in tables.items():
         path = folder / f"{name}.json"
-        lines = (encode(dict(zip(columns, row, strict=True))) for row in rows)
-        path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            between = "[\n"
+            for some in table.iter_slices(_LINES):
+                file.write(between + some.write_ndjson().rstrip("\n").replace("\n", ",\n"))
+                between = ",\n"
+            file.write("\n]\n" if len(table) else "[]\n")
         sync(path)
