@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from process import stopping
 from process.errors import ProcessError
 from process.ledger import Severity
 from process.output import Format, choose
@@ -43,8 +44,9 @@ def decode(
 ) -> None:
     """Decode segments into one table: a row for every syscall.
 
-    Exit status: 0 all decoded, 1 failed, 2 wrong usage, 3 decoded but something is missing (the summary says
-    what).
+    Exit status: 0 all decoded, 1 failed or stopped, 2 wrong usage, 3 decoded but something is missing (the
+    summary says what). Ctrl-C and SIGTERM leave nothing behind; what a killed run has left beside its output
+    (.sysreel-*.tmp) is removed by the next one there.
     """
     try:
         target, chosen = choose(segments, out, format_)
@@ -53,6 +55,7 @@ def decode(
         typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
     except KeyboardInterrupt:
+        stopping.ignore()
         typer.echo("process: error: stopped; nothing is left of the output", err=True)
         raise typer.Exit(1) from None
     _report(summary, strict, quiet)
@@ -65,7 +68,7 @@ def _run(
 ) -> Summary:
     from process import pipeline  # Polars is slow to import, and --help must not wait for it
 
-    progress = pipeline.Progress() if quiet or not sys.stderr.isatty() else _bars()
+    progress = pipeline.Progress(whole=stopping.ignore) if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(
         segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, progress=progress
     )
@@ -89,7 +92,7 @@ def _bars() -> Progress:
         if second.n >= (second.total or 0):
             second.close()
 
-    return Progress(first.update, begin, decoded)
+    return Progress(first.update, begin, decoded, stopping.ignore)
 
 
 def _report(summary: Summary, strict: bool, quiet: bool) -> None:
@@ -105,4 +108,4 @@ def _report(summary: Summary, strict: bool, quiet: bool) -> None:
         rate = summary.rows / max(summary.seconds, 1e-9)
         typer.echo(f"{summary.rows:,} syscalls of {summary.processes:,} processes, {summary.errors:,} failed")
         typer.echo(f"{summary.seconds:.1f} s, {rate:,.0f} rows/s")
-        typer.echo(f"{summary.out}: {size_text(summary.size)}")
+        typer.echo(printable(f"{summary.out}: {size_text(summary.size)}"))
