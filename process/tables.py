@@ -18,6 +18,7 @@ from process.render import nullable
 from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
 from process.strings import escape
 from process.tally import Tally
+from process.text import printable
 
 Tables = dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]
 """Columns and rows by name of the table."""
@@ -111,7 +112,7 @@ def _segments(prepared: Prepared, positions: set[int]) -> list[tuple[Any, ...]]:
             plan.capture,
             str(plan.part.header.capture),
             plan.part.header.segment,
-            plan.part.name,
+            printable(plan.part.name),
             escape(plan.part.header.abi.encode()),
             min(plan.part.header.first_event, MAX_SEQUENCE),
             survey.events,

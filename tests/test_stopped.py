@@ -43,6 +43,14 @@ def test_stopped_and_killed_runs_leave_nothing_and_give_the_same_rows_again(figu
     assert found["hangs, orphans, half outputs, leftovers, wrong statuses, other rows"] == 0
 
 
+def test_an_output_disk_that_fails_at_any_call_leaves_the_old_output_or_the_whole_new(figure: Figure) -> None:
+    done = run_script("failing_output.py")
+    found = show_figures(figure, "process on a failing disk", done)
+    assert done.returncode == 0, done.stderr
+    assert found["faults"] > 100 and found["runs that failed"] > found["faults"] // 2
+    assert found["old outputs lost, half outputs, leftovers, unclear messages"] == 0
+
+
 def test_a_commit_disturbed_at_every_line_leaves_the_old_output_or_the_new(tmp_path: Path, figure: Figure) -> None:
     done = subprocess.run(
         [sys.executable, HERE / "commit_harness.py", tmp_path], capture_output=True, text=True, check=True,
