@@ -154,7 +154,7 @@ def pieces(segment: Segment) -> list[Piece]:
 
 
 class Mutator:
-    """Makes segments out of sound ones; same seed, same segments."""
+    """Makes segments out of sound ones (which differ from run to run: each is a capture of its own)."""
 
     def __init__(self, seed: int, sound: list[bytes]) -> None:
         self._random, self._sound = random.Random(seed), sound

@@ -19,7 +19,9 @@ def test_mutated_segments_raise_nothing_unexpected(tmp_path: Path, figure: Figur
 
 
 def test_what_has_failed_once_does_not_fail_again(tmp_path: Path) -> None:
-    for case in sorted(fuzz.CRASHERS.glob("*.seg")):
+    cases = sorted(fuzz.CRASHERS.glob("*.seg"))
+    assert cases
+    for case in cases:
         path = tmp_path / case.name
         path.write_bytes(case.read_bytes())
         fuzz.examine(path)
