@@ -12,7 +12,7 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.ledger import Ledger
-from process.output import Format, check, publish, workshop
+from process.output import Format, check, publish, settle, workshop
 from process.pool import Workers
 from process.prepare import Prepared, prepare
 from process.rerun import succeeded
@@ -53,6 +53,8 @@ class Progress:
     begin: Callable[[int], object] = lambda _: None
     """Called with the rows to come."""
     decoded: Callable[[int], object] = lambda _: None
+    whole: Callable[[], object] = lambda: None
+    """Called when the output is whole, before it gets its name: too late to be stopped."""
 
 
 def decode(
@@ -92,7 +94,9 @@ def decode(
             size = _size(made)
             if strict and prepared.ledger.lossy:
                 return _summary(None, 0, prepared, decoded, began)
-            publish(made, out, folder)
+            settle(made)
+            progress.whole()
+            publish(made, out, folder, force=force)
     except OSError as error:
         raise ProcessError(f"{out}: cannot be written: {error.strerror or error}; nothing is left of it") from None
     return _summary(out, size, prepared, decoded, began)
