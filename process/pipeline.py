@@ -12,7 +12,7 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.ledger import Ledger
-from process.output import Format, check, publish, workshop
+from process.output import Format, check, publish, settle, workshop
 from process.pool import Workers
 from process.prepare import Prepared, prepare
 from process.rerun import succeeded
@@ -56,6 +56,8 @@ class Progress:
     begin: Callable[[int], object] = lambda _: None
     """Called with the rows to come."""
     decoded: Callable[[int], object] = lambda _: None
+    whole: Callable[[], object] = lambda: None
+    """Called when the output is whole, before it gets its name: too late to be stopped."""
 
 
 def decode(
@@ -87,7 +89,8 @@ def decode(
         ProcessError: Nothing can be decoded, or the output cannot be written.
     """
     began = time.monotonic()
-    check(out, format_, force or (resume and may_replace(out)), paths)
+    replaces = force or (resume and may_replace(out))
+    check(out, format_, replaces, paths)
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
         with workshop(out) as folder, _workers(jobs, out, format_, columns, resume) as workers:  # they end first
@@ -97,9 +100,11 @@ def decode(
             size = _size(made)
             if strict and prepared.ledger.lossy:
                 return _summary(None, 0, prepared, decoded, began, workers)
+            settle(made)
+            progress.whole()
             if isinstance(workers, Resuming):
                 workers.announce(made)
-            publish(made, out, folder)
+            publish(made, out, folder, force=replaces)
             if isinstance(workers, Resuming):
                 workers.settle(out)
     except OSError as error:

@@ -43,7 +43,10 @@ def write_rows(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA))
     """
     decoder = Decoder(plan, columns)
     path = folder / f"part-{plan.label}.sqlite"
-    path.unlink(missing_ok=True)  # a worker that was killed may have left it
+    try:
+        path.unlink(missing_ok=True)  # a worker that was killed may have left it
+    except OSError as error:
+        raise unwritable(path, error) from None
     abi: str | None = None
     number = -1
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from process import stopping
 from process.errors import ProcessError
 from process.ledger import Severity
 from process.output import Format, choose
@@ -65,8 +66,9 @@ def decode(
 ) -> None:
     """Decode segments into one table: a row for every syscall.
 
-    Exit status: 0 all decoded, 1 failed, 2 wrong usage, 3 decoded but something is missing (the summary says
-    what).
+    Exit status: 0 all decoded, 1 failed or stopped, 2 wrong usage, 3 decoded but something is missing (the
+    summary says what). Ctrl-C and SIGTERM leave nothing behind; what a killed run has left beside its output
+    (.sysreel-*.tmp) is removed by the next one there.
     """
     try:
         target, chosen = choose(segments, out, format_)
@@ -75,6 +77,7 @@ def decode(
         typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
     except KeyboardInterrupt:
+        stopping.ignore()
         typer.echo(f"process: error: stopped; {_KEPT if resume else _NOTHING}", err=True)
         raise typer.Exit(1) from None
     _report(summary, strict, quiet)
@@ -99,7 +102,7 @@ def _run(
     wanted = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     names = schema.chosen(wanted, reprs)
 
-    progress = pipeline.Progress() if quiet or not sys.stderr.isatty() else _bars()
+    progress = pipeline.Progress(whole=stopping.ignore) if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(
         segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, resume=resume,
         columns=names, progress=progress,
@@ -124,7 +127,7 @@ def _bars() -> Progress:
         if second.n >= (second.total or 0):
             second.close()
 
-    return Progress(first.update, begin, decoded)
+    return Progress(first.update, begin, decoded, stopping.ignore)
 
 
 def _report(summary: Summary, strict: bool, quiet: bool) -> None:
@@ -146,4 +149,4 @@ def _report(summary: Summary, strict: bool, quiet: bool) -> None:
         rate = summary.rows / max(summary.seconds, 1e-9)
         typer.echo(f"{summary.rows:,} syscalls of {summary.processes:,} processes, {summary.errors:,} failed")
         typer.echo(f"{summary.seconds:.1f} s, {rate:,.0f} rows/s")
-        typer.echo(f"{summary.out}: {size_text(summary.size)}")
+        typer.echo(printable(f"{summary.out}: {size_text(summary.size)}"))
