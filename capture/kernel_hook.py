@@ -1,6 +1,6 @@
 """The kernel-hook back end: hooks on the kernel's own functions, where a call begins and where it is done.
 
-syscalls2 makes PANDA give up chaining blocks, which slows all of a guest; a hook of this kind costs other code nothing.
+syscalls2 slows all of a guest; hooks of this kind cost other code nothing.
 Where a call is done, the program's registers as the kernel keeps them (struct pt_regs) have its number, arguments and
 result: one read gives all. Where it begins no more than the time is noted, but for those calls that may not come back,
 change who the task is, or replace the memory of their arguments. The struct's address says which task it is: that is

@@ -24,7 +24,6 @@ __all__ = ["LAYOUTS", "Layout", "Points", "find_points", "missing"]
 
 _CODE: Final = 512
 """Bytes of a function that are looked at."""
-_TABLE_REGISTER: Final = 3
 _STAR: Final = 0x00230010
 """Upper half of MSR STAR as Linux sets it: __USER32_CS and __KERNEL_CS."""
 
@@ -157,29 +156,44 @@ def _on_aarch64(panda: Any, cpu: Any, memory: GuestMemory, symbols: Mapping[str,
     if moved % 4096:  # there are earlier vectors than the kernel's own, or the profile does not fit
         return None
     at, target = symbols["el0_svc"] + moved, symbols["do_el0_svc"] + moved
-    code, body = memory.block(cpu, at, _CODE), memory.block(cpu, target, _CODE // 4)
+    begin = symbols["el0_svc_common"] + moved
+    code, body = memory.block(cpu, at, _CODE), memory.block(cpu, target, _CODE)
     if code is None or body is None:
         return None
-    table = _table_aarch64(struct.unpack(f"<{_CODE // 16}I", body), target)
     words = struct.unpack(f"<{_CODE // 4}I", code)
+    table = _table_aarch64(struct.unpack(f"<{_CODE // 4}I", body), target, begin)
     for i in range(1, len(words) if table else 0):
-        offset = (words[i] & 0x3FFFFFF) - ((words[i] & 0x2000000) << 1)
         # mov x0, xN; bl do_el0_svc
-        if words[i] >> 26 == 0x25 and at + 4 * (i + offset) == target and words[i - 1] & 0xFFE0FFFF == 0xAA0003E0:
+        if (
+            words[i] >> 26 == 0x25
+            and at + 4 * (i + _branch(words[i])) == target
+            and words[i - 1] & 0xFFE0FFFF == 0xAA0003E0
+        ):
             birth = next(symbols[name] for name in _BIRTHS if name in symbols)
-            begin, death = symbols["el0_svc_common"] + moved, symbols["do_exit"] + moved
-            end_regs = words[i - 1] >> 16 & 31
-            return Points(begin, 0, 1, at + 4 * (i + 1), end_regs, birth + moved, death, (_TABLE_REGISTER, table))
+            end, end_regs, death = at + 4 * (i + 1), words[i - 1] >> 16 & 31, symbols["do_exit"] + moved
+            return Points(begin, 0, 1, end, end_regs, birth + moved, death, table)
     return "the kernel's code is not what the profile says"
 
 
-def _table_aarch64(words: tuple[int, ...], address: int) -> int:
-    """The address that code puts into the fourth argument, by adrp and add; 0 if it does not."""
+def _table_aarch64(words: tuple[int, ...], address: int, callee: int) -> tuple[int, int] | None:
+    """The last address that code puts into a register, by adrp and add, before it calls a function; and the register.
+
+    It is the fourth argument, or the third where the compiler has left out the one before it, which is a constant.
+    """
     pages: dict[int, int] = {}
+    found: tuple[int, int] | None = None
     for i, word in enumerate(words):
-        if word & 0x9F000000 == 0x90000000:
+        register, source = word & 31, word >> 5 & 31
+        if word & 0x9F000000 == 0x90000000:  # adrp
             page = (word >> 5 & 0x7FFFF) << 2 | word >> 29 & 3
-            pages[word & 31] = (address + 4 * i & ~0xFFF) + ((page - ((page & 1 << 20) << 1)) << 12)
-        elif word & 0xFFC0001F == 0x91000000 | _TABLE_REGISTER and word >> 5 & 31 in pages:
-            return pages[word >> 5 & 31] + (word >> 10 & 0xFFF)
-    return 0
+            pages[register] = (address + 4 * i & ~0xFFF) + ((page - ((page & 1 << 20) << 1)) << 12)
+        elif word & 0xFFC00000 == 0x91000000 and register in (2, 3) and source in pages:  # add
+            found = register, pages[source] + (word >> 10 & 0xFFF)
+        elif word >> 26 == 0x25 and address + 4 * (i + _branch(word)) == callee:
+            return found
+    return None
+
+
+def _branch(word: int) -> int:
+    """How many words away an aarch64 branch goes."""
+    return (word & 0x3FFFFFF) - ((word & 0x2000000) << 1)

@@ -25,6 +25,8 @@ FILE_MAGIC = b"\x89SREEL\r\n"  # a high bit and a CR LF pair, so that a text-mod
 BLOCK_MAGIC = b"\xb1SRB"
 MAX_RAW = 1 << 26
 """No block unpacks to more bytes than this; a larger claim is damage, not a request for memory."""
+_MAX_META = 1 << 20
+"""Bytes of JSON that are parsed, since parsed they take many times as much."""
 
 BLOCK_EVENTS = 8192
 """Events of a block at the most: what a damaged one costs. 32768 make a capture 9 % smaller, 2048 11 % larger."""
@@ -414,6 +416,8 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 def _meta(block: Block) -> dict[str, Any]:
     """The META block's JSON object; an unreadable one is an empty object, since nothing depends on it."""
+    if block.raw_length > _MAX_META:
+        return {}
     try:
         value = json.loads(bytes(block.payload()))
     except (ValueError, RecursionError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 import typer
 
 from capture.version import VERSION
+from process import stopping
 from process.commands import decode, dump, info, recover, show, verify
 
 app = typer.Typer(
@@ -34,20 +33,25 @@ app.command(epilog=recover.EXAMPLES)(recover.recover)
 
 _VERBS = frozenset({"decode", "info", "dump", "show", "verify", "recover"})
 
+_INTERRUPTED = 130
+"""Typer's exit status after KeyboardInterrupt, for verbs that do not say themselves what is left."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status."""
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # the parallelism is in the workers
-    signal.signal(signal.SIGTERM, _stop)
+    stopping.obey()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--version"]:
         print(f"process (sysreel {VERSION})")
         return
     if given and given[0] not in _VERBS and given[0] not in ("--help", "-h"):
         given.insert(0, "decode")
-    app(given, prog_name="process")
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """End as Ctrl-C does, so that nothing half-made stays behind."""
-    raise KeyboardInterrupt
+    try:
+        app(given, prog_name="process")
+    except SystemExit as ended:
+        if ended.code != _INTERRUPTED:
+            raise
+        stopping.ignore()
+        print("process: error: stopped", file=sys.stderr)
+        sys.exit(1)

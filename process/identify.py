@@ -66,6 +66,13 @@ class Runs:
         at = bisect_right(self._starts, seq) - 1
         return at if at >= 0 and seq < self._ends[at] else -1
 
+    def around(self, blocks: list[tuple[int, int]]) -> Sequences:
+        """Starts of the runs in which (first, count) pairs are: nothing that others do not need, and may change."""
+        first = min((first for first, _ in blocks), default=0)
+        end = max((first + count for first, count in blocks), default=0)
+        low = max(int(np.searchsorted(self.starts, first, "right")) - 1, 0)
+        return self.starts[low : np.searchsorted(self.starts, end)]
+
 
 @dataclass
 class State:
@@ -74,7 +81,7 @@ class State:
     Attributes:
         identities: Those that events of the segment may need.
         marks: Likewise.
-        runs: int64 starts of the runs; a record holds only for events of its own run.
+        runs: int64 starts of the runs that its events are in; a record holds only for events of its own run.
     """
 
     identities: list[Identity] = field(default_factory=list)
@@ -104,7 +111,7 @@ def states(surveys: list[Survey], runs: Runs) -> list[State]:
         marks = [one for one in survey.marks if runs.of(one.seq) >= 0]
         needed = set(survey.tasks.tolist())
         carried = sorted(one for task, one in known.items() if task in needed)
-        found.append(State(carried + own, ([mark] if mark else []) + marks, runs.starts))
+        found.append(State(carried + own, ([mark] if mark else []) + marks, runs.around(survey.blocks)))
         known.update((one.task, one) for one in own)
         mark = marks[-1] if marks else mark
     return found

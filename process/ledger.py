@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import IntEnum
 
+from process.text import printable
+
 
 class Severity(IntEnum):
     """How much an entry matters; the greatest decides the exit status."""
@@ -24,7 +26,8 @@ class Ledger:
         self._counts: dict[tuple[Severity, str, str], int] = {}
 
     def add(self, severity: Severity, stage: str, item: str, count: int = 1) -> None:
-        """Raise a count. Zero makes an entry of a plain count only."""
+        """Raise a count. Zero makes an entry of a plain count only. An item may name a file: it is made printable."""
+        item = printable(item)
         if count or severity is Severity.INFO:
             key = (severity, stage, item)
             self._counts[key] = self._counts.get(key, 0) + count

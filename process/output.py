@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 
 from process.errors import ProcessError
+from process.rename import Rename, rename
+from process.stopping import held
+from process.temporary import REPLACED, Temporary
 
 USAGE = 2
 
@@ -86,40 +87,54 @@ def workshop(out: Path) -> Iterator[Path]:
     Raises:
         ProcessError: It cannot be made.
     """
-    folder = out.absolute().parent / f".sysreel-{secrets.token_hex(8)}.tmp"
-    try:
-        try:
-            folder.mkdir(mode=0o700)
-        except OSError as error:
-            raise unwritable(out, error) from None
-        yield folder
-    finally:  # also if a signal comes between the two lines above
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        with held():  # a signal finds it made and entered, or not begun
+            try:
+                folder = Temporary(out.absolute().parent)
+            except OSError as error:
+                raise unwritable(out, error) from None
+            stack.callback(_cleared, folder)
+        yield folder.path
 
 
-def publish(made: Path, out: Path, workshop: Path) -> None:
-    """Give a finished output its name: all on disk first, then one rename.
+def _cleared(folder: Temporary) -> None:
+    """Remove a folder; a second signal waits."""
+    with held():
+        folder.remove()
 
-    Args:
-        made: The file or folder, within the workshop.
-        out: Its name from now on. What has that name is replaced; a folder is moved aside first, since no
-            rename replaces one that is not empty.
-        workshop: Takes what is moved aside.
+
+def settle(made: Path) -> None:
+    """Give a finished output its mode, and put it on the disk.
 
     Raises:
         OSError: The disk failed.
     """
     made.chmod(0o777 & ~_umask() if made.is_dir() else 0o666 & ~_umask())
     sync(made)
-    aside = workshop / "replaced"
-    if out.is_dir():
-        os.rename(out, aside)
+
+
+def publish(made: Path, out: Path, workshop: Path, *, force: bool) -> None:
+    """Give a settled output its name, at once: whoever looks sees what was there before, or all of it.
+
+    Args:
+        made: The file or folder, within the workshop.
+        out: Its name from now on.
+        workshop: Takes what had that name.
+        force: Replace what has that name; another run may have come first.
+
+    Raises:
+        ProcessError: Something has that name, and ``force`` does not hold.
+        OSError: The disk failed.
+    """
     try:
-        os.rename(made, out)
-    except OSError:
-        with suppress(OSError):
-            os.rename(aside, out)
-        raise
+        rename(made, out, Rename.NO_REPLACE)
+    except FileExistsError:
+        if not force:
+            raise ProcessError(f"{out}: has come to exist meanwhile, and is kept; give --force to replace it") from None
+        if out.is_dir() or made.is_dir():
+            rename(made, out, Rename.EXCHANGE, aside=workshop / REPLACED)
+        else:
+            os.replace(made, out)
     sync(out.absolute().parent)
 
 

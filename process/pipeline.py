@@ -12,10 +12,11 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.ledger import Ledger
-from process.output import Format, check, publish, workshop
+from process.output import Format, check, publish, settle, workshop
 from process.pool import Workers
 from process.prepare import Prepared, prepare
 from process.rerun import succeeded
+from process.resume import Resumed, Resuming, link, may_replace
 from process.schema import SCHEMA
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
@@ -34,6 +35,7 @@ class Summary:
         errors: Calls that failed.
         seconds: It took.
         ledger: All counts, losses among them.
+        resumed: What of it earlier runs had done; None if nobody asked.
     """
 
     out: Path | None
@@ -43,6 +45,7 @@ class Summary:
     errors: int
     seconds: float
     ledger: Ledger
+    resumed: Resumed | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Progress:
     begin: Callable[[int], object] = lambda _: None
     """Called with the rows to come."""
     decoded: Callable[[int], object] = lambda _: None
+    whole: Callable[[], object] = lambda: None
+    """Called when the output is whole, before it gets its name: too late to be stopped."""
 
 
 def decode(
@@ -63,6 +68,7 @@ def decode(
     jobs: int = 1,
     strict: bool = False,
     force: bool = False,
+    resume: bool = False,
     columns: Sequence[str] = tuple(SCHEMA),
     progress: Progress = Progress(),
 ) -> Summary:
@@ -75,6 +81,7 @@ def decode(
         jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``).
         strict: Leave no output if anything is missing from it.
         force: Replace an output that exists.
+        resume: Take over what earlier runs have made for this output, and keep what this one makes.
         columns: Of the output, as `schema.chosen` gives them.
         progress: Is told how far it is.
 
@@ -82,20 +89,31 @@ def decode(
         ProcessError: Nothing can be decoded, or the output cannot be written.
     """
     began = time.monotonic()
-    check(out, format_, force, paths)
+    replaces = force or (resume and may_replace(out))
+    check(out, format_, replaces, paths)
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
-        with workshop(out) as folder, Workers(jobs) as workers:  # workers end before their folder does
+        with workshop(out) as folder, _workers(jobs, out, format_, columns, resume) as workers:  # they end first
             prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns))
             progress.begin(sum(plan.rows for plan in prepared.plans))
             made, decoded = write(prepared, folder, workers, columns, progress.decoded)
             size = _size(made)
             if strict and prepared.ledger.lossy:
-                return _summary(None, 0, prepared, decoded, began)
-            publish(made, out, folder)
+                return _summary(None, 0, prepared, decoded, began, workers)
+            settle(made)
+            progress.whole()
+            if isinstance(workers, Resuming):
+                workers.announce(made)
+            publish(made, out, folder, force=replaces)
+            if isinstance(workers, Resuming):
+                workers.settle(out)
     except OSError as error:
         raise ProcessError(f"{out}: cannot be written: {error.strerror or error}; nothing is left of it") from None
-    return _summary(out, size, prepared, decoded, began)
+    return _summary(out, size, prepared, decoded, began, workers)
+
+
+def _workers(jobs: int, out: Path, format_: Format, columns: Sequence[str], resume: bool) -> Workers:
+    return Resuming(jobs, out, {"format": format_.value, "columns": list(columns)}) if resume else Workers(jobs)
 
 
 def _write_parquet(
@@ -105,7 +123,10 @@ def _write_parquet(
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    for plan, tally in succeeded(partial(write_part, folder=folder, columns=columns), prepared, workers):
+    function = partial(write_part, folder=folder, columns=columns)
+    for plan, (tally, part) in succeeded(function, prepared, workers):
+        if part.parent != folder:
+            link(part, folder / f"part-{plan.label}.parquet")
         decoded.append((plan, tally))
         advance(tally.rows)
     _finish(prepared, decoded)
@@ -144,8 +165,11 @@ def _size(made: Path) -> int:
     return sum(path.stat().st_size for path in ([made] if made.is_file() else made.iterdir()))
 
 
-def _summary(out: Path | None, size: int, prepared: Prepared, decoded: Decoded, began: float) -> Summary:
+def _summary(
+    out: Path | None, size: int, prepared: Prepared, decoded: Decoded, began: float, workers: Workers
+) -> Summary:
     rows = sum(tally.rows for _, tally in decoded)
     errors = sum(tally.errors for _, tally in decoded)
     processes_ = count_processes(processes(prepared, decoded))
-    return Summary(out, size, rows, processes_, errors, time.monotonic() - began, prepared.ledger)
+    resumed = workers.resumed() if isinstance(workers, Resuming) else None
+    return Summary(out, size, rows, processes_, errors, time.monotonic() - began, prepared.ledger, resumed)

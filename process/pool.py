@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Generic, TypeVar
 
 from capture.segment import SegmentError
 from process.errors import ProcessError
+from process.stopping import begin_worker, held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,8 +50,11 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end()
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        with held():  # a second signal waits until the workers have ended
+            if raised is not None and self._pool is not None:
+                _kill(self._pool)
+            self._end()
 
     def run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
         """Yield each item's outcome, in the items' order.
@@ -75,7 +78,7 @@ class Workers:
         while rest or window:
             try:
                 while rest and len(window) <= self.jobs:
-                    with _undisturbed():
+                    with held():
                         window.append((rest[0], self._begin().submit(_guarded, function, rest[0])))
                     rest.popleft()
                 result = window[0][1].result()
@@ -103,9 +106,20 @@ def _alone(function: Callable[[Item], Result], item: Item) -> Result | Failure:
     """Run one item in a fresh worker."""
     with _pool(1) as pool:
         try:
-            return pool.submit(_guarded, function, item).result()
+            with held():
+                future = pool.submit(_guarded, function, item)
+            return future.result()
         except BrokenProcessPool:
             return Failure("the worker that decoded it was killed (out of memory?); try fewer jobs (-j)")
+        except BaseException:
+            _kill(pool)
+            raise
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """Kill workers, which would finish what they have in hand before they end."""
+    for worker in list(pool._processes.values()):
+        worker.kill()
 
 
 def _guarded(function: Callable[[Item], Result], item: Item) -> Result | Failure:
@@ -127,32 +141,14 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result | Failure
 def _pool(jobs: int) -> ProcessPoolExecutor:
     """Workers that are spawned, since Polars does not survive a fork, each with one thread of Polars."""
     os.environ["POLARS_MAX_THREADS"] = "1"  # read by Polars when a worker imports it
+    resource_tracker.ensure_running()  # it unblocks signals when it starts, which `held` has blocked
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker)
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM: a worker that is half started would end with a traceback of its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    stops = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: held.append(number)) for number in stops]
-    try:
-        yield
-    finally:
-        for number, handler in zip(stops, before, strict=True):
-            signal.signal(number, handler or signal.SIG_DFL)
-    for stopped in held:
-        signal.raise_signal(stopped)
-
-
 def _begin_worker() -> None:
     """Leave Ctrl-C to the parent, and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    begin_worker()
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir
 
 from process.batch import Batch, batches
 from process.discover import Part, discover
@@ -16,7 +16,9 @@ from process.errors import ProcessError
 from process.ledger import Ledger, Severity
 from process.plan import Plan, compose
 from process.pool import Workers
+from process.stopping import held
 from process.survey import Survey, survey
+from process.temporary import Temporary
 from process.tree import Tree
 
 
@@ -30,11 +32,10 @@ class Folder:
     def __init__(self) -> None:
         """Make it."""
         self.path: Path | None = None
-        try:
-            self.path = Path(mkdtemp(prefix="sysreel-"))
-        except OSError:
-            return
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        with held(), suppress(OSError):
+            folder = Temporary(Path(gettempdir()))
+            self.path = folder.path
+            weakref.finalize(self, folder.remove)
 
 
 @dataclass(frozen=True)

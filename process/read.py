@@ -287,6 +287,12 @@ def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Word
             octets[:, place if sys.byteorder == "little" else 7 - place] = planes[place]
 
 
+MAX_HELD = 1 << 26
+"""Bytes to which all records of a segment but its events may unpack; more if the segment is large."""
+_MOST_PACKED = 32
+"""Times its size: far more than Zstandard makes of what capture writes."""
+
+
 def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
     """Read a segment's files, and give their blocks with the name of the file that each is in.
 
@@ -331,7 +337,24 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
         _count(contents, chunk)
         if not _is_sealed(chunk.blocks, blocks):
             blocks += [(path.name, block) for block in chunk.blocks]
-    return contents, blocks
+    return contents, list(_bounded(contents, blocks))
+
+
+def _bounded(contents: Contents, blocks: list[tuple[str, Block]]) -> Iterator[tuple[str, Block]]:
+    """Blocks without those that would unpack to more than memory can be asked to hold at once.
+
+    Events are unpacked a block at a time; all other records of a segment are held together.
+    """
+    left = max(MAX_HELD, _MOST_PACKED * contents.size)
+    for file, block in blocks:
+        if block.type != BlockType.EVENTS:
+            if block.raw_length > left:
+                contents.damage.append(damage_of(file, block, "with it the segment unpacks to more than it may"))
+                if block.type in (BlockType.TASKS, BlockType.MARKS, BlockType.FILES):
+                    contents.breaks = sorted([*contents.breaks, min(block.first, MAX_SEQUENCE)])
+                continue
+            left -= block.raw_length
+        yield file, block
 
 
 def _is_torn(segment: Segment) -> bool:

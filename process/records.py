@@ -8,8 +8,9 @@ from typing import Any
 
 from capture.segment import EVENT_ROW, FILE_ROW, MARK_ROW, SET_ROW, TASK_ROW, Block, BlockType, SegmentError
 from process.discover import Part
-from process.read import damage_of, join, words
+from process.read import Damage, damage_of, join, words
 from process.strings import StringTable, escape
+from process.text import printable
 
 Record = dict[str, Any]
 
@@ -22,21 +23,25 @@ def records(part: Part) -> Iterator[Record]:
     try:
         contents, blocks = join(part)
     except (SegmentError, OSError) as error:
-        yield {"type": "damage", "file": part.name, "reason": str(error)}
+        yield {"type": "damage", "file": printable(part.name), "reason": printable(str(error))}
         return
     header = asdict(part.header) | {
         "capture": str(part.header.capture),
         "abi": escape(part.header.abi.encode()),
     }
-    yield {"type": "segment", "file": part.name, **header, "tool": escape(part.header.tool.encode())}
+    yield {"type": "segment", "file": printable(part.name), **header, "tool": escape(part.header.tool.encode())}
     for damage in contents.damage:
-        yield {"type": "damage", **damage._asdict()}
+        yield _damage(damage)
     for file, block in blocks:
         try:
             yield from _READERS[block.type](block)
         except SegmentError as error:
-            yield {"type": "damage", **damage_of(file, block, str(error))._asdict()}
+            yield _damage(damage_of(file, block, str(error)))
     yield {"type": "totals", "sealed": contents.is_sealed, **contents.counters}
+
+
+def _damage(damage: Damage) -> Record:
+    return {"type": "damage", **damage._asdict(), "file": printable(damage.file)}
 
 
 def _rows(block: Block) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from process.render import nullable
 from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, TEXT_COLUMNS
 from process.strings import escape
 from process.tally import Tally
+from process.text import printable
 
 Tables = dict[str, pl.DataFrame]
 """Tables by their names."""
@@ -118,7 +119,7 @@ def _segments(prepared: Prepared, parts: set[Part]) -> list[tuple[Any, ...]]:
             plan.capture,
             str(one.part.header.capture),
             one.part.header.segment,
-            one.part.name,
+            printable(one.part.name),
             escape(one.part.header.abi.encode()),
             min(one.part.header.first_event, MAX_SEQUENCE),
             one.events,

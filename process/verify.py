@@ -12,7 +12,7 @@ import numpy.typing as npt
 from capture.segment import Block, BlockType, SegmentError
 from process.discover import Found, Part
 from process.read import FLAGS_ENTRY, HIGH, LOW, MAX_SEQUENCE, NR_STRINGS, Contents, damage_of, join, words
-from process.strings import StringTable
+from process.strings import MAX_ID, StringTable
 
 _TOTALS = {
     BlockType.EVENTS: "events",
@@ -194,6 +194,8 @@ class _Known:
             return self._claim(self._strings, block, "strings")
         rows = words(block)
         if block.type == BlockType.SETS:
+            if block.first + block.count > MAX_ID + 1:
+                return "its records contradict its header"
             self._look(self._strings, *(half for word in rows for half in (word & LOW, word >> HIGH)))
             return self._claim(self._sets, block, "sets")
         if block.type == BlockType.TASKS:

@@ -22,7 +22,7 @@ _LINES = 1 << 16
 """Rows of a small table that are made into text at a time."""
 
 
-def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> Tally:
+def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> tuple[Tally, Path]:
     """Decode a batch into its part of a dataset.
 
     Runs in a worker. Polars finds the dictionary of each string column by itself.
@@ -52,7 +52,7 @@ def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA))
         if failed:
             raise failed[0] from None
         raise unwritable(path, error) from None
-    return decoder.tally
+    return decoder.tally, path
 
 
 def write_tables(folder: Path, tables: dict[str, pl.DataFrame]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,10 @@ def write_rows(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA))
     """
     decoder = Decoder(plan, columns)
     path = folder / f"part-{plan.label}.sqlite"
-    path.unlink(missing_ok=True)  # a worker that was killed may have left it
+    try:
+        path.unlink(missing_ok=True)  # a worker that was killed may have left it
+    except OSError as error:
+        raise unwritable(path, error) from None
     abi: str | None = None
     number = -1
     try:
@@ -117,6 +121,8 @@ class SqliteWriter:
     def append(self, part: Path) -> None:
         """Take the rows that `write_rows` made, and their file away. The first file becomes the database.
 
+        A file in another folder is kept there (`resume.py`): it is copied.
+
         SQLite copies rows between tables of the same definition as they are stored (its transfer optimization,
         which needs ``SELECT *``). That takes a sixth of the time in which they were made, side by side. Definitions
         differ where some segments have one ABI and others several.
@@ -127,8 +133,12 @@ class SqliteWriter:
         try:
             if not part.exists():  # no rows, no file
                 return
+            is_mine = part.parent == self._path.parent
             if not self._path.exists():
-                part.rename(self._path)
+                if is_mine:
+                    part.rename(self._path)
+                else:
+                    shutil.copyfile(part, self._path)
                 return
             connection = self._opened()
             connection.execute("ATTACH ? AS part", [str(part.absolute())])
@@ -144,7 +154,8 @@ class SqliteWriter:
                 names = ", ".join(_stored(self._columns))
                 connection.execute(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM part.{TABLE}")
             connection.execute("DETACH part")
-            part.unlink()
+            if is_mine:
+                part.unlink()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 

@@ -101,6 +101,11 @@ int rename(const char *from, const char *to) {
     return REAL(rename)(from, to);
 }
 
+int renameat2(int base, const char *from, int other, const char *to, unsigned flags) {
+    if (fails_at(from)) FAIL(-1);
+    return REAL(renameat2)(base, from, other, to, flags);
+}
+
 int unlink(const char *path) {
     if (fails_at(path)) FAIL(-1);
     return REAL(unlink)(path);

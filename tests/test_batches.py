@@ -249,7 +249,7 @@ def test_a_segment_that_kills_its_decoder_costs_itself_alone(tmp_path: Path, mon
     """Fails as a whole whenever one segment is in it, as a dead worker does."""
     paths = write_capture(tmp_path / "caps")
 
-    def deadly(plan: Plan, folder: Path, columns: Sequence[str]) -> Tally:
+    def deadly(plan: Plan, folder: Path, columns: Sequence[str]) -> tuple[Tally, Path]:
         if paths[2].name in [part.name for part in plan.batch.parts]:
             raise MemoryError
         return write_part(plan, folder, columns)

@@ -47,7 +47,8 @@ def boot(arch: str, folder: Path, *extra: str) -> Run:
         "--timeout", "120", "--", *job.machine.options, *extra, env=panda.environment(arch),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "compat: exit status 0" in console.read_text(errors="replace") and "errors" not in done.stderr, done.stderr
+    assert "compat: exit status 0" in console.read_text(errors="replace"), done.stderr
+    assert "errors" not in done.stderr and "no kernel-hook" not in done.stderr, done.stderr
     lines = [json.loads(line) for line in ports[-1].read_text(errors="replace").splitlines() if line[:1] == "{"]
     return Run(arch, decode(folder / "segments", folder / "compat.parquet"), lines)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from process import stopping
 from process.errors import ProcessError
 from process.ledger import Severity
 from process.output import Format, choose
@@ -24,7 +25,10 @@ Examples:
   process captures/ --no-repr             numbers without texts: faster and smaller
   process captures/ -o few.parquet --columns name,procname,arg1_repr
   process captures/ --strict --force      all or nothing, replacing the last output
+  process captures/ -o all.parquet --resume   every night: decodes what is new or has changed
 """
+_NOTHING = "nothing is left of the output"
+_KEPT = "what is done is kept in OUT.resume: go on with --resume"
 LOSS = 3
 """Exit status: decoded, but something is missing."""
 
@@ -41,6 +45,14 @@ def decode(
     format_: Annotated[Format | None, typer.Option("--format", help="Output format.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail, leaving no output, if anything is missing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Decode only what is new or has changed since the last run with --resume, or what a run that was "
+            "stopped had not done; work is kept in OUT.resume.",
+        ),
+    ] = False,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -54,17 +66,19 @@ def decode(
 ) -> None:
     """Decode segments into one table: a row for every syscall.
 
-    Exit status: 0 all decoded, 1 failed, 2 wrong usage, 3 decoded but something is missing (the summary says
-    what).
+    Exit status: 0 all decoded, 1 failed or stopped, 2 wrong usage, 3 decoded but something is missing (the
+    summary says what). Ctrl-C and SIGTERM leave nothing behind; what a killed run has left beside its output
+    (.sysreel-*.tmp) is removed by the next one there.
     """
     try:
         target, chosen = choose(segments, out, format_)
-        summary = _run(segments, target, chosen, jobs, strict, force, quiet, columns, not no_repr)
+        summary = _run(segments, target, chosen, jobs, strict, force, resume, quiet, columns, not no_repr)
     except ProcessError as error:
         typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
     except KeyboardInterrupt:
-        typer.echo("process: error: stopped; nothing is left of the output", err=True)
+        stopping.ignore()
+        typer.echo(f"process: error: stopped; {_KEPT if resume else _NOTHING}", err=True)
         raise typer.Exit(1) from None
     _report(summary, strict, quiet)
     if summary.ledger.lossy:
@@ -78,6 +92,7 @@ def _run(
     jobs: int | None,
     strict: bool,
     force: bool,
+    resume: bool,
     quiet: bool,
     columns: str | None,
     reprs: bool,
@@ -87,10 +102,11 @@ def _run(
     wanted = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     names = schema.chosen(wanted, reprs)
 
-    progress = pipeline.Progress() if quiet or not sys.stderr.isatty() else _bars()
+    progress = pipeline.Progress(whole=stopping.ignore) if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(
-        segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, columns=names, progress=progress
-    )
+        segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, resume=resume,
+        columns=names, progress=progress,
+    )  # fmt: skip
 
 
 def _bars() -> Progress:
@@ -111,7 +127,7 @@ def _bars() -> Progress:
         if second.n >= (second.total or 0):
             second.close()
 
-    return Progress(first.update, begin, decoded)
+    return Progress(first.update, begin, decoded, stopping.ignore)
 
 
 def _report(summary: Summary, strict: bool, quiet: bool) -> None:
@@ -121,10 +137,16 @@ def _report(summary: Summary, strict: bool, quiet: bool) -> None:
             typer.echo(printable(f"process: {'error' if strict else 'warning'}: loss: {note}"), err=True)
         elif not quiet:
             typer.echo(printable(f"process: warning: {note}"), err=True)
+    if summary.resumed and not quiet:
+        for note in summary.resumed.notes:
+            typer.echo(printable(f"process: warning: {note}"), err=True)
     if summary.out is None:
         typer.echo("process: error: something is missing and --strict was given; no output was left", err=True)
     elif not quiet:
+        if summary.resumed:
+            one = summary.resumed
+            typer.echo(f"{one.taken:,} segments taken over, {one.decoded:,} decoded, {one.surveyed:,} surveyed")
         rate = summary.rows / max(summary.seconds, 1e-9)
         typer.echo(f"{summary.rows:,} syscalls of {summary.processes:,} processes, {summary.errors:,} failed")
         typer.echo(f"{summary.seconds:.1f} s, {rate:,.0f} rows/s")
-        typer.echo(f"{summary.out}: {size_text(summary.size)}")
+        typer.echo(printable(f"{summary.out}: {size_text(summary.size)}"))

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from process.text import printable
+
 EXAMPLES = """\b
 Examples:
   process dump captures/
@@ -33,7 +35,7 @@ def dump(
 
     found = discover(segments)
     for rejected in found.rejected:
-        typer.echo(f"process: {'warning' if found.parts else 'error'}: {rejected.message}", err=True)
+        typer.echo(printable(f"process: {'warning' if found.parts else 'error'}: {rejected.message}"), err=True)
     sound = not any(rejected.loss for rejected in found.rejected)
     try:
         for part in found.parts:

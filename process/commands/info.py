@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from process.errors import ProcessError
-from process.text import processors, size_text
+from process.text import printable, processors, size_text
 
 if TYPE_CHECKING:
     from process.overview import Overview
@@ -42,10 +42,10 @@ def info(
     try:
         found = overview(paths, jobs or processors())
     except ProcessError as error:
-        typer.echo(f"process: error: {error}", err=True)
+        typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
     for line in _lines(found):
-        typer.echo(line)
+        typer.echo(printable(line))
     if any(row["severity"] == "loss" for row in found.stats):
         raise typer.Exit(3)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from process import stopping
 from process.text import printable, processors
 
 EXAMPLES = """\b
@@ -67,6 +68,7 @@ def recover(
                     ]
                 bar.update()
     except KeyboardInterrupt:
+        stopping.ignore()
         typer.echo(printable(f"process: error: stopped; {out} is not complete"), err=True)
         raise typer.Exit(1) from None
     for line in missing:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from process.errors import ProcessError
-from process.text import processors
+from process.text import printable, processors
 
 if TYPE_CHECKING:
     from process.rows import Source
@@ -79,15 +79,13 @@ def show(
         style = Style("time" if clock else "relative" if relative else "none", first, durations, _is_coloured(colour))
         _print(source, selection, Printer(style), most)
     except ProcessError as error:
-        typer.echo(f"process: error: {error}", err=True)
+        typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
     except BrokenPipeError:  # the reader has seen enough; nothing more can be written, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
     for _, note in source.ledger.notes():
-        typer.echo(f"process: warning: {note}", err=True)
+        typer.echo(printable(f"process: warning: {note}"), err=True)
     if source.ledger.lossy:
         raise typer.Exit(3)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from process import stopping
 from process.text import printable, processors, size_text
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def verify(
                     results.append(outcome.result)
                 bar.update()
     except KeyboardInterrupt:
+        stopping.ignore()
         typer.echo("process: error: stopped", err=True)
         raise typer.Exit(1) from None
     bad += _tell(list(across(results)))
