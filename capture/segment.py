@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -397,9 +398,20 @@ def _decompress(stored: memoryview, raw_length: int, offset: int) -> bytes:
         declared = zstandard.frame_content_size(stored)
         if declared != raw_length:
             raise SegmentError(f"block at offset {offset}: its frame declares {declared} bytes, not {raw_length}")
-        return zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_length)
+        return _decompressor().decompress(stored, max_output_size=raw_length)
     except zstandard.ZstdError as error:
         raise SegmentError(f"block at offset {offset}: {error}") from None
+
+
+_of_thread = threading.local()
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """The thread's own: to make one costs more than a small block, and threads must not share it."""
+    found: zstandard.ZstdDecompressor | None = getattr(_of_thread, "decompressor", None)
+    if found is None:
+        found = _of_thread.decompressor = zstandard.ZstdDecompressor()
+    return found
 
 
 def _meta(block: Block) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from process.calls import Events, Rules
 from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
 from process.fd_records import CWD, SOURCES, stored
 from process.fd_scan import Scanner
+from process.fd_state import Start
 from process.identify import Codes, identify, marked
 from process.plan import Plan
 from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Contents
@@ -34,28 +35,29 @@ def show_files(columns: Iterable[str]) -> bool:
 
 
 class Segment:
-    """What the slices of one segment are made with.
+    """What the slices of one batch are made with.
 
     Attributes:
         plan: What must be known from other segments.
-        contents: The segment, read.
+        contents: Its segments, read as one.
         rules: How its events are to be read.
         slices: Its events.
     """
 
-    def __init__(self, plan: Plan, contents: Contents, rules: Rules) -> None:
-        """Prepare.
+    def __init__(self, plan: Plan, contents: Contents, rules: Rules, start: Callable[[], Start]) -> None:
+        """Prepare; ``start`` gives what is known of descriptors when the batch starts.
 
         Raises:
             SegmentError: The segment is not what it was when it was surveyed.
         """
         self.plan, self.contents, self.rules = plan, contents, rules
         self.slices = Slices(contents, plan.blocks)
+        self._start = start
 
     @cached_property
     def descriptors(self) -> Descriptors:
         """What descriptors are; scans the segment when first asked, unless its scan has been kept."""
-        start = self.plan.start
+        start = self._start()
         scan = stored(start.stored) if start.stored is not None else None
         if scan is None:
             scan = scan_blocks(Scanner(self.contents, self.rules), self.slices.blocks())
@@ -69,21 +71,22 @@ class Rows:
         piece: The events. Their words must be filled before columns are asked for.
     """
 
-    def __init__(self, segment: Segment, piece: Slice, ids: Sequences, clock: Sequences | None) -> None:
+    def __init__(self, segment: Segment, piece: Slice, ids: Sequences, clock: Callable[[], Sequences] | None) -> None:
         """Prepare; nothing is made yet.
 
         Args:
             segment: To which the slice belongs.
             piece: The events.
             ids: Of the rows.
-            clock: For each row the latest return before it; None if no descriptor will be shown.
+            clock: Gives for each row the latest return before it; None if no descriptor will be shown.
         """
         self._segment, self.piece, self._ids, self._clock = segment, piece, ids, clock
         self._lost = 0
 
     def only(self, rows: Indices) -> Rows:
         """Some of the rows."""
-        clock = None if self._clock is None else self._clock[rows]
+        asked = self._clock
+        clock = None if asked is None else lambda: asked()[rows]
         return Rows(self._segment, self.piece.only(rows), self._ids[rows], clock)
 
     def frame(self, names: Collection[str]) -> pl.DataFrame:
@@ -125,7 +128,7 @@ class Rows:
     @property
     def _times(self) -> Sequences:
         """Unix time of entry."""
-        began = np.uint64(self._segment.plan.part.header.realtime_ns)
+        began = np.uint64(self._segment.plan.batch.header.realtime_ns)
         times: Sequences = (self.piece.words[TIME] + began).view(np.int64)
         return times
 
@@ -186,6 +189,7 @@ class Rows:
             return FileNames((), {}), source
         rows = np.concatenate([rows for _, _, rows, _ in asked])
         fds = np.concatenate([fd for _, _, _, fd in asked])
+        self.piece.fill((TASK, TIME, DURATION))
         descriptors = self._segment.descriptors
         answers = descriptors.ask(self.piece.sequences, self.piece.words, rows, fds, self._clock)
         names = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)

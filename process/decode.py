@@ -1,8 +1,9 @@
-"""Step five: the events of a segment as rows of the output, a slice at a time."""
+"""Step five: the events of a batch as rows of the output, a slice at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +11,13 @@ import polars as pl
 
 from capture.segment import SegmentError
 from process.calls import Rules
+from process.clock import Clock
 from process.columns import Rows, Segment, show_files
-from process.descriptors import clock
+from process.fd_state import Start
+from process.merge import kept, load_batch
 from process.plan import Plan
 from process.predicates import holds, parts
-from process.read import ARG0, DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, RET, TASK, TIME, WORDS, load
+from process.read import ARG0, DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, RET, TASK, TIME, WORDS
 from process.schema import ARGS, REPRS, SCHEMA
 from process.slices import Slice
 from process.tally import Tally
@@ -26,7 +29,7 @@ _WORDS_OF: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("procname", "proc_id", "pid", "tid"), (TASK, FLAGS_ENTRY)),
     **dict.fromkeys(("retno", "retno_repr", "errno", "status"), (*_CALL, RET)),
     **{f"arg{k}": (*_CALL, ARG0 + k) for k in range(ARGS)},
-    **{f"arg{k}_repr": (*_CALL, ARG0 + k, TIME, DURATION, TASK) for k in range(ARGS)},
+    **{f"arg{k}_repr": (*_CALL, ARG0 + k) for k in range(ARGS)},
     "time_ns": (TIME,),
     "duration_ns": (DURATION,),
 }
@@ -36,23 +39,30 @@ _COUNTED = (*_CALL, RET, TASK, TIME)
 
 
 class Decoder:
-    """Decodes one segment.
+    """Decodes one batch.
 
     Attributes:
-        plan: The segment, and all that must be known from others.
+        plan: The batch, and all that must be known from others.
         tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of them.
     """
 
-    def __init__(self, plan: Plan, columns: Collection[str] | None = None, predicate: pl.Expr | None = None) -> None:
-        """Read the segment.
+    def __init__(
+        self,
+        plan: Plan,
+        columns: Collection[str] | None = None,
+        predicate: pl.Expr | None = None,
+        start: Callable[[], Start] | None = None,
+    ) -> None:
+        """Read the segments.
 
         Args:
             plan: What to decode, and how.
             columns: Names of those that are wanted, None for all; others are not made.
             predicate: What rows must meet; others are left out, and little is done for them.
+            start: Gives what is known of descriptors when the batch starts, if the plan does not.
 
         Raises:
-            SegmentError: It cannot be used at all.
+            SegmentError: One cannot be used at all.
             OSError: A file cannot be read.
         """
         self.plan, self.tally = plan, Tally()
@@ -60,13 +70,18 @@ class Decoder:
         self._conditions = [(one, one.meta.root_names()) for one in parts(predicate)]
         self._asked = {*self._columns, *(name for _, names in self._conditions for name in names)}
         self._shows_files = show_files(self._asked)
-        contents = load(plan.part)
+        contents = kept(plan.kept) if plan.kept is not None else None
+        if contents is None:
+            loaded = load_batch(plan.batch)
+            for _, reason in loaded.failed:
+                raise SegmentError(reason)
+            contents = loaded.contents
         try:
-            rules = Rules(plan.part.header)
+            rules = Rules(plan.batch.header)
         except SegmentError as error:
-            raise SegmentError(f"{plan.part.name}: {error}") from None
-        self._segment = Segment(plan, contents, rules)
-        self._latest = plan.start.clock
+            raise SegmentError(f"{plan.batch.name}: {error}") from None
+        self._segment = Segment(plan, contents, rules, start or self._planned)
+        self._clock = Clock(self._segment.slices, plan.dropped)
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, as frames with the wanted columns, in the order of ``schema.SCHEMA``.
@@ -76,16 +91,21 @@ class Decoder:
         """
         if self._shows_files and not self._conditions:
             self._segment.descriptors  # noqa: B018  # made first: what it unpacks is then kept for the rows
-        for piece in self._segment.slices.slices():
+        for index, piece in enumerate(self._segment.slices.slices()):
             here = np.ones(len(piece.sequences), np.bool_)
             here[np.searchsorted(piece.sequences, self._gone(piece))] = False
             if here.any():
-                frame = self._frame(piece, here)
+                frame = self._frame(index, piece, here)
                 self.tally.rows += int(here.sum())
                 if len(frame):
                     yield frame
         if self.tally.rows != self.plan.rows:
-            raise SegmentError(f"{self.plan.part.name}: changed while it was decoded; decode again")
+            raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
+
+    def _planned(self) -> Start:
+        if self.plan.start is None:
+            raise SegmentError(f"{self.plan.batch.name}: surveyed without files, and asked for them")
+        return self.plan.start
 
     def _gone(self, piece: Slice) -> npt.NDArray[np.int64]:
         """The entry rows of a slice that a return has replaced."""
@@ -93,10 +113,11 @@ class Decoder:
         first, last = np.searchsorted(dropped, (piece.sequences[0], piece.sequences[-1] + 1))
         return dropped[first:last]
 
-    def _frame(self, piece: Slice, here: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    def _frame(self, index: int, piece: Slice, here: npt.NDArray[np.bool_]) -> pl.DataFrame:
         """The rows of a slice that meet all conditions; ``here`` says which of its events are rows at all."""
         ids = np.cumsum(here) + (self.plan.first_id + self.tally.rows - 1)
-        rows = Rows(self._segment, piece, ids, self._clock(piece, here))
+        clock = partial(self._clock.of, index, piece) if self._shows_files else None
+        rows = Rows(self._segment, piece, ids, clock)
         for condition, names in self._conditions:
             if not REPRS.isdisjoint(names) or not names:
                 rows, here = self._only(rows, here)
@@ -114,23 +135,11 @@ class Decoder:
         return made
 
     def _only(self, rows: Rows, here: npt.NDArray[np.bool_]) -> tuple[Rows, npt.NDArray[np.bool_]]:
-        """Go on with some rows alone; all that is asked of them is filled."""
+        """Go on with some rows alone."""
         if here.all():
             return rows, here
-        self._fill(rows.piece, self._asked)
-        if not self._conditions:
-            rows.piece.fill(_COUNTED)
         kept = np.flatnonzero(here)
         return rows.only(kept), np.ones(len(kept), np.bool_)
-
-    def _clock(self, piece: Slice, here: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:
-        """For each event the latest return so far; slices come in order."""
-        if not self._shows_files:
-            return None
-        piece.fill((TIME, DURATION))
-        running = clock(piece.words, here, self._latest)
-        self._latest = int(running[-1])
-        return running
 
     def _fill(self, piece: Slice, columns: Collection[str]) -> None:
         """Fill the words of some columns."""

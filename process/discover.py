@@ -30,12 +30,14 @@ class Part:
         sealed: The ``.seg`` file, None if the emulator was killed before the first block was written.
         live: Live files by their header, in the order of their names.
         copies: Other files that hold the same segment and are not read.
+        size: Bytes of the files that are read, as they were when they were found.
     """
 
     header: Header
     sealed: Path | None
     live: tuple[Path, ...]
     copies: tuple[Path, ...] = ()
+    size: int = 0
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -248,8 +250,16 @@ def _group(headers: dict[Path, Header]) -> list[Part]:
         copies = _best_first(sealed.get(key, []))
         files = tuple(sorted(live.get(key, []), key=lambda path: (path.name, str(path))))
         header = headers[copies[0] if copies else files[0]]
-        parts.append(Part(header, copies[0] if copies else None, files, tuple(copies[1:])))
+        size = sum(_size(path) for path in (*copies[:1], *files))
+        parts.append(Part(header, copies[0] if copies else None, files, tuple(copies[1:]), size))
     return parts
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _best_first(copies: Sequence[Path]) -> list[Path]:

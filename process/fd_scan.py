@@ -5,6 +5,8 @@ Both the survey and the decoder of a segment run it; what it gives depends on th
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,8 +15,8 @@ from process.calls import Rules
 from process.fd_batch import Batch
 from process.fd_calls import HANDLERS
 from process.fd_captured import Captured
-from process.fd_records import ALWAYS, SIGHT, Records, Scan
-from process.grouping import group
+from process.fd_records import ALWAYS, Records, Scan
+from process.fd_sights import Sights
 from process.read import DURATION, FLAGS_ENTRY, LOW, MAX_SEQUENCE, TASK, TIME, Contents, Words
 from process.wanted import Wanted
 
@@ -29,66 +31,83 @@ class Scanner:
 
     Attributes:
         clock: Latest time at which one of the events so far came back; `ALWAYS` before the first.
-        edges: Of each stretch of events that does not follow the one before: its first sequence number, the time at
-            which that event came back, and ``clock`` before it. After a reset, the reset's time is in its place.
+        edges: Of each stretch of events that does not follow the one before, or from which something that was
+            recorded is lost: its first sequence number, the time at which that event came back, and ``clock`` before
+            it. After a reset, the reset's time is in its place.
         reset: The last reset: the sequence number after it, and its time.
     """
 
-    def __init__(self, contents: Contents, rules: Rules | None) -> None:
+    def __init__(self, contents: Contents, rules: Rules | None, files: bool = True) -> None:
         """Prepare.
 
         Args:
             contents: The segment.
             rules: How to read its events; without, nothing is known of its calls.
+            files: Whether descriptors matter; otherwise only ``edges`` and ``reset`` are found out.
         """
         self._batch = Batch(contents.header, contents.sets, contents.strings)
-        self._rules = rules
+        self._rules, self._files = rules, files
         self._wanted = Wanted(rules, HANDLERS)
         self._held: list[tuple[Numbers, Words]] = []
         self._count = 0
-        self._sights: list[Records] = []
+        self._sights = Sights()
         self._captured = Captured(contents)
         self.clock = ALWAYS
         self.edges: list[tuple[int, int, int]] = []
         self.reset = (-1, 0)
         self._end = -1
+        self._breaks = contents.breaks
 
     def add(self, first: int, words: Words) -> None:
         """Take the events of a block, uint64 of shape (12, n)."""
         at = 0
         for reset in np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET)).tolist():
-            self._take(first + at, words[:, at:reset])
+            self._take_whole(first + at, words[:, at:reset])
             at = reset + 1
             self.reset = (first + at, min(int(words[TIME, reset]), MAX_SEQUENCE))
+        self._take_whole(first + at, words[:, at:])
+
+    def _take_whole(self, first: int, words: Words) -> None:
+        """Take events between which no event is missing."""
+        at = 0
+        for place in self._breaks[bisect_right(self._breaks, first) :]:
+            if place >= first + words.shape[1]:
+                break
+            self._take(first + at, words[:, at : place - first])
+            at = place - first
         self._take(first + at, words[:, at:])
 
     def _take(self, first: int, words: Words) -> None:
-        """Take events between which nothing is missing."""
+        """Take events between which nothing is missing at all."""
         if not words.shape[1]:
             return
         flags = words[FLAGS_ENTRY] & LOW
         self._keep_time(first, words, flags)
+        if not self._files:
+            return
         by_task = flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
         wanted = self._wanted.among(words) & by_task
         if wanted.any():
             at = np.flatnonzero(wanted)
-            self._held.append((first + at, words[:, at]))
+            self._held.append((first + at, words.take(at, axis=1)))
             self._count += len(at)
             if self._count >= _BATCH:
                 self._flush()
         if by_task.all():
-            self._see(words[TASK], words[TIME].view(np.int64))
+            self._sights.add(words[TASK], words[TIME].view(np.int64))
         elif by_task.any():
-            self._see(words[TASK][by_task], words[TIME][by_task].view(np.int64))
+            self._sights.add(words[TASK][by_task], words[TIME][by_task].view(np.int64))
 
     def finish(self) -> Scan:
         """All records; the time of one that capture read is `ALWAYS` where only another segment can tell it."""
         self._flush()
-        return self._captured.merge(self._batch.finish(), self._batch.text)
+        scan = self._captured.merge(self._batch.finish(), self._batch.text)
+        scan.texts = self._batch.texts
+        return scan
 
     def sights(self) -> Records:
         """The tasks of the segment, of dtype `SIGHT`."""
-        return _joined(np.concatenate([np.zeros(0, SIGHT), *self._sights]))
+        return self._sights.records()
 
     def _flush(self) -> None:
         """Look at the events held."""
@@ -105,13 +124,6 @@ class Scanner:
             if called is not None:
                 HANDLERS[call.name](self._batch, called)
 
-    def _see(self, tasks: Words, times: Numbers) -> None:
-        """Note which tasks there are."""
-        distinct, which = group(tasks)
-        self._sights.append(_sights(distinct, which, times, times))
-        if len(self._sights) > 64:
-            self._sights = [self.sights()]
-
     def _keep_time(self, first: int, words: Words, flags: Words) -> None:
         """Note when events came back, where gaps and what capture read need it."""
         lasted = np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
@@ -120,26 +132,9 @@ class Scanner:
         if first == self.reset[0]:
             self.edges.append((first, self.reset[1], self.clock))
             before = self.reset[1] - 1
-        elif first != self._end:
+        elif first != self._end or first in self._breaks:
             self.edges.append((first, int(times[0]), self.clock))
             before = ALWAYS if len(self.edges) == 1 else int(times[0]) - 1
         self._captured.keep_time(first, before, times)
         self.clock = max(self.clock, int(times.max()))
         self._end = first + len(times)
-
-
-def _joined(seen: Records) -> Records:
-    """One record for each task."""
-    tasks, which = np.unique(seen["task"], return_inverse=True)
-    return _sights(tasks, which, seen["first"], seen["last"])
-
-
-def _sights(tasks: Words, which: npt.NDArray[np.intp], firsts: Numbers, lasts: Numbers) -> Records:
-    """The earliest and the latest time of each task."""
-    first = np.full(len(tasks), np.iinfo(np.int64).max)
-    last = np.full(len(tasks), np.iinfo(np.int64).min)
-    np.minimum.at(first, which, firsts)
-    np.maximum.at(last, which, lasts)
-    seen = np.zeros(len(tasks), SIGHT)
-    seen["task"], seen["first"], seen["last"] = tasks, first, last
-    return seen

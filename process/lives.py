@@ -106,6 +106,15 @@ class Lives:
         self._found: list[Step] = []
         self._spaces: list[tuple[Rows, Words, Words]] = []
 
+    def wanted(self, words: Words) -> npt.NDArray[np.intp]:
+        """The events of a block of which more than time, task, number and flags must be known."""
+        return np.flatnonzero(self._among(words) | (words[FLAGS_ENTRY] & _CHILD != 0))
+
+    def _among(self, words: Words) -> npt.NDArray[np.bool_]:
+        """Which events may make steps."""
+        is_any_asid = (words[FLAGS_ENTRY] & _ASID != 0).any()
+        return (self._wanted_of_spaces if is_any_asid else self._wanted).among(words)
+
     def add(self, first: int, words: Words) -> None:
         """Take an EVENTS block: its first sequence number, and its words."""
         sequences = np.arange(first, first + words.shape[1])
@@ -116,8 +125,7 @@ class Lives:
             self._found.append(Step(int(sequences[row]), Kind.BIRTH, task, bool(is_asid[row]), parent, time))
         if is_asid.any():
             self._spaces.append((sequences[is_asid], words[TASK][is_asid], words[TIME][is_asid]))
-        wanted = self._wanted_of_spaces if is_asid.any() else self._wanted
-        some = np.flatnonzero(wanted.among(words) & is_call)
+        some = np.flatnonzero(self._among(words) & is_call)
         if len(some):
             self._held.append((sequences[some], words[:, some]))
             self._count += len(some)

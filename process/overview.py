@@ -14,12 +14,12 @@ import polars as pl
 
 from process.decode import Decoder
 from process.errors import ProcessError
-from process.ledger import Severity
 from process.plan import Plan
-from process.pool import Failure, Workers
+from process.pool import Workers
 from process.prepare import prepare
+from process.rerun import succeeded
 from process.schema import PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
-from process.tables import Decoded, account, tables
+from process.tables import account, tables
 from process.tally import Tally
 from process.write_parquet import PART_GLOB
 from process.write_sqlite import TABLE
@@ -79,51 +79,43 @@ def _of_sqlite(path: Path) -> Overview:
         try:
             connection.row_factory = sqlite3.Row
             found = {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")] for name in _TABLES}
-            count, first, last = connection.execute(
-                f"SELECT count(*), min(time_ns), max(time_ns) FROM {TABLE}"
-            ).fetchone()
+            (count,) = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone()
+            has_times = any(row["name"] == "time_ns" for row in connection.execute(f"PRAGMA table_info({TABLE})"))
+            times = f"SELECT min(time_ns), max(time_ns) FROM {TABLE}"
+            span: tuple[Any, Any] = connection.execute(times).fetchone() if has_times else (None, None)
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise ProcessError(f"{path}: not an output of process: {error}") from None
-    return Overview(count, (first, last) if count else None, **found)
+    return Overview(count, None if span[0] is None else span, **found)
 
 
 def _of_dataset(path: Path) -> Overview:
     try:
         found = {name: json.loads((path / f"{name}.json").read_text("utf-8")) for name in _TABLES}
-        times = pl.scan_parquet(path / PART_GLOB).select(
-            pl.len(), first=pl.col("time_ns").min(), last=pl.col("time_ns").max()
-        )
-        count, first, last = times.collect().row(0)
+        rows = pl.scan_parquet(path / PART_GLOB)
+        has_times = "time_ns" in rows.collect_schema().names()
+        time = pl.col("time_ns") if has_times else pl.lit(None)
+        count, first, last = rows.select(pl.len(), first=time.min(), last=time.max()).collect().row(0)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise ProcessError(f"{path}: not an output of process: {' '.join(str(error).split())}") from None
-    return Overview(count, (first, last) if count else None, **found)
+    return Overview(count, None if first is None else (first, last), **found)
 
 
 def _of_segments(paths: Sequence[Path], jobs: int) -> Overview:
     """Decode segments without writing anything."""
-    decoded: Decoded = []
     with Workers(jobs) as workers:
         prepared = prepare(paths, workers)
-        for outcome in workers.run(_count, prepared.plans):
-            if isinstance(outcome.result, Failure):
-                text = f"{outcome.item.part.name}: not decoded: {outcome.result.reason}"
-                prepared.ledger.add(Severity.LOSS, "decode", text)
-            else:
-                decoded.append((outcome.item, outcome.result))
+        decoded = sorted(succeeded(_count, prepared, workers), key=lambda one: one[0].first_id)
     account(decoded, prepared.ledger)
-    found = {
-        name: [dict(zip(columns, row, strict=True)) for row in rows]
-        for name, (columns, rows) in tables(prepared, decoded, files=False).items()
-    }
+    found = {name: table.to_dicts() for name, table in tables(prepared, decoded, files=False).items()}
     spans = [survey.span for survey in prepared.surveys if survey.span]
     span = (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
     return Overview(sum(tally.rows for _, tally in decoded), span, **found)
 
 
 def _count(plan: Plan) -> Tally:
-    """Decode a segment for its tally alone. Runs in a worker."""
+    """Decode a batch for its tally alone. Runs in a worker."""
     decoder = Decoder(plan)
     deque(decoder.frames(), maxlen=0)
     return decoder.tally

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
+from process.columns import show_files
 from process.errors import ProcessError
-from process.ledger import Ledger, Severity
+from process.ledger import Ledger
 from process.output import Format, check, publish, settle, workshop
-from process.plan import Plan
-from process.pool import Failure, Outcome, Workers
+from process.pool import Workers
 from process.prepare import Prepared, prepare
+from process.rerun import succeeded
+from process.schema import SCHEMA
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.write_parquet import write_part, write_tables
 from process.write_sqlite import SqliteWriter, write_rows
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ def decode(
     jobs: int = 1,
     strict: bool = False,
     force: bool = False,
+    columns: Sequence[str] = tuple(SCHEMA),
     progress: Progress = Progress(),
 ) -> Summary:
     """Decode segments into an output, which appears whole or not at all.
@@ -77,6 +77,7 @@ def decode(
         jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``).
         strict: Leave no output if anything is missing from it.
         force: Replace an output that exists.
+        columns: Of the output, as `schema.chosen` gives them.
         progress: Is told how far it is.
 
     Raises:
@@ -87,9 +88,9 @@ def decode(
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
         with workshop(out) as folder, Workers(jobs) as workers:  # workers end before their folder does
-            prepared = prepare(paths, workers, progress.surveyed)
+            prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns))
             progress.begin(sum(plan.rows for plan in prepared.plans))
-            made, decoded = write(prepared, folder, workers, progress.decoded)
+            made, decoded = write(prepared, folder, workers, columns, progress.decoded)
             size = _size(made)
             if strict and prepared.ledger.lossy:
                 return _summary(None, 0, prepared, decoded, began)
@@ -102,45 +103,33 @@ def decode(
 
 
 def _write_parquet(
-    prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
-    """Each worker decodes a segment and writes its part."""
+    """Each worker decodes a batch and writes its part."""
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    results = workers.run(partial(write_part, folder=folder), prepared.plans)
-    for plan, tally in _succeeded(results, prepared.ledger):
+    for plan, tally in succeeded(partial(write_part, folder=folder, columns=columns), prepared, workers):
         decoded.append((plan, tally))
         advance(tally.rows)
     _finish(prepared, decoded)
-    write_tables(folder, tables(prepared, decoded))
+    write_tables(folder, tables(prepared, decoded, files=show_files(columns)))
     return folder, decoded
 
 
 def _write_sqlite(
-    prepared: Prepared, workshop: Path, workers: Workers, advance: Callable[[int], object]
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
-    """Each worker decodes a segment into a database of its own; this process puts them together, in order."""
+    """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     path, decoded = workshop / "database", Decoded()
-    with closing(SqliteWriter(path)) as writer:
-        results = workers.run(partial(write_rows, folder=workshop), prepared.plans)
-        for plan, (tally, part) in _succeeded(results, prepared.ledger):
+    with closing(SqliteWriter(path, columns)) as writer:
+        for plan, (tally, part) in succeeded(partial(write_rows, folder=workshop, columns=columns), prepared, workers):
             writer.append(part)
             decoded.append((plan, tally))
             advance(tally.rows)
         _finish(prepared, decoded)
-        writer.finish(tables(prepared, decoded))
+        writer.finish(tables(prepared, decoded, files=show_files(columns)))
     return path, decoded
-
-
-def _succeeded(outcomes: Iterator[Outcome[Plan, Result]], ledger: Ledger) -> Iterator[tuple[Plan, Result]]:
-    """The results that there are; a segment that gave none is a loss, and the others are still done."""
-    for outcome in outcomes:
-        if isinstance(outcome.result, Failure):
-            text = f"{outcome.item.part.name}: not decoded: {outcome.result.reason}"
-            ledger.add(Severity.LOSS, "decode", text)
-        else:
-            yield outcome.item, outcome.result
 
 
 def _finish(prepared: Prepared, decoded: Decoded) -> None:
@@ -149,6 +138,7 @@ def _finish(prepared: Prepared, decoded: Decoded) -> None:
     Raises:
         ProcessError: There were segments, and none could be decoded.
     """
+    decoded.sort(key=lambda one: one[0].first_id)
     account(decoded, prepared.ledger)
     if not decoded:
         raise ProcessError("; ".join(note for _, note in prepared.ledger.notes()))

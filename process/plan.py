@@ -1,22 +1,24 @@
-"""Between survey and decode: every segment's order, row numbers and state, and what is missing."""
+"""Between survey and decode: every batch's order, row numbers and state, and what is missing."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
 from capture.running import Running
 from capture.segment import COUNTERS
 from process import fd_state
-from process.discover import Part
+from process.batch import Batch
 from process.fd_state import Start
 from process.fd_timeline import Timeline
 from process.identify import Runs, State, states
 from process.ledger import Ledger, Severity
+from process.merge import Member
 from process.read import MAX_SEQUENCE
 from process.survey import Sequences, Survey
 from process.tree import Tree, cut, grow
@@ -31,31 +33,45 @@ _WARNINGS = {"errors": "calls that capture could not record"}
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a worker needs to decode one segment.
+    """All that a worker needs to decode one batch.
 
     Attributes:
-        part: Which.
+        batch: Its segments.
         position: Its number in the output, from 0.
         capture: Number of its capture in the output, from 1.
         first_id: Id of its first row.
-        rows: Rows that it gives.
+        counts: Rows that each of its segments gives.
         blocks: (first, count) of the EVENTS blocks to decode: a running capture may have added to them since.
         dropped: int64 sequence numbers of entry rows whose call came back, ascending.
         state: Identities and marks.
-        start: What is known of descriptors when the segment starts.
+        start: What is known of descriptors when the batch starts; None if nobody asked.
         programs: Which program of the capture's `Tree` each process runs.
+        kept: Where the batch is as it was read, if anywhere.
+        piece: Where a batch is decoded segment by segment: which of them, from 1; otherwise 0.
     """
 
-    part: Part
+    batch: Batch
     position: int
     capture: int
     first_id: int
-    rows: int
+    counts: tuple[int, ...]
     blocks: list[tuple[int, int]]
     dropped: Sequences
     state: State
-    start: Start
+    start: Start | None
     programs: Timeline
+    kept: Path | None = None
+    piece: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that it gives."""
+        return sum(self.counts)
+
+    @property
+    def label(self) -> str:
+        """What names of its files begin with; in the order of the output."""
+        return f"{self.position:05d}" + (f"-{self.piece:05d}" if self.piece else "")
 
 
 def runs_of(segments: list[Survey]) -> Runs:
@@ -69,7 +85,7 @@ def runs_of(segments: list[Survey]) -> Runs:
 
 def captures(surveys: list[Survey]) -> list[list[Survey]]:
     """The segments of each capture."""
-    return [list(group) for _, group in groupby(surveys, key=lambda survey: survey.part.header.capture)]
+    return [list(group) for _, group in groupby(surveys, key=lambda survey: survey.batch.header.capture)]
 
 
 def compose(
@@ -90,29 +106,80 @@ def compose(
     for number, segments in enumerate(captures(surveys), 1):
         runs = runs_of(segments)
         closes = np.concatenate([survey.closes for survey in segments])
-        name = segments[0].part.header.capture
+        name = segments[0].batch.header.capture
         _account(name, segments, runs, running.get(name), ledger)
-        effects = [survey.effect for survey in segments]
-        if fd_state.crosses(effects, runs.starts):
-            fd_state.unpruned(effects)
-        starts = fd_state.compose(effects, runs.starts)
         known = states(segments, runs)
         trees.append(grow(segments, known, runs))
         timeline = trees[-1].timeline()
-        for survey, state, start in zip(segments, known, starts, strict=True):
+        for survey, state, start in zip(segments, known, _starts(segments, runs), strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
-            first_id = plans[-1].first_id + plans[-1].rows if plans else 1
-            rows = survey.events - len(dropped)
-            programs = cut(timeline, survey.tasks, survey.blocks)
             plans.append(
-                Plan(survey.part, len(plans), number, first_id, rows, survey.blocks, dropped, state, start, programs)
+                Plan(
+                    batch=survey.batch,
+                    position=len(plans),
+                    capture=number,
+                    first_id=plans[-1].first_id + plans[-1].rows if plans else 1,
+                    counts=_rows_of(survey.members, dropped),
+                    blocks=survey.blocks,
+                    dropped=dropped,
+                    state=state,
+                    start=start,
+                    programs=cut(timeline, survey.tasks, survey.blocks),
+                    kept=survey.kept,
+                )
             )
     return plans, trees
 
 
-def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, running: Running | None, ledger: Ledger) -> None:
+def _starts(surveys: list[Survey], runs: Runs) -> Sequence[Start | None]:
+    """What must be known of descriptors at the start of each batch of a capture."""
+    effects = [survey.effect for survey in surveys]
+    if not all(survey.has_files for survey in surveys):
+        return [None] * len(surveys)
+    if fd_state.crosses(effects, runs.starts):
+        fd_state.unpruned(effects)
+    return fd_state.compose(effects, runs.starts)
+
+
+def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:
+    """Plan the decoding of a batch segment by segment, after it could not be decoded as a whole.
+
+    Args:
+        surveys: All of its capture, with those of its segments, each alone, in place of its own; without those that
+            cannot be read.
+        plan: The batch's.
+
+    Returns:
+        Plans of its segments that can be read. Ids are as they would have been.
+    """
+    offsets = dict(zip(plan.batch.parts, zip(np.cumsum((0, *plan.counts)).tolist(), plan.counts, strict=False),
+                       strict=True))  # fmt: skip
+    made = []
+    for one in compose(surveys, Ledger())[0]:
+        if len(one.batch.parts) == 1 and one.batch.parts[0] in offsets:
+            part = one.batch.parts[0]
+            before, rows = offsets[part]
+            first, last = one.blocks[0][0] if one.blocks else 0, sum(one.blocks[-1]) if one.blocks else 0
+            dropped = plan.dropped[(plan.dropped >= first) & (plan.dropped < last)]
+            made.append(
+                replace(
+                    one, position=plan.position, capture=plan.capture, first_id=plan.first_id + before, counts=(rows,),
+                    dropped=dropped, programs=plan.programs, piece=plan.batch.parts.index(part) + 1,
+                )
+            )  # fmt: skip
+    return made
+
+
+def _rows_of(members: list[Member], dropped: Sequences) -> tuple[int, ...]:
+    """Rows that each segment of a batch gives."""
+    edges = np.searchsorted(dropped, [(one.first, one.end) for one in members]).tolist()
+    return tuple(one.events - (last - first) for one, (first, last) in zip(members, edges, strict=True))
+
+
+def _account(capture: uuid.UUID, surveys: list[Survey], runs: Runs, running: Running | None, ledger: Ledger) -> None:
     """Enter what one capture counted and what of it is missing."""
-    counts = {name: sum(survey.counters[name] for survey in segments) for name in COUNTERS}
+    members = [member for survey in surveys for member in survey.members]
+    counts = {name: sum(one.counters[name] for one in members) for name in COUNTERS}
     if running:  # it knows also what was counted after the last block was written
         counts = {name: max(count, min(running.words[name], MAX_SEQUENCE)) for name, count in counts.items()}
     for name in COUNTERS:
@@ -124,42 +191,40 @@ def _account(capture: uuid.UUID, segments: list[Survey], runs: Runs, running: Ru
     if is_running:
         ledger.add(Severity.WARNING, "read", f"capture {capture} is still being written: decoded as far as it was")
     may_lack = running is None or bool(running.words["filling"])
-    for survey in segments:
-        _account_segment(survey, may_lack and survey is segments[-1], is_running, ledger)
-    kept_from = max(survey.kept_from for survey in segments)
-    missing = runs.missing + _missing_end(segments, runs, running)
+    for one in members:
+        _account_segment(one, may_lack and one is members[-1], is_running, ledger)
+    kept_from = max(one.kept_from for one in members)
+    missing = runs.missing + _missing_end(members[-1], runs, running)
     dropped = [(first, min(count, kept_from - first)) for first, count in missing if first < kept_from]
     missing = [(max(first, kept_from), first + count - max(first, kept_from)) for first, count in missing]
     lost = sum(max(count, 0) for _, count in missing)
-    ledger.add(Severity.INFO, "read", "events", sum(survey.events for survey in segments))
-    ledger.add(Severity.INFO, "read", "segments", len(segments))
-    ledger.add(Severity.INFO, "read", "resets", sum(len(survey.resets) for survey in segments))
+    ledger.add(Severity.INFO, "read", "events", sum(one.events for one in members))
+    ledger.add(Severity.INFO, "read", "segments", len(members))
+    ledger.add(Severity.INFO, "read", "resets", sum(len(survey.resets) for survey in surveys))
     text = f"events before {kept_from} of capture {capture} dropped on purpose (--policy drop-oldest)"
     ledger.add(Severity.LOSS, "capture", text, sum(count for _, count in dropped))
     text = f"events missing from capture {capture} ({_ranges((f, c) for f, c in missing if c > 0)})"
     ledger.add(Severity.LOSS, "read", text, lost)
 
 
-def _account_segment(survey: Survey, may_lack: bool, is_running: bool, ledger: Ledger) -> None:
+def _account_segment(one: Member, may_lack: bool, is_running: bool, ledger: Ledger) -> None:
     """Enter the state of one segment's files; ``may_lack``: its end may be in a live file."""
-    for file, offset, length, reason, loss in sorted(survey.damage):
+    for file, offset, length, reason, loss in sorted(one.damage):
         severity = Severity.LOSS if loss else Severity.INFO
         ledger.add(severity, "read", f"{file}: damaged at offset {offset} ({length} bytes): {reason}")
-    for copy in survey.part.copies:
-        ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {survey.part.name}; not read")
-    if survey.is_sealed or is_running:
+    for copy in one.part.copies:
+        ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {one.part.name}; not read")
+    if one.is_sealed or is_running:
         return
-    if may_lack and not survey.part.live:
-        text = f"{survey.part.name}: tail unknown: not sealed, and no live file beside it"
-        ledger.add(Severity.LOSS, "read", text)
+    if may_lack and not one.part.live:
+        ledger.add(Severity.LOSS, "read", f"{one.part.name}: tail unknown: not sealed, and no live file beside it")
     else:
-        ledger.add(Severity.WARNING, "read", f"{survey.part.name}: not sealed (killed, or still running)")
+        ledger.add(Severity.WARNING, "read", f"{one.part.name}: not sealed (killed, or still running)")
 
 
-def _missing_end(segments: list[Survey], runs: Runs, running: Running | None) -> list[tuple[int, int]]:
+def _missing_end(last: Member, runs: Runs, running: Running | None) -> list[tuple[int, int]]:
     """The gap after the last run, which a sealed segment's totals tell, or the capture's running file."""
     end = runs.end
-    last = segments[-1]
     told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"] if last.is_sealed else 0
     told = max(told, running.words["next_event"] if running else 0)
     return [(end, told - end)] if end < told <= MAX_SEQUENCE else []

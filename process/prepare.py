@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
-from process.discover import discover
+from process.batch import Batch, batches
+from process.discover import Part, discover
 from process.errors import ProcessError
 from process.ledger import Ledger, Severity
 from process.plan import Plan, compose
-from process.pool import Failure, Workers
+from process.pool import Workers
 from process.stopping import held
 from process.survey import Survey, survey
 from process.temporary import Temporary
@@ -56,13 +57,20 @@ class Prepared:
     folder: Folder
 
 
-def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], object] = lambda _: None) -> Prepared:
+def prepare(
+    paths: Sequence[Path],
+    workers: Workers,
+    advance: Callable[[int], object] = lambda _: None,
+    *,
+    files: bool = True,
+) -> Prepared:
     """Find, survey and plan.
 
     Args:
         paths: Files and folders.
         workers: What to survey with.
         advance: Called with the events of each segment surveyed.
+        files: Whether anybody will ask what descriptors are; without, plans have no start.
 
     Raises:
         ProcessError: No segment can be read.
@@ -71,18 +79,53 @@ def prepare(paths: Sequence[Path], workers: Workers, advance: Callable[[int], ob
     ledger = Ledger()
     for rejected in found.rejected:
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
-    surveys: list[Survey] = []
-    failures: list[str] = []
     folder = Folder()
-    for outcome in workers.run(partial(survey, folder=folder.path), found.parts):
-        if isinstance(outcome.result, Failure):
-            failures.append(outcome.result.reason)
-            ledger.add(Severity.LOSS, "read", f"{outcome.item.name}: not read: {outcome.result.reason}")
-        else:
-            surveys.append(outcome.result)
-            advance(outcome.result.events)
+    surveys, failures = survey_all(batches(found.parts), workers, folder, advance, files=files)
+    for part, reason in failures:
+        ledger.add(Severity.LOSS, "read", f"{part.name}: not read: {reason}")
     if not surveys:
-        reasons = [rejected.message for rejected in found.rejected] + failures
+        reasons = [rejected.message for rejected in found.rejected] + [reason for _, reason in failures]
         raise ProcessError("; ".join(reasons) or "no segments given")
     plans, trees = compose(surveys, ledger, found.running)
     return Prepared(surveys, plans, trees, ledger, folder)
+
+
+def survey_all(
+    wanted: Sequence[Batch],
+    workers: Workers,
+    folder: Folder,
+    advance: Callable[[int], object] = lambda _: None,
+    *,
+    files: bool = True,
+) -> tuple[list[Survey], list[tuple[Part, str]]]:
+    """Survey batches; one that fails is done again segment by segment, so that a bad one costs itself alone.
+
+    Args:
+        wanted: The batches.
+        workers: What to survey with.
+        folder: Takes what they keep for the decoders.
+        advance: Called with the events of each batch surveyed.
+        files: Whether anybody will ask what descriptors are.
+
+    Returns:
+        Surveys in order, and the segments that cannot be read, and why.
+    """
+    made: dict[Batch, Survey] = {}
+    failed: dict[Part, str] = {}
+    divided: list[Batch] = []
+    for outcome in workers.run(partial(survey, folder=folder.path, files=files), wanted):
+        if isinstance(outcome.result, Survey):
+            made[outcome.item] = outcome.result
+            failed.update(outcome.result.failed)
+            advance(outcome.result.events)
+        elif len(outcome.item.parts) > 1:
+            divided += outcome.item.alone()
+        else:
+            failed[outcome.item.parts[0]] = outcome.result.reason
+    if divided:
+        more, lost = survey_all(divided, workers, folder, advance, files=files)
+        made.update((one.batch, one) for one in more)
+        failed.update(lost)
+    order = {part: number for number, part in enumerate(part for batch in wanted for part in batch.parts)}
+    surveys = sorted(made.values(), key=lambda one: order[one.batch.parts[0]])
+    return surveys, sorted(failed.items(), key=lambda one: order[one[0]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,12 +71,13 @@ class EventBlock:
     Attributes:
         first: Sequence number of its first event.
         count: Events in it.
+        file: Name of its file.
         block: As stored.
     """
 
     first: int
     count: int
-    _file: str
+    file: str
     block: Block
 
     def words(self) -> Words:
@@ -87,17 +88,78 @@ class EventBlock:
         """
         return words(self.block)
 
+    def unpacked(self, count: int) -> Unpacked:
+        """Its first events, whose words are made when they are wanted.
+
+        Raises:
+            SegmentError: The payload does not unpack.
+        """
+        return Unpacked(self.block, count)
+
     def damage(self, error: SegmentError) -> Damage:
         """The error of `words` as damage."""
-        return damage_of(self._file, self.block, str(error))
+        return damage_of(self.file, self.block, str(error))
+
+
+@dataclass
+class Stretch:
+    """Events of several blocks that follow each other, unpacked; otherwise as `EventBlock`.
+
+    Attributes:
+        first: Sequence number of the first event.
+        file: Name of the first file.
+    """
+
+    first: int
+    file: str
+    _words: Words
+
+    @property
+    def count(self) -> int:
+        """Events in it."""
+        return len(self._words[0])
+
+    def words(self) -> Words:
+        """All of them."""
+        return self._words
+
+    def unpacked(self, count: int) -> Ready:
+        """The first ones."""
+        return Ready(count, self._words)
+
+    def damage(self, error: SegmentError) -> Damage:
+        """An error that its events made."""
+        return Damage(self.file, 0, 0, str(error), True)
+
+
+@dataclass
+class Ready:
+    """Like `Unpacked`, where nothing is left to be made.
+
+    Attributes:
+        count: How many of the events are wanted: the first ones.
+    """
+
+    count: int
+    _words: Words
+
+    def fill(self, out: Words, wanted: Iterable[int]) -> None:
+        """Copy some words to their rows of ``out``, uint64 of shape (12, count)."""
+        for word in wanted:
+            out[word] = self._words[word, : self.count]
+
+    def fill_some(self, out: Words, wanted: Iterable[int], rows: npt.NDArray[np.intp]) -> None:
+        """Likewise, but for some of the events."""
+        for word in wanted:
+            out[word, rows] = self._words[word, rows]
 
 
 @dataclass
 class Contents:
-    """One segment, read.
+    """A segment, or several as one, read.
 
     Attributes:
-        part: Which.
+        name: Of the files.
         header: As of its first file.
         events: EVENTS blocks by sequence number; none overlaps another.
         strings: Strings by id.
@@ -113,9 +175,9 @@ class Contents:
         breaks: Sequence numbers before which records are lost that may have changed what holds, ascending.
     """
 
-    part: Part
+    name: str
     header: Header
-    events: list[EventBlock] = field(default_factory=list)
+    events: Sequence[EventBlock | Stretch] = ()
     strings: StringTable = field(default_factory=StringTable)
     sets: SetTable = field(default_factory=SetTable)
     tasks: Words = field(default_factory=lambda: np.zeros((8, 0), np.uint64))
@@ -180,6 +242,20 @@ class Unpacked:
         for word in wanted:
             out[word] = self._word(word)[: self.count] if self._is_planes else self._rows[word, : self.count]
 
+    def fill_some(self, out: Words, wanted: Iterable[int], rows: npt.NDArray[np.intp]) -> None:
+        """Likewise, but for some of the events; not the times, each of which needs all before it."""
+        if not self._is_planes:
+            for word in wanted:
+                out[word, rows] = self._rows[word, rows]
+            return
+        places = np.empty(self._all, np.intp)
+        places[self._order] = np.arange(self._all)
+        some = places[rows]
+        for word in wanted:
+            plain = np.zeros(len(rows), np.uint64)
+            _interlace(np.ascontiguousarray(self._planes[word][:, some]), range(8), plain)
+            out[word, rows] = plain
+
     def _word(self, word: int) -> Words:
         """Out of byte planes: all but the number are sorted by it, and times are differences."""
         plain, found = np.zeros(self._all, np.uint64), np.empty(self._all, np.uint64)
@@ -205,8 +281,9 @@ def _planes(payload: bytes | memoryview, width: int, count: int) -> npt.NDArray[
 def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:
     """Put planes, one for each byte of a word, into words that are zero; most planes are zero, and cost little."""
     octets = words.view(np.uint8).reshape(-1, 8)
+    filled = planes.max(axis=1) if len(words) else np.zeros(8, np.uint8)
     for place in places:
-        if planes[place].any():
+        if filled[place]:
             octets[:, place if sys.byteorder == "little" else 7 - place] = planes[place]
 
 
@@ -242,7 +319,7 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
         part = now
     if not live and sealed is None:
         raise FileNotFoundError(errno.ENOENT, "removed while it was read", part.name)
-    contents = Contents(part, part.header)
+    contents = Contents(part.name, part.header)
     blocks: list[tuple[str, Block]] = []
     if part.sealed is not None and sealed is not None:
         contents.is_sealed, contents.kept_from = sealed.sealed, _kept_from(sealed)
@@ -332,7 +409,7 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
             elif block.type == BlockType.STRINGS:
                 taken = contents.strings.add(block.first, block.count, block.payload())
             elif block.type == BlockType.SETS:
-                taken = contents.sets.add(block.first, _pairs(words(block)))
+                taken = contents.sets.add(block.first, pairs(words(block)))
             elif block.type == BlockType.TASKS:
                 tasks.append(words(block))
             elif block.type == BlockType.MARKS:
@@ -343,30 +420,34 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
                 contents.damage.append(damage_of(file, block, "its records contradict its header"))
         except SegmentError as error:
             contents.damage.append(damage_of(file, block, str(error)))
-            if block.type in (BlockType.TASKS, BlockType.MARKS, BlockType.FILES):
-                contents.breaks.append(min(block.first, MAX_SEQUENCE))
+            contents.breaks += broken(block)
     contents.breaks.sort()
     contents.tasks, contents.marks = np.concatenate(tasks, axis=1), np.concatenate(marks, axis=1)
     contents.files = np.concatenate(files, axis=1)
-    contents.events = list(_in_order(contents, events))
+    contents.events = list(in_order(contents, events))
 
 
-def _pairs(rows: Words) -> npt.NDArray[np.int64]:
+def pairs(rows: Words) -> npt.NDArray[np.int64]:
     """Words of shape (3, n) as the six uint32 they hold, low half first: int64 of shape (n, 6)."""
     halves = np.stack([half for word in rows for half in (word & LOW, word >> HIGH)], axis=1)
     return halves.astype(np.int64)
 
 
-def _in_order(contents: Contents, events: list[EventBlock]) -> Iterator[EventBlock]:
+def in_order(contents: Contents, events: list[EventBlock]) -> Iterator[EventBlock]:
     """EVENTS blocks by sequence number, without those that claim numbers which another has."""
     end = contents.header.first_event
     for block in sorted(events, key=lambda block: (block.first, -block.count)):
         if block.first < end or block.first + block.count > MAX_SEQUENCE:
             reason = f"claims events {block.first} to {block.first + block.count - 1}, which cannot be"
-            contents.damage.append(damage_of(block._file, block.block, reason))
+            contents.damage.append(damage_of(block.file, block.block, reason))
         elif block.count:
             end = block.first + block.count
             yield block
+
+
+def broken(block: Block) -> list[int]:
+    """Where what holds is not known for want of a block that does not unpack; see `Contents.breaks`."""
+    return [min(block.first, MAX_SEQUENCE)] if block.type in (BlockType.TASKS, BlockType.MARKS, BlockType.FILES) else []
 
 
 def damage_of(file: str, block: Block, reason: str) -> Damage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -117,4 +118,8 @@ def _polars_errors(path: Path) -> Iterator[None]:
 
 
 def _not_an_output(path: Path, error: Exception) -> ProcessError:
-    return ProcessError(f"{path}: not an output of process: {' '.join(str(error).split())}")
+    text = " ".join(str(error).split())
+    missing = re.match(r"(?:no such column: |unable to find column )\"?(\w+)", text)
+    if missing:
+        return ProcessError(f"{path}: has no column {missing[1]}: decode again without --columns and --no-repr")
+    return ProcessError(f"{path}: not an output of process: {text}")

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
 
 import polars as pl
 
+from capture.segment import SegmentError
 from process.decode import Decoder
+from process.fd_state import Start
 from process.lazy import lazy
+from process.plan import Plan
 from process.pool import Workers
-from process.prepare import prepare
+from process.prepare import Prepared, prepare
 
 
 def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyFrame:
     """The rows of segments as a lazy frame, with the columns of ``schema.SCHEMA``.
 
-    The segments are surveyed at once, in this process, and decoded one after the other when the query runs.
+    The segments are surveyed at once, in this process, and decoded one after the other when the query runs. What
+    descriptors are is found out when a query first asks for it.
     What is missing or damaged is told by a warning.
 
     Args:
@@ -35,12 +40,24 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
         >>> scan("captures/").filter(pl.col("errno") == "ENOENT").select("procname", "arg0_repr").collect()
     """
     several = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    prepared = prepare([Path(path) for path in several], Workers(1))
+    found = [Path(path) for path in several]
+    prepared = prepare(found, Workers(1), files=False)
     for _, note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)
 
+    @cache
+    def whole() -> tuple[Prepared, dict[object, Start | None]]:
+        again = prepare(found, Workers(1))
+        return again, {plan.batch.key: plan.start for plan in again.plans}
+
+    def start_of(plan: Plan) -> Start:
+        start = whole()[1].get(plan.batch.key)
+        if start is None:
+            raise SegmentError(f"{plan.batch.name}: changed since it was surveyed; scan again")
+        return start
+
     def frames(columns: list[str] | None, predicate: pl.Expr | None) -> Iterator[pl.DataFrame]:
         for plan in prepared.plans:
-            yield from Decoder(plan, columns, predicate).frames()
+            yield from Decoder(plan, columns, predicate, partial(start_of, plan)).frames()
 
     return lazy(frames)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from typing import Final
 
 import polars as pl
+
+from process.errors import ProcessError
+from process.output import USAGE
 
 LABEL: Final = pl.Categorical()
 """Columns of few values. The reprs are strings: Parquet's writer finds their dictionaries by itself, and a
@@ -40,7 +45,31 @@ SCHEMA: Final = pl.Schema(
 REPRS: Final = frozenset(name for name in SCHEMA if name.endswith("_repr"))
 """The columns that are texts of others, which cost most."""
 
+TEXTS: Final = REPRS | {"fd_source"}
+"""What ``--no-repr`` leaves out: the reprs, and where the names in them are from."""
+
 STATUSES: Final = ("returned", "noreturn", "unfinished")
+
+
+def chosen(wanted: Collection[str] | None = None, reprs: bool = True) -> tuple[str, ...]:
+    """The columns of an output, in order.
+
+    Args:
+        wanted: Names of those that are wanted, None for all; ``id`` is always among them.
+        reprs: Whether the texts of others are wanted at all.
+
+    Raises:
+        ProcessError: There is no such column.
+    """
+    for name in wanted or ():
+        if name not in SCHEMA:
+            near = difflib.get_close_matches(name, SCHEMA, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ProcessError(f"no column {name!r}{hint} (columns are {', '.join(SCHEMA)})", USAGE)
+    return tuple(
+        name for name in SCHEMA if (name == "id" or wanted is None or name in wanted) and (reprs or name not in TEXTS)
+    )
+
 
 PROCESS_COLUMNS: Final = (
     "id", "capture", "process", "parent", "pid", "ppid", "procname", "argv", "source", "first_seq", "first_time_ns",

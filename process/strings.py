@@ -42,8 +42,12 @@ class _Block:
         data: Their bytes.
     """
 
-    def __init__(self, bounds: Ids, flags: npt.NDArray[np.uint32], data: memoryview) -> None:
+    def __init__(self, bounds: Ids, flags: npt.NDArray[np.uint32], data: bytes | memoryview) -> None:
         self.bounds, self.flags, self.data = bounds, flags, data
+
+    def __reduce__(self) -> tuple[type[_Block], tuple[Ids, npt.NDArray[np.uint32], bytes]]:
+        """For pickle, which takes no memoryview."""
+        return _Block, (self.bounds, self.flags, bytes(self.data))
 
     @cached_property
     def is_plain(self) -> npt.NDArray[np.bool_]:
@@ -90,6 +94,29 @@ class StringTable:
         self._blocks.insert(at, _Block(bounds, index[:, 1], memoryview(payload)[index_size:]))
         return True
 
+    def join(self) -> None:
+        """Make one block of those whose ids follow each other: of thousands each would cost as much as a large one."""
+        firsts, joined = self._firsts, self._blocks
+        self._firsts, self._blocks = [], []
+        run, end = list[_Block](), 0
+        for first, block in zip(firsts, joined, strict=True):
+            if not run or first != end:
+                self._add_run(run)
+                self._firsts.append(first)
+                run, end = [], first
+            run.append(block)
+            end += len(block.flags)
+        self._add_run(run)
+
+    def _add_run(self, run: list[_Block]) -> None:
+        """Take blocks as one."""
+        if run:
+            ends = np.cumsum([block.bounds[-1] for block in run])
+            bounds = [block.bounds[1:] + before for block, before in zip(run, (0, *ends.tolist()), strict=False)]
+            data = b"".join(block.data[: block.bounds[-1]] for block in run)
+            flags = np.concatenate([block.flags for block in run])
+            self._blocks.append(_Block(np.concatenate(([0], *bounds)), flags, data))
+
     def get(self, number: int) -> Text | None:
         """The string with an id, None if its block is lost."""
         at = bisect_right(self._firsts, number) - 1
@@ -98,8 +125,8 @@ class StringTable:
         block, position = self._blocks[at], number - self._firsts[at]
         if position >= len(block.flags):
             return None
-        start, end = block.bounds[position : position + 2]
-        return Text(bytes(block.data[start:end]), int(block.flags[position]))
+        start, end = block.bounds.item(position), block.bounds.item(position + 1)
+        return Text(bytes(block.data[start:end]), block.flags.item(position))
 
     def holds(self, numbers: Ids) -> npt.NDArray[np.bool_]:
         """Whether each id is 0, which is no string, or of a string that is there."""
@@ -187,15 +214,26 @@ class SetTable:
         Returns:
             int64 of shape (6, n): 0 where an argument has no string, ``LOST`` throughout for a lost set.
         """
+        found, position, rows = self._places(numbers)
+        ids: Ids = rows[np.where(found, position, 0)].T.copy()
+        ids[:, ~found & (numbers > 0)] = LOST
+        return ids
+
+    def of_argument(self, numbers: Ids, position: int) -> Ids:
+        """Likewise, of one argument alone: int64 of shape (n,)."""
+        found, at, rows = self._places(numbers)
+        ids: Ids = rows[np.where(found, at, 0), position]
+        ids[~found & (numbers > 0)] = LOST
+        return ids
+
+    def _places(self, numbers: Ids) -> tuple[npt.NDArray[np.bool_], Ids, Ids]:
+        """Whether each set is there, and where among all rows, which come third."""
         if self._joined is None:
             self._joined = self._join()
         firsts, starts, ends, rows = self._joined
         block = np.searchsorted(firsts, numbers, side="right") - 1
         position = starts[block] + numbers - firsts[block]
-        found = (numbers > 0) & (position < ends[block])
-        ids: Ids = rows[np.where(found, position, 0)].T.copy()
-        ids[:, ~found & (numbers > 0)] = LOST
-        return ids
+        return (numbers > 0) & (position < ends[block]), position, rows
 
     def _join(self) -> tuple[Ids, Ids, Ids, Ids]:
         """First id, start and end row of each block, and all rows; row 0 is the empty set, of id 0."""

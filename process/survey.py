@@ -1,4 +1,4 @@
-"""Step three, per segment and in parallel: what other segments and the row numbers depend on."""
+"""Step three, per batch and in parallel: what other segments and the row numbers depend on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from capture.segment import EventFlag, SegmentError, TaskFlag
+from capture.segment import EventFlag, Header, SegmentError, TaskFlag
+from process.batch import Batch
 from process.calls import Rules
 from process.discover import Part
-from process.fd_prune import prune, together
+from process.fd_prune import Together
 from process.fd_records import Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
+from process.grouping import distinct
 from process.lives import Lives, Step
-from process.read import FLAGS_ENTRY, HIGH, MAX_SEQUENCE, TASK, TIME, Contents, Damage, Words, load
-from process.strings import StringTable, elements, escape, first_element
+from process.merge import Member, keep, load_batch
+from process.read import (
+    FLAGS_ENTRY,
+    HIGH,
+    MAX_SEQUENCE,
+    NR_STRINGS,
+    TASK,
+    TIME,
+    WORDS,
+    Contents,
+    EventBlock,
+    Stretch,
+    Words,
+)
+from process.strings import Text, elements, escape, first_element
 
 Sequences = npt.NDArray[np.int64]
 
@@ -63,30 +78,31 @@ class Mark(NamedTuple):
 
 @dataclass
 class Survey:
-    """What one segment adds to a capture.
+    """What one batch adds to a capture.
 
     Attributes:
-        part: Which segment.
+        batch: Its segments, without those that could not be used at all.
+        members: The same, each with what must be told of it.
+        failed: Those that could not be used, and why.
         blocks: (first, count) of each sound EVENTS block, ascending.
-        opened: Entry rows that nothing in this segment completes: int64 sequence numbers, ascending.
-        closed: Entry rows that this segment itself completes, and events that are no calls, likewise.
+        opened: Entry rows that nothing in this batch completes: int64 sequence numbers, ascending.
+        closed: Entry rows that this batch itself completes, and events that are no calls, likewise.
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
         identities: By sequence number.
         steps: What its calls say of processes, by sequence number.
         marks: By sequence number.
-        damage: What was passed over.
-        is_sealed: Whether it was closed properly.
-        counters: Its ledger.
-        size: Bytes of its files.
         span: Unix time of its first and last entry, ns; None without events.
-        effect: What it does to descriptors.
-        kept_from: Sequence number before which capture has deleted segments on purpose.
+        effect: What it does to descriptors; if nobody asked, ``edges`` and ``reset`` alone.
+        has_files: Whether somebody asked.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
         breaks: Sequence numbers before which records are lost that may have changed what holds, ascending.
+        kept: Where the batch is as it was read, if it took long to read.
     """
 
-    part: Part
+    batch: Batch
+    members: list[Member]
+    failed: list[tuple[Part, str]]
     blocks: list[tuple[int, int]]
     opened: Sequences
     closed: Sequences
@@ -95,15 +111,12 @@ class Survey:
     identities: list[Identity]
     steps: list[Step]
     marks: list[Mark]
-    damage: list[Damage]
-    is_sealed: bool
-    counters: dict[str, int]
-    size: int
     span: tuple[int, int] | None
     effect: Effect
-    kept_from: int = 0
     resets: list[int] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
+    kept: Path | None = None
+    has_files: bool = True
 
     @property
     def events(self) -> int:
@@ -111,72 +124,101 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-def survey(part: Part, folder: Path | None = None) -> Survey:
-    """Reduce a segment to what the others need from it.
+_SURVEYED = (TIME, TASK, NR_STRINGS, FLAGS_ENTRY)
+"""Words that are looked at in every event."""
+
+
+def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Survey:
+    """Reduce a batch to what the others need from it.
 
     Args:
-        part: Which.
-        folder: Keeps all that the segment does to descriptors, for its decoder; else the survey has it, and the
-            decoder looks again.
+        batch: Which segments.
+        folder: Keeps all that they do to descriptors, and what was read of several, for their decoder; else the
+            survey has the former, and the decoder reads again.
+        files: Whether anybody will ask what descriptors are; finding out takes most of the time.
 
     Raises:
-        SegmentError: A file cannot be used at all.
-        OSError: A file cannot be read.
+        SegmentError: No segment of it can be used at all, or they cannot be read as one.
+        OSError: The only one cannot be read.
     """
-    contents = load(part)
-    rules = _rules(part)
-    seen, told, scanner = _Events(), Lives(contents, rules) if rules else None, Scanner(contents, rules)
+    loaded = load_batch(batch)
+    contents, rules = loaded.contents, _rules(batch.header)
+    path = None if folder is None or len(batch.parts) == 1 else folder / f"{_label(batch)}.batch"
+    seen, told, scanner = _Events(), Lives(contents, rules) if rules else None, Scanner(contents, rules, files)
     for block in contents.events:
         try:
-            words = block.words()
+            words = block.words() if files else _surveyed(block, told)
             seen.add(block.first, words)
             if told:
                 told.add(block.first, words)
             scanner.add(block.first, words)
         except SegmentError as error:
-            contents.damage.append(block.damage(error))
+            loaded.members[0].damage.append(block.damage(error))
+    if len(loaded.members) == 1:
+        loaded.members[0].events = sum(count for _, count in seen.blocks)
     entries, returns = _joined(seen.entries), _joined(seen.returns)
     span = None
     if seen.blocks:
-        began = part.header.realtime_ns
+        began = batch.header.realtime_ns
         span = (_clamped(began + seen.earliest), _clamped(began + seen.latest))
     return Survey(
-        part=part,
+        batch=Batch(tuple(member.part for member in loaded.members)),
+        members=loaded.members,
+        failed=loaded.failed,
         blocks=seen.blocks,
         opened=np.setdiff1d(entries, returns, assume_unique=True),
         closed=np.union1d(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children)),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
-        tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
+        tasks=distinct(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),
         steps=told.steps() if told else [],
         marks=_marks(contents),
-        damage=contents.damage,
-        is_sealed=contents.is_sealed,
-        counters=contents.counters,
-        size=contents.size,
         span=span,
-        kept_from=contents.kept_from,
-        effect=_effect(scanner, part, folder),
+        effect=_effect(scanner, batch, folder) if files else Effect(edges=scanner.edges, reset=scanner.reset),
         resets=seen.resets,
         breaks=contents.breaks,
+        has_files=files,
+        kept=path if path is not None and keep(contents, path) else None,
     )
 
 
-def _rules(part: Part) -> Rules | None:
-    """How to read its events; None if nobody can."""
+def _surveyed(block: EventBlock | Stretch, told: Lives | None) -> Words:
+    """The words of a block as far as they are needed; others are zero.
+
+    Raises:
+        SegmentError: The payload does not unpack.
+    """
+    unpacked = block.unpacked(block.count)
+    words = np.zeros((WORDS, block.count), np.uint64)
+    unpacked.fill(words, _SURVEYED)
+    some = np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0) + 1
+    wanted = told.wanted(words) if told else np.zeros(0, np.intp)
+    some = distinct(np.concatenate([[0], some[some < block.count], wanted]))  # the first may follow gaps
+    unpacked.fill_some(words, set(range(WORDS)).difference(_SURVEYED), some.astype(np.intp))
+    return words
+
+
+def _label(batch: Batch) -> str:
+    """A name for its files."""
+    return f"{batch.header.capture.hex}-{batch.header.segment}-{len(batch.parts)}"
+
+
+def _rules(header: Header) -> Rules | None:
+    """How to read events; None if nobody can."""
     try:
-        return Rules(part.header)
+        return Rules(header)
     except SegmentError:
         return None
 
 
-def _effect(scanner: Scanner, part: Part, folder: Path | None) -> Effect:
-    """What a segment does to descriptors: if the folder keeps it, only what others can need."""
+def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
+    """What a batch does to descriptors: if the folder keeps it, only what others can need."""
     scan = scanner.finish()
-    scan.changes = together(scan.changes)
-    path = None if folder is None else folder / f"{part.header.capture.hex}-{part.header.segment}"
+    together = Together(scan.changes)
+    scan.changes = together.changes
+    path = None if folder is None else folder / _label(batch)
     if path is not None and store(scan, path):
-        scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
+        scan = Scan(together.net(scan.lives), scan.lives, scan.texts)
     else:
         path = None
     used = np.unique(scan.changes["text"])
@@ -189,7 +231,7 @@ def _effect(scanner: Scanner, part: Part, folder: Path | None) -> Effect:
 
 @dataclass
 class _Events:
-    """What is gathered from a segment's EVENTS blocks."""
+    """What is gathered from a batch's EVENTS blocks."""
 
     blocks: list[tuple[int, int]] = field(default_factory=list)
     entries: list[Sequences] = field(default_factory=list)
@@ -211,14 +253,14 @@ class _Events:
         self.entries.append(sequences[~returned & ~child])
         self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
-        self.tasks.append(np.unique(words[TASK]))
+        self.tasks.append(distinct(words[TASK]))
         self.resets += sequences[words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0].tolist()
         self.earliest = min(self.earliest, int(words[TIME].min()))
         self.latest = max(self.latest, int(words[TIME].max()))
 
 
 def _joined(arrays: list[Sequences]) -> Sequences:
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *arrays]))
+    return distinct(np.concatenate([np.zeros(0, np.int64), *arrays]))
 
 
 def _clamped(time_ns: int) -> int:
@@ -228,9 +270,14 @@ def _clamped(time_ns: int) -> int:
 def _identities(contents: Contents) -> list[Identity]:
     """TASKS records with their strings; two for the same task and event leave the later."""
     found = {}
+    known: dict[tuple[object, ...], Identity] = {}
     for column in contents.tasks.T.tolist():
         seq, task, _, _, ppid_flags, start, comm_argv, _ = column
-        found[seq, task] = _identity(seq, task, _halves(ppid_flags), start, _halves(comm_argv), contents.strings)
+        texts = contents.strings.get(comm_argv & 0xFFFFFFFF), contents.strings.get(comm_argv >> 32)
+        same = known.get((ppid_flags, start, texts))  # each chunk says all anew
+        if same is None:
+            same = known[ppid_flags, start, texts] = _identity(seq, task, _halves(ppid_flags), start, texts)
+        found[seq, task] = Identity(seq, task, *same[2:])
     return [found[key] for key in sorted(found)]
 
 
@@ -240,12 +287,12 @@ def _halves(word: int) -> tuple[int, int]:
 
 
 def _identity(
-    seq: int, task: int, ppid_flags: tuple[int, int], start: int, texts: tuple[int, int], strings: StringTable
+    seq: int, task: int, ppid_flags: tuple[int, int], start: int, texts: tuple[Text | None, Text | None]
 ) -> Identity:
     """One identity. Its name is argv[0], else the kernel's name for it, in brackets for a kernel thread."""
     ppid, flags = ppid_flags
-    comm = strings.get(texts[0]) if flags & TaskFlag.COMM else None
-    argv = strings.get(texts[1]) if flags & TaskFlag.ARGV else None
+    comm = texts[0] if flags & TaskFlag.COMM else None
+    argv = texts[1] if flags & TaskFlag.ARGV else None
     name, known = escape(first_element(argv)), escape(comm.data) if comm is not None else ""
     if not name and known:
         name = f"[{known}]" if flags & TaskFlag.KERNEL else known

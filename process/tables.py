@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from process.discover import Part
 from process.fd_history import history
 from process.ledger import Ledger, Severity
 from process.plan import Plan, captures, runs_of
@@ -15,13 +16,13 @@ from process.prepare import Prepared
 from process.process_rows import process_rows
 from process.read import MAX_SEQUENCE
 from process.render import nullable
-from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
+from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, TEXT_COLUMNS
 from process.strings import escape
 from process.tally import Tally
 from process.text import printable
 
-Tables = dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]
-"""Columns and rows by name of the table."""
+Tables = dict[str, pl.DataFrame]
+"""Tables by their names."""
 
 Decoded = list[tuple[Plan, Tally]]
 """What was decoded, in the output's order."""
@@ -48,14 +49,21 @@ def tables(prepared: Prepared, decoded: Decoded, *, files: bool = True) -> Table
     """The small tables of an output, without `fd` unless ``files``; the ledger last: it must be complete."""
     rows, ids = _processes(prepared, decoded)
     return {
-        "process": (PROCESS_COLUMNS, rows),
-        **({"fd": (FD_COLUMNS, _files(prepared, ids))} if files else {}),
-        "segment": (SEGMENT_COLUMNS, _segments(prepared, {plan.position for plan, _ in decoded})),
-        "stats": (
+        "process": _frame(PROCESS_COLUMNS, rows),
+        **({"fd": _files(prepared, ids)} if files else {}),
+        "segment": _frame(
+            SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})
+        ),
+        "stats": _frame(
             STATS_COLUMNS,
             [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()],
         ),
     }
+
+
+def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
+    """Rows as a table."""
+    return pl.DataFrame(rows, {name: pl.String if name in TEXT_COLUMNS else pl.Int64 for name in columns}, orient="row")
 
 
 def processes(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
@@ -78,25 +86,24 @@ def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ..
     return rows, ids
 
 
-def _files(prepared: Prepared, ids: list[dict[int, int]]) -> list[tuple[Any, ...]]:
-    """Rows of the table `fd`, by capture and event."""
-    found: list[tuple[Any, ...]] = []
+def _files(prepared: Prepared, ids: list[dict[int, int]]) -> pl.DataFrame:
+    """The table `fd`, by capture and event."""
+    found = [_frame(FD_COLUMNS, [])]
     for capture, (segments, tree, known) in enumerate(
         zip(captures(prepared.surveys), prepared.trees, ids, strict=True), 1
     ):
-        frame = history(
-            [survey.effect for survey in segments], runs_of(segments).starts, tree, segments[0].part.header.realtime_ns
-        )
+        began = segments[0].batch.header.realtime_ns
+        frame = history([survey.effect for survey in segments], runs_of(segments).starts, tree, began)
         if frame is not None:
-            number = pl.Series(range(len(found) + 1, len(found) + len(frame) + 1), dtype=pl.Int64)
+            first = sum(map(len, found)) + 1
             named = np.full(len(tree.programs) + 1, -1)
             named[list(known)] = list(known.values())
             program = named[frame["program"].to_numpy()]
             frame = frame.with_columns(
-                number.alias("id"), pl.lit(capture).alias("capture"), nullable(program, program >= 0).alias("program")
+                id=pl.int_range(first, first + len(frame)), capture=capture, program=nullable(program, program >= 0)
             )
-            found += frame.select(FD_COLUMNS).rows()
-    return found
+            found.append(frame.select(FD_COLUMNS).cast(found[0].schema))
+    return pl.concat(found)
 
 
 def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
@@ -105,21 +112,22 @@ def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
     return len({(row[at[0]], row[at[1]]) for row in rows if row[at[1]] is not None})
 
 
-def _segments(prepared: Prepared, positions: set[int]) -> list[tuple[Any, ...]]:
+def _segments(prepared: Prepared, parts: set[Part]) -> list[tuple[Any, ...]]:
     """Rows of the table `segment`; one that could not be decoded has no rows."""
     return [
         (
             plan.capture,
-            str(plan.part.header.capture),
-            plan.part.header.segment,
-            printable(plan.part.name),
-            escape(plan.part.header.abi.encode()),
-            min(plan.part.header.first_event, MAX_SEQUENCE),
-            survey.events,
-            plan.rows if plan.position in positions else 0,
-            survey.size,
-            int(survey.is_sealed),
-            len(survey.damage),
+            str(one.part.header.capture),
+            one.part.header.segment,
+            printable(one.part.name),
+            escape(one.part.header.abi.encode()),
+            min(one.part.header.first_event, MAX_SEQUENCE),
+            one.events,
+            rows if one.part in parts else 0,
+            one.size,
+            int(one.is_sealed),
+            len(one.damage),
         )
         for plan, survey in zip(prepared.plans, prepared.surveys, strict=True)
+        for one, rows in zip(survey.members, plan.counts, strict=True)
     ]

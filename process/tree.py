@@ -110,7 +110,7 @@ def _resumed(surveys: list[Survey]) -> dict[int, int]:
     """When the first event after each gap came back, Unix time in ns, by its sequence number."""
     edges = edges_of([survey.effect for survey in surveys])
     return {
-        first: after + survey.part.header.realtime_ns
+        first: after + survey.batch.header.realtime_ns
         for survey, found in zip(surveys, edges, strict=True)
         for first, after, _ in found
         if first
@@ -123,7 +123,7 @@ def _items(surveys: list[Survey], states: Iterable[State], runs: Runs) -> Iterat
     identities = {(one.seq, one.task): one for state in states for one in state.identities}
     items += [(one.seq, 1, one.task, one, 0) for one in identities.values()]
     for survey in surveys:
-        began = survey.part.header.realtime_ns
+        began = survey.batch.header.realtime_ns
         for step in survey.steps:
             rank = 0 if step.kind is Kind.BIRTH else 2
             items.append((step.seq, rank, int(step.kind), step, min(step.time + began, MAX_SEQUENCE)))

@@ -1,35 +1,39 @@
-"""Step six, as Parquet: one part for each segment, and beside them the small tables as JSON."""
+"""Step six, as Parquet: one part for each batch, and beside them the small tables as JSON."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from process.decode import Decoder
 from process.lazy import lazy
 from process.output import sync, unwritable
 from process.plan import Plan
+from process.schema import SCHEMA
 from process.tally import Tally
 
 PART_GLOB = "part-*.parquet"
 ROW_GROUP = 1 << 17
 """Rows of a row group: what a reader can skip by a column's minimum and maximum."""
+_LINES = 1 << 16
+"""Rows of a small table that are made into text at a time."""
 
 
-def write_part(plan: Plan, folder: Path) -> Tally:
-    """Decode a segment into its part of a dataset.
+def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> Tally:
+    """Decode a batch into its part of a dataset.
 
     Runs in a worker. Polars finds the dictionary of each string column by itself.
 
     Raises:
-        SegmentError: The segment is not what it was when it was surveyed.
+        SegmentError: A segment is not what it was when it was surveyed.
         OSError: It cannot be read.
         ProcessError: The part cannot be written.
     """
-    decoder = Decoder(plan)
-    path = folder / f"part-{plan.position:05d}.parquet"
+    decoder = Decoder(plan, columns)
+    path = folder / f"part-{plan.label}.parquet"
     failed: list[Exception] = []
 
     def frames() -> Any:
@@ -40,7 +44,8 @@ def write_part(plan: Plan, folder: Path) -> Tally:
             raise
 
     try:
-        lazy(lambda *_: frames()).sink_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        made = lazy(lambda *_: frames(), {name: SCHEMA[name] for name in columns})
+        made.sink_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
         sync(path)
     except Exception as error:
         path.unlink(missing_ok=True)
@@ -50,14 +55,18 @@ def write_part(plan: Plan, folder: Path) -> Tally:
     return decoder.tally
 
 
-def write_tables(folder: Path, tables: dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]) -> None:
-    """Write each small table as NAME.json: a list of objects.
+def write_tables(folder: Path, tables: dict[str, pl.DataFrame]) -> None:
+    """Write each small table as NAME.json: a list of objects, one a line.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    for name, (columns, rows) in tables.items():
+    for name, table in tables.items():
         path = folder / f"{name}.json"
-        objects = [dict(zip(columns, row, strict=True)) for row in rows]
-        path.write_text(json.dumps(objects, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            between = "[\n"
+            for some in table.iter_slices(_LINES):
+                file.write(between + some.write_ndjson().rstrip("\n").replace("\n", ",\n"))
+                between = ",\n"
+            file.write("\n]\n" if len(table) else "[]\n")
         sync(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import adbc_driver_sqlite.dbapi as adbc
 import polars as pl
@@ -14,34 +14,34 @@ from capture.segment import ABI_NUMBERS
 from process.decode import Decoder
 from process.output import unwritable
 from process.plan import Plan
-from process.schema import ARGS, SCHEMA, TEXT_COLUMNS
+from process.schema import ARGS, SCHEMA
 from process.tally import Tally
 
 TABLE: Final = "syscalls"
 _ARGUMENTS = ", ".join(f"arg{k}, arg{k}_repr" for k in range(ARGS))
-_VIEWS = (
-    f"CREATE VIEW event AS SELECT id, 'syscall' AS type, procname, proc_id FROM {TABLE}",
-    f"CREATE VIEW syscall AS SELECT id, name, retno, retno_repr, {_ARGUMENTS} FROM {TABLE}",
-)
+_VIEWS = {
+    f"CREATE VIEW event AS SELECT id, 'syscall' AS type, procname, proc_id FROM {TABLE}": ("procname", "proc_id"),
+    f"CREATE VIEW syscall AS SELECT id, name, retno, retno_repr, {_ARGUMENTS} FROM {TABLE}": (
+        "name", "retno", "retno_repr", *_ARGUMENTS.split(", ")
+    ),
+}  # fmt: skip
+"""The views, and the columns without which there is none."""
 _COPIES: Final[Mapping[str, str]] = {"pid": "proc_id"}
 """Columns that always equal another one: SQLite reads them there, and they take no space."""
-_STORED = tuple(name for name in SCHEMA if name not in _COPIES)
-_NAMES = ", ".join(_STORED)
-_BUT_ABI = tuple(name for name in _STORED if name != "abi")
 _SETTINGS = ("page_size = 8192", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE")
 """Nobody else sees a file before it is whole, so it needs no journal. Pages of 4096 bytes hold 2 % less."""
 
 
-def write_rows(plan: Plan, folder: Path) -> tuple[Tally, Path]:
-    """Decode a segment into a database of its own, which `SqliteWriter.append` takes. Runs in a worker.
+def write_rows(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> tuple[Tally, Path]:
+    """Decode a batch into a database of its own, which `SqliteWriter.append` takes. Runs in a worker.
 
     Raises:
         SegmentError: The segment is not what it was when it was surveyed.
         OSError: It cannot be read.
         ProcessError: The folder cannot be written.
     """
-    decoder = Decoder(plan)
-    path = folder / f"part-{plan.position:05d}.sqlite"
+    decoder = Decoder(plan, columns)
+    path = folder / f"part-{plan.label}.sqlite"
     try:
         path.unlink(missing_ok=True)  # a worker that was killed may have left it
     except OSError as error:
@@ -56,12 +56,12 @@ def write_rows(plan: Plan, folder: Path) -> tuple[Tally, Path]:
                 mine = _only_abi(frame)
                 if number == 0:
                     abi = mine
-                    cursor.execute(_table(abi))
+                    cursor.execute(_table(columns, abi))
                 elif abi is not None and mine != abi:
                     abi = None
-                    for statement in _STORE_ABI:
+                    for statement in _store_abi(columns):
                         cursor.execute(statement)
-                cursor.adbc_ingest(TABLE, frame.select(_STORED if abi is None else _BUT_ABI), mode="append")
+                cursor.adbc_ingest(TABLE, frame.select(_stored(columns, abi)), mode="append")
     except adbc.Error as error:
         raise unwritable(path, error) from None
     if number < 0:
@@ -70,37 +70,51 @@ def write_rows(plan: Plan, folder: Path) -> tuple[Tally, Path]:
 
 
 def _only_abi(frame: pl.DataFrame) -> str | None:
-    """The ABI of all rows, if they have but one, of a name that is known."""
-    found = frame["abi"].unique().to_list()
+    """The ABI of all rows, if it is asked for and they have but one, of a name that is known."""
+    found = frame["abi"].unique().to_list() if "abi" in frame.columns else []
     return found[0] if len(found) == 1 and found[0] in ABI_NUMBERS else None
 
 
-def _table(abi: str | None) -> str:
+def _generated(columns: Sequence[str], abi: str | None = None) -> dict[str, str]:
+    """What SQLite makes when it is read, and out of what; ``abi``: of all rows, if there is but one."""
+    copies = {name: of for name, of in _COPIES.items() if name in columns and of in columns}
+    return copies if abi is None else {**copies, "abi": f"'{abi}'"}
+
+
+def _stored(columns: Sequence[str], abi: str | None = None) -> list[str]:
+    """The columns that take space."""
+    generated = _generated(columns, abi)
+    return [name for name in columns if name not in generated]
+
+
+def _table(columns: Sequence[str], abi: str | None = None) -> str:
     """SQL that makes the wide table. An ABI that all rows have is a part of the definition, and takes no space."""
-    generated = {**_COPIES, **({} if abi is None else {"abi": f"'{abi}'"})}
-    columns = (
-        f"{name} {'INTEGER' if dtype == pl.Int64 else 'TEXT'}{' PRIMARY KEY' * (name == 'id')}"
+    generated = _generated(columns, abi)
+    typed = (
+        f"{name} {'INTEGER' if SCHEMA[name] == pl.Int64 else 'TEXT'}{' PRIMARY KEY' * (name == 'id')}"
         + (f" GENERATED ALWAYS AS ({generated[name]}) VIRTUAL" if name in generated else "")
-        for name, dtype in SCHEMA.items()
+        for name in columns
     )
-    return f"CREATE TABLE {TABLE} ({', '.join(columns)})"
+    return f"CREATE TABLE {TABLE} ({', '.join(typed)})"
 
 
-_STORE_ABI = (
-    f"ALTER TABLE {TABLE} RENAME TO uniform",
-    _table(None),
-    f"INSERT INTO {TABLE} ({_NAMES}) SELECT {_NAMES} FROM uniform",
-    "DROP TABLE uniform",
-)
-"""From now on each row has its own ABI."""
+def _store_abi(columns: Sequence[str]) -> tuple[str, ...]:
+    """SQL that has each row have its own ABI from now on."""
+    names = ", ".join(_stored(columns))
+    return (
+        f"ALTER TABLE {TABLE} RENAME TO uniform",
+        _table(columns),
+        f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM uniform",
+        "DROP TABLE uniform",
+    )
 
 
 class SqliteWriter:
     """Puts a new database together. One writer: rows are given in order."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin; the file appears with the first rows."""
-        self._path = path
+    def __init__(self, path: Path, columns: Sequence[str] = tuple(SCHEMA)) -> None:
+        """Begin; the file appears with the first rows, which have these columns."""
+        self._path, self._columns = path, columns
         self._connection: sqlite3.Connection | None = None
 
     def append(self, part: Path) -> None:
@@ -128,15 +142,16 @@ class SqliteWriter:
             if kept == new:
                 connection.execute(f"INSERT INTO {TABLE} SELECT * FROM part.{TABLE}")
             else:
-                for statement in _STORE_ABI if kept != _table(None) else ():
+                for statement in _store_abi(self._columns) if kept != _table(self._columns) else ():
                     connection.execute(statement)
-                connection.execute(f"INSERT INTO {TABLE} ({_NAMES}) SELECT {_NAMES} FROM part.{TABLE}")
+                names = ", ".join(_stored(self._columns))
+                connection.execute(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM part.{TABLE}")
             connection.execute("DETACH part")
             part.unlink()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
-    def finish(self, tables: dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]) -> None:
+    def finish(self, tables: dict[str, pl.DataFrame]) -> None:
         """Write the views and the small tables, and close.
 
         Raises:
@@ -145,13 +160,16 @@ class SqliteWriter:
         try:
             connection = self._opened()
             connection.execute("BEGIN")
-            connection.execute(_table(None).replace("TABLE", "TABLE IF NOT EXISTS", 1))
-            for view in _VIEWS:
-                connection.execute(view)
-            for name, (columns, rows) in tables.items():
-                typed = ", ".join(f"{column} {'TEXT' if column in TEXT_COLUMNS else 'INTEGER'}" for column in columns)
+            connection.execute(_table(self._columns).replace("TABLE", "TABLE IF NOT EXISTS", 1))
+            for view, needed in _VIEWS.items():
+                if set(needed) <= set(self._columns):
+                    connection.execute(view)
+            for name, table in tables.items():
+                types = ("TEXT" if kind == pl.String else "INTEGER" for kind in table.dtypes)
+                typed = ", ".join(f"{column} {kind}" for column, kind in zip(table.columns, types, strict=True))
                 connection.execute(f"CREATE TABLE {name} ({typed})")
-                connection.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})", rows)
+                insert = f"INSERT INTO {name} VALUES ({', '.join('?' * table.width)})"
+                connection.executemany(insert, table.iter_rows())
             connection.execute("COMMIT")
             self.close()
         except sqlite3.Error as error:

@@ -152,7 +152,7 @@ def check(folder: Path, seeds: dict[str, int]) -> dict[str, Checked]:
     counts = {item: count for severity, stage, item, count in rows if (severity, stage) == ("info", "capture")}
     found: dict[str, Checked] = {name: Checked([], [], losses, counts) for name in seeds}
     for plan in prepared.plans:
-        name = str(plan.part.header.capture)
+        name = str(plan.batch.header.capture)
         seed, checked = seeds[name], found[name]
         for frame in Decoder(plan).frames():
             for row in frame.to_dicts():

@@ -112,3 +112,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--no-skips") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(params=["together", "alone"])
+def batching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small segments share a batch, as they do; and none does, so that what one needs of another is put to the test."""
+    if request.param == "alone":
+        monkeypatch.setattr("process.batch.SMALL", 0)
+
+
+@pytest.fixture
+def no_batching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No segment shares a batch."""
+    monkeypatch.setattr("process.batch.SMALL", 0)

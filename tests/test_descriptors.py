@@ -13,6 +13,8 @@ import pytest
 from decoding import rows_of
 from fd_world import CHILD, NR, Event, World, write
 
+pytestmark = pytest.mark.usefixtures("no_batching")
+
 CUTS = [50, 100, 130, 400, 700]
 """Sequence numbers at which segments end: small ones, so that much is under way at their ends."""
 

@@ -212,7 +212,7 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (capture.segment, "_block_at", "capture != header.capture.bytes[:8]", "False"),
     (capture.segment, "_block_at", "ROW_SIZES[kind] * count != raw", "False"),
     (process.holes, "_absent", "following - one > 1", "False"),
-    (process.read, "_in_order", "block.first < end", "False"),
+    (process.read, "in_order", "block.first < end", "False"),
 ]
 """A check, and what takes it away: module, function, text, replacement."""
 

@@ -19,6 +19,9 @@ FORK, VFORK, CLONE, PRCTL, KILL, WAIT4 = 57, 58, 56, 157, 62, 61
 CHILD, ASID = int(EventFlag.CHILD), int(EventFlag.TASK_IS_ASID)
 
 
+pytestmark = pytest.mark.usefixtures("batching")
+
+
 def execute(builder: Builder, who: int, path: bytes, *argv: bytes, ret: int | None = 0, flags: int = 0) -> None:
     """An execve as capture records it: its entry, and its return unless ``ret`` is None."""
     strings = builder.set(a0=path, a1=(b"".join(word + b"\0" for word in argv), LIST))

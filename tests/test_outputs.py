@@ -115,6 +115,7 @@ def test_the_small_tables(capture: Path, tmp_path: Path) -> None:
     assert stats["decode calls of x86_64 syscall 5000, which no table has"] == 48
 
 
+@pytest.mark.usefixtures("no_batching")
 def test_a_dataset_has_a_part_for_each_segment_and_one_schema(capture: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.parquet"
     decode([capture], out, Format.PARQUET)

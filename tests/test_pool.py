@@ -59,14 +59,15 @@ def test_a_segment_that_kills_its_worker_is_named_and_the_others_are_decoded(
     poison = tmp_path / "sitecustomize.py"
     poison.write_text(
         "import os, signal\n"
-        "import process.survey as survey\n"
-        "load = survey.load\n"
+        "import process.read as read\n"
+        "join = read.join\n"
         "def deadly(part):\n"
         f"    if part.sealed.name == {paths[1].name!r}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return load(part)\n"
-        "survey.load = deadly\n"
+        "    return join(part)\n"
+        "read.join = deadly\n"  # the name that `merge` imports, too
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parent.parent}")
+    monkeypatch.setattr("process.batch.MOST", 2 * paths[0].stat().st_size + 100)  # two batches, for two workers
     summary = decode([tmp_path / "caps"], tmp_path / "a.parquet", Format.PARQUET, jobs=2)
     lost = losses(summary.ledger)
     assert [item for item in lost if item.startswith(f"{paths[1].name}: not read: the worker")]

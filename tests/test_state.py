@@ -12,6 +12,8 @@ from decoding import frame_of, losses, rows_of
 from process.ledger import Severity
 from segments import EXECVE, EXIT_GROUP, GETPID, NOT_RETURNED, OPENAT, READ, RETURNED, Builder, task
 
+pytestmark = pytest.mark.usefixtures("batching")
+
 CLONE = 56
 OTHER = uuid.UUID("99999999-0000-0000-0000-000000000000")
 

@@ -22,6 +22,8 @@ Examples:
   process captures/                       into captures.sqlite
   process captures/ -o run.parquet -j 8   a Parquet dataset, eight workers
   process a-000000.seg -o one.sqlite      one segment alone
+  process captures/ --no-repr             numbers without texts: faster and smaller
+  process captures/ -o few.parquet --columns name,procname,arg1_repr
   process captures/ --strict --force      all or nothing, replacing the last output
 """
 LOSS = 3
@@ -40,6 +42,15 @@ def decode(
     format_: Annotated[Format | None, typer.Option("--format", help="Output format.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail, leaving no output, if anything is missing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns", help="Columns of the output, separated by commas; id is always there. [default: all]"
+        ),
+    ] = None,
+    no_repr: Annotated[
+        bool, typer.Option("--no-repr", help="Leave out the texts of arguments and results, which cost most.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Decode segments into one table: a row for every syscall.
@@ -50,7 +61,7 @@ def decode(
     """
     try:
         target, chosen = choose(segments, out, format_)
-        summary = _run(segments, target, chosen, jobs, strict, force, quiet)
+        summary = _run(segments, target, chosen, jobs, strict, force, quiet, columns, not no_repr)
     except ProcessError as error:
         typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
@@ -64,13 +75,24 @@ def decode(
 
 
 def _run(
-    segments: list[Path], out: Path, format_: Format, jobs: int | None, strict: bool, force: bool, quiet: bool
+    segments: list[Path],
+    out: Path,
+    format_: Format,
+    jobs: int | None,
+    strict: bool,
+    force: bool,
+    quiet: bool,
+    columns: str | None,
+    reprs: bool,
 ) -> Summary:
-    from process import pipeline  # Polars is slow to import, and --help must not wait for it
+    from process import pipeline, schema  # Polars is slow to import, and --help must not wait for it
+
+    wanted = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    names = schema.chosen(wanted, reprs)
 
     progress = pipeline.Progress(whole=stopping.ignore) if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(
-        segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, progress=progress
+        segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, columns=names, progress=progress
     )
 
 
