@@ -54,6 +54,8 @@ CRASHERS = Path(__file__).resolve().parent.parent / "tests" / "data" / "crashers
 NUMBERS = (*range(60), 72, 78, 80, 81, 89, 101, 157, 231, 257, 272, 290, 292, 293, 322, 425, 435, 436, 9999)
 """Of x86_64: calls with paths, descriptors, forks, ends, and one that is none."""
 ROOM = Room(events=16, strings=64, string_bytes=1 << 20, sets=64, tasks=64, marks=32, files=32)
+LARGE = Room(events=256, strings=1024, string_bytes=1 << 20, sets=1024, tasks=256, marks=128, files=256)
+"""A chunk that nothing is sealed of: a live file with all that was recorded."""
 EDGES = (
     0,
     1,
@@ -122,7 +124,8 @@ def seeds(folder: Path) -> list[bytes]:
     """Sound segments and live files by the real recorder, with every kind of record."""
     for seed in range(3):
         source = random.Random(seed)
-        recorder = Recorder(folder / str(seed), "x86_64", segment_size=4000, room=ROOM, wait=True)
+        room = ROOM if seed < 2 else LARGE
+        recorder = Recorder(folder / str(seed), "x86_64", segment_size=4000, room=room, wait=True)
         for k in range(60):
             pid = source.choice((100, 101, 102))
             task = pid << 32 | source.choice((pid, pid + 50))
