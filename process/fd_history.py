@@ -121,6 +121,7 @@ def history(effects: Sequence[Effect], starts: Numbers, tree: Tree, realtime_ns:
     changes = _changes(whole, tables)
     births = _births(whole, tables, changes)
     steps = _Steps.joined([changes, births])
+    del changes, births, full  # each is as large as what comes of them
     return _rows(_without_doubles(steps), tables, whole, tree, starts, realtime_ns) if len(steps.fd) else None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.ledger import Ledger
+from process.memory import held
 from process.output import Format, check, publish, workshop
 from process.pool import Workers
 from process.prepare import Prepared, prepare
@@ -33,6 +34,7 @@ class Summary:
         processes: Distinct processes.
         errors: Calls that failed.
         seconds: It took.
+        memory: Bytes that all processes held, at most.
         ledger: All counts, losses among them.
     """
 
@@ -42,6 +44,7 @@ class Summary:
     processes: int
     errors: int
     seconds: float
+    memory: int
     ledger: Ledger
 
 
@@ -64,6 +67,7 @@ def decode(
     strict: bool = False,
     force: bool = False,
     columns: Sequence[str] = tuple(SCHEMA),
+    memory: int | None = None,
     progress: Progress = Progress(),
 ) -> Summary:
     """Decode segments into an output, which appears whole or not at all.
@@ -72,10 +76,12 @@ def decode(
         paths: Files and folders of segments.
         out: The output.
         format_: What it is.
-        jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``).
+        jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``), and so
+            does ``memory``.
         strict: Leave no output if anything is missing from it.
         force: Replace an output that exists.
         columns: Of the output, as `schema.chosen` gives them.
+        memory: Bytes that all processes may take together; None: what they need.
         progress: Is told how far it is.
 
     Raises:
@@ -86,16 +92,16 @@ def decode(
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
         with workshop(out) as folder, Workers(jobs) as workers:  # workers end before their folder does
-            prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns))
+            prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns), memory=memory)
             progress.begin(sum(plan.rows for plan in prepared.plans))
             made, decoded = write(prepared, folder, workers, columns, progress.decoded)
             size = _size(made)
             if strict and prepared.ledger.lossy:
-                return _summary(None, 0, prepared, decoded, began)
+                return _summary(None, 0, prepared, decoded, workers, began)
             publish(made, out, folder)
     except OSError as error:
         raise ProcessError(f"{out}: cannot be written: {error.strerror or error}; nothing is left of it") from None
-    return _summary(out, size, prepared, decoded, began)
+    return _summary(out, size, prepared, decoded, workers, began)
 
 
 def _write_parquet(
@@ -105,9 +111,11 @@ def _write_parquet(
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    for plan, tally in succeeded(partial(write_part, folder=folder, columns=columns), prepared, workers):
+    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events)
+    for plan, tally in succeeded(work, prepared, workers):
         decoded.append((plan, tally))
         advance(tally.rows)
+    workers.end()  # what is to come needs memory, and not them
     _finish(prepared, decoded)
     write_tables(folder, tables(prepared, decoded, files=show_files(columns)))
     return folder, decoded
@@ -119,10 +127,12 @@ def _write_sqlite(
     """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     path, decoded = workshop / "database", Decoded()
     with closing(SqliteWriter(path, columns)) as writer:
-        for plan, (tally, part) in succeeded(partial(write_rows, folder=workshop, columns=columns), prepared, workers):
+        work = partial(write_rows, folder=workshop, columns=columns, events=prepared.room.events)
+        for plan, (tally, part) in succeeded(work, prepared, workers):
             writer.append(part)
             decoded.append((plan, tally))
             advance(tally.rows)
+        workers.end()
         _finish(prepared, decoded)
         writer.finish(tables(prepared, decoded, files=show_files(columns)))
     return path, decoded
@@ -144,8 +154,11 @@ def _size(made: Path) -> int:
     return sum(path.stat().st_size for path in ([made] if made.is_file() else made.iterdir()))
 
 
-def _summary(out: Path | None, size: int, prepared: Prepared, decoded: Decoded, began: float) -> Summary:
+def _summary(
+    out: Path | None, size: int, prepared: Prepared, decoded: Decoded, workers: Workers, began: float
+) -> Summary:
     rows = sum(tally.rows for _, tally in decoded)
     errors = sum(tally.errors for _, tally in decoded)
     processes_ = count_processes(processes(prepared, decoded))
-    return Summary(out, size, rows, processes_, errors, time.monotonic() - began, prepared.ledger)
+    seconds = time.monotonic() - began
+    return Summary(out, size, rows, processes_, errors, seconds, max(workers.memory, held()), prepared.ledger)

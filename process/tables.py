@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_C
 from process.strings import escape
 from process.tally import Tally
 
-Tables = dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]
-"""Columns and rows by name of the table."""
+Tables = dict[str, tuple[Sequence[str], Iterable[tuple[Any, ...]]]]
+"""Columns and rows by name of the table; rows are to be taken once."""
+_AT_A_TIME = 1 << 13
+"""Rows of `fd` that are there as Python's objects at one time."""
 
 Decoded = list[tuple[Plan, Tally]]
 """What was decoded, in the output's order."""
@@ -78,24 +80,25 @@ def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ..
     return rows, ids
 
 
-def _files(prepared: Prepared, ids: list[dict[int, int]]) -> list[tuple[Any, ...]]:
+def _files(prepared: Prepared, ids: list[dict[int, int]]) -> Iterator[tuple[Any, ...]]:
     """Rows of the table `fd`, by capture and event."""
-    found: list[tuple[Any, ...]] = []
+    found = 0
     for capture, (segments, tree, known) in enumerate(
         zip(captures(prepared.surveys), prepared.trees, ids, strict=True), 1
     ):
         began = segments[0].batch.header.realtime_ns
         frame = history([survey.effect for survey in segments], runs_of(segments).starts, tree, began)
         if frame is not None:
-            number = pl.Series(range(len(found) + 1, len(found) + len(frame) + 1), dtype=pl.Int64)
+            number = pl.Series(np.arange(found + 1, found + len(frame) + 1))
             named = np.full(len(tree.programs) + 1, -1)
             named[list(known)] = list(known.values())
             program = named[frame["program"].to_numpy()]
             frame = frame.with_columns(
                 number.alias("id"), pl.lit(capture).alias("capture"), nullable(program, program >= 0).alias("program")
             )
-            found += frame.select(FD_COLUMNS).rows()
-    return found
+            found += len(frame)
+            for some in frame.select(FD_COLUMNS).iter_slices(_AT_A_TIME):
+                yield from some.rows()
 
 
 def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import adbc_driver_sqlite.dbapi as adbc
 import polars as pl
@@ -15,6 +15,7 @@ from process.decode import Decoder
 from process.output import unwritable
 from process.plan import Plan
 from process.schema import ARGS, SCHEMA, TEXT_COLUMNS
+from process.tables import Tables
 from process.tally import Tally
 
 TABLE: Final = "syscalls"
@@ -32,15 +33,19 @@ _SETTINGS = ("page_size = 8192", "journal_mode = OFF", "synchronous = OFF", "loc
 """Nobody else sees a file before it is whole, so it needs no journal. Pages of 4096 bytes hold 2 % less."""
 
 
-def write_rows(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> tuple[Tally, Path]:
-    """Decode a batch into a database of its own, which `SqliteWriter.append` takes. Runs in a worker.
+def write_rows(
+    plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA), events: int | None = None
+) -> tuple[Tally, Path]:
+    """Decode a batch, ``events`` at a time, into a database of its own, which `SqliteWriter.append` takes.
+
+    Runs in a worker.
 
     Raises:
         SegmentError: The segment is not what it was when it was surveyed.
         OSError: It cannot be read.
         ProcessError: The folder cannot be written.
     """
-    decoder = Decoder(plan, columns)
+    decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.sqlite"
     path.unlink(missing_ok=True)  # a worker that was killed may have left it
     abi: str | None = None
@@ -148,7 +153,7 @@ class SqliteWriter:
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
-    def finish(self, tables: dict[str, tuple[Sequence[str], list[tuple[Any, ...]]]]) -> None:
+    def finish(self, tables: Tables) -> None:
         """Write the views and the small tables, and close.
 
         Raises:
