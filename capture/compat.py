@@ -61,7 +61,7 @@ class Compat(ABC):
         """Whether syscalls2 shows nothing of these calls, not even a 32-bit `syscall`."""
         self._panda, self._memory, self._entered, self._came_back = panda, memory, entered, returned
         self._abi = ABI_NUMBERS[abi] << 32
-        self._vectors = Returns(panda, self._at_vector, unseen=True)
+        self._vectors = Returns(panda, self._at_vector)
         self._returns = Returns(panda, self._at_return)
         self._waiting = f"sysreel_compat_{id(self)}"
         # The first programs of a 32-bit userland make no call that syscalls2 shows.
@@ -93,14 +93,14 @@ class Compat(ABC):
     def _space_changed(self, cpu: Any, old: int, new: int) -> int:
         """PANDA's asid_changed: has the kernel set up the CPU's entry points?"""
         for address in self._entry_points(cpu):
-            self._vectors.watch(address)
+            self._vectors.watch(cpu, address)
         return 0
 
     def _call(self, cpu: Any, back: int, number: int, args: Args) -> None:
         """A call was made; ``number`` is the register's low half."""
         if self._waiting:
             self.start(cpu)
-        self._returns.watch(back)
+        self._returns.watch(cpu, back)
         self._entered(cpu, back | _MARK, number | self._abi, args)
 
     def _at_return(self, cpu: Any, block: Any, hook: Any) -> None:

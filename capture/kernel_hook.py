@@ -21,6 +21,7 @@ from typing import Any
 
 from capture.backend import Backend
 from capture.kernel_points import LAYOUTS, Points, find_points, missing
+from capture.placement import ttbr1_of
 from capture.profile import Profile
 from capture.registers import space_of, words_of
 from capture.returns import Returns
@@ -31,6 +32,8 @@ _PCID = 0x1FFF
 """Bits of CR3 that do not say which address space it is: what they say changes, and bit 12 while a program runs."""
 _PROGRAMS = 1 << 12
 """That bit (PTI_USER_PGTABLE_BIT of arch/x86/mm); without KPTI it is one of the address."""
+_ADDRESS = 0x0000FFFFFFFFFFFE
+"""Bits of TTBR1_EL1 that say where the table is; above them is the number of the address space."""
 _RESTARTS = frozenset((1 << 64) - code for code in (512, 513, 514, 516))  # ERESTART*, include/linux/errno.h
 _FIRST_RESTART = min(_RESTARTS)
 _UNREADABLE = "the registers of a task could not be read"
@@ -71,6 +74,10 @@ class KernelHook(Backend):
         if self._abi.name == "x86_64":
             self._space_mask &= ~_PCID
         self._hooks: list[Returns] = []
+        self._tables = memoryview(bytearray(8)).cast("Q")
+        self._bits = self._kernels = 0
+        """The register that says which tables the kernel is in, bits of it that differ while a program runs, and what
+        these are while the kernel runs."""
         self._until_found = f"sysreel_kernel_{id(self)}"
         panda.cb_asid_changed(name=self._until_found)(self._space_changed)
 
@@ -120,15 +127,29 @@ class KernelHook(Backend):
     def _hook(self, cpu: Any, points: Points) -> None:
         """Put the hooks in place."""
         panda = self._panda
-        self._words, self._space = words_of(panda, self._abi, cpu), space_of(panda, self._abi, cpu)
+        self._words = words_of(panda, self._abi, cpu)
+        self._space = self._tables = space_of(panda, self._abi, cpu)
+        if self._abi.name == "x86_64":
+            self._bits = _PROGRAMS
         begins, ends = self._functions(points)
+        if points.table:
+            begins = self._if_native(begins, *points.table)
         for function, address in (
             (begins, points.begin), (ends, points.end), (self._born, points.birth), (self._dies, points.death),
         ):  # fmt: skip
-            hook = Returns(panda, function, unseen=True)
-            hook.watch(address)
+            hook = Returns(panda, function)
+            hook.watch(cpu, address)
             self._hooks.append(hook)
-        panda.libpanda.panda_do_flush_tb()  # a machine that was running already has code without hooks
+
+    def _if_native(self, begins: Hook, register: int, table: int) -> Hook:
+        """Passes over 32-bit programs' calls, which `Compat` sees."""
+        words = self._words
+
+        def native(cpu: Any, block: Any, hook: Any) -> None:
+            if words[register] == table:
+                begins(cpu, block, hook)
+
+        return native
 
     def _functions(self, points: Points) -> tuple[Hook, Hook]:
         """What is called where a call begins, and where it is done: each time, so all that they use is at hand."""
@@ -177,6 +198,9 @@ class KernelHook(Backend):
                     self._give_up("the profile does not fit the kernel")
                     return
                 self._start(cpu)
+                if self._abi.name == "aarch64":
+                    self._tables, self._bits = ttbr1_of(self._panda, cpu), _ADDRESS
+                    self._kernels = self._tables[0] & _ADDRESS
             self._began[regs] = 0
             words, layout = self._read(regs), self._layout
             args = itemgetter(*layout.first_args)(words)
@@ -251,16 +275,18 @@ class KernelHook(Backend):
 
     @contextmanager
     def _kernels_tables(self, cpu: Any) -> Iterator[None]:
-        """The kernel can be read also where the CPU still has a program's page tables, which lack it (KPTI of x86)."""
-        tables = self._space[0] if self._hooks and self._abi.name == "x86_64" else 0
-        if not tables & _PROGRAMS or self._tasks.task(cpu) is not None:
+        """The kernel can be read also where the CPU still has a program's page tables, which lack it (KPTI)."""
+        cell = self._tables
+        tables = cell[0]
+        kernels = tables & ~self._bits | self._kernels
+        if not self._hooks or tables == kernels or self._tasks.task(cpu) is not None:
             yield
             return
-        self._space[0] = tables & ~_PROGRAMS  # type: ignore[index]  # a view of CR3
+        cell[0] = kernels
         try:
             yield
         finally:
-            self._space[0] = tables  # type: ignore[index]
+            cell[0] = tables
 
     def _current(self, regs: int) -> int:
         """The current task, whose registers these are: read from the kernel."""

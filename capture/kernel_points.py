@@ -2,8 +2,8 @@
 
     x86_64   entry_SYSCALL_64 calls do_syscall_64(regs, number), which calls syscall_exit_to_user_mode(regs) when the
              call is done (Linux 5.8 and later): ``regs`` is the struct pt_regs of the program
-    aarch64  el0_svc(regs) calls do_el0_svc(regs), and that el0_svc_common(regs, number, ...); what follows the former
-             is where the call is done
+    aarch64  el0_svc(regs) calls do_el0_svc(regs), and that el0_svc_common(regs, number, count, table); what follows the
+             former is where the call is done; 32-bit programs' calls come to the latter also, with another table
 
 Signals are not looked at yet there: the registers are still those of the call, and a result that stands for a call to
 be made again (ERESTARTSYS) is still to be seen. Each task has one struct pt_regs, at the top of its kernel stack.
@@ -24,6 +24,7 @@ __all__ = ["LAYOUTS", "Layout", "Points", "find_points", "missing"]
 
 _CODE: Final = 512
 """Bytes of a function that are looked at."""
+_TABLE_REGISTER: Final = 3
 _STAR: Final = 0x00230010
 """Upper half of MSR STAR as Linux sets it: __USER32_CS and __KERNEL_CS."""
 
@@ -78,6 +79,7 @@ class Points:
         end_regs: As ``begin_regs``.
         birth: A new task runs for the first time.
         death: A task ends.
+        table: A register and what it holds where a call of the kernel's own ABI begins; None if no other begins there.
     """
 
     begin: int
@@ -87,6 +89,7 @@ class Points:
     end_regs: int
     birth: int
     death: int
+    table: tuple[int, int] | None = None
 
 
 _NEEDED: Final = {
@@ -154,15 +157,29 @@ def _on_aarch64(panda: Any, cpu: Any, memory: GuestMemory, symbols: Mapping[str,
     if moved % 4096:  # there are earlier vectors than the kernel's own, or the profile does not fit
         return None
     at, target = symbols["el0_svc"] + moved, symbols["do_el0_svc"] + moved
-    code = memory.block(cpu, at, _CODE)
-    if code is None:
+    code, body = memory.block(cpu, at, _CODE), memory.block(cpu, target, _CODE // 4)
+    if code is None or body is None:
         return None
+    table = _table_aarch64(struct.unpack(f"<{_CODE // 16}I", body), target)
     words = struct.unpack(f"<{_CODE // 4}I", code)
-    for i in range(1, len(words)):
+    for i in range(1, len(words) if table else 0):
         offset = (words[i] & 0x3FFFFFF) - ((words[i] & 0x2000000) << 1)
         # mov x0, xN; bl do_el0_svc
         if words[i] >> 26 == 0x25 and at + 4 * (i + offset) == target and words[i - 1] & 0xFFE0FFFF == 0xAA0003E0:
             birth = next(symbols[name] for name in _BIRTHS if name in symbols)
             begin, death = symbols["el0_svc_common"] + moved, symbols["do_exit"] + moved
-            return Points(begin, 0, 1, at + 4 * (i + 1), words[i - 1] >> 16 & 31, birth + moved, death)
+            end_regs = words[i - 1] >> 16 & 31
+            return Points(begin, 0, 1, at + 4 * (i + 1), end_regs, birth + moved, death, (_TABLE_REGISTER, table))
     return "the kernel's code is not what the profile says"
+
+
+def _table_aarch64(words: tuple[int, ...], address: int) -> int:
+    """The address that code puts into the fourth argument, by adrp and add; 0 if it does not."""
+    pages: dict[int, int] = {}
+    for i, word in enumerate(words):
+        if word & 0x9F000000 == 0x90000000:
+            page = (word >> 5 & 0x7FFFF) << 2 | word >> 29 & 3
+            pages[word & 31] = (address + 4 * i & ~0xFFF) + ((page - ((page & 1 << 20) << 1)) << 12)
+        elif word & 0xFFC0001F == 0x91000000 | _TABLE_REGISTER and word >> 5 & 31 in pages:
+            return pages[word >> 5 & 31] + (word >> 10 & 0xFFF)
+    return 0

@@ -36,8 +36,7 @@ def places(panda: Any, cpu: Any, memory: GuestMemory, profile: Profile) -> Itera
         entry = entry_in(words, linked)
         yield memory, 0 if entry is None else words[entry] - linked
     elif "vectors" in symbols:
-        registers = ffi.cast("CPUARMState *", cpu.env_ptr).cp15
-        cell = memoryview(ffi.buffer(ffi.addressof(registers, "ttbr1_el"))).cast("B").cast("Q")[1:2]
+        registers, cell = ffi.cast("CPUARMState *", cpu.env_ptr).cp15, ttbr1_of(panda, cpu)
         vectors = symbols["vectors"]
         for distance in _TRAMPOLINES:
             through = memory.through(_beside(memory.read, cell, distance)) if distance else memory
@@ -46,6 +45,12 @@ def places(panda: Any, cpu: Any, memory: GuestMemory, profile: Profile) -> Itera
                     yield through, displacement
     else:
         yield memory, 0
+
+
+def ttbr1_of(panda: Any, cpu: Any) -> memoryview:
+    """TTBR1_EL1 of an aarch64, where its kernel's page table is: element 0 of a view."""
+    registers = panda.ffi.cast("CPUARMState *", cpu.env_ptr).cp15
+    return memoryview(panda.ffi.buffer(panda.ffi.addressof(registers, "ttbr1_el"))).cast("B").cast("Q")[1:2]
 
 
 def _beside(read: Callable[..., int], cell: memoryview, distance: int) -> Callable[..., int]:

@@ -7,41 +7,72 @@ spaces for one and mips' change their number, those of calls during which anothe
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
+_UNMAPPED = (1 << 64) - 1
+_NOWHERE = 1
+"""An address at which there is no code."""
+_MOST = 2048
+"""Hooks of the cheap kind: at each translation PANDA's plugin looks through those that the guest has yet to come to."""
+
 
 class Returns:
-    """Calls ``returned(cpu, block, hook)`` whenever the guest is at an address given to `watch`."""
+    """Calls ``returned(cpu, block, hook)`` whenever the guest is at an address given to `watch`.
 
-    def __init__(self, panda: Any, returned: Callable[[Any, Any, Any], None], unseen: bool = False) -> None:
+    The code there gets the hook when PANDA translates it, which costs all other code nothing. Code that has been
+    translated before is thrown away: a program may have jumped to where a call comes back without making it. With
+    more than `_MOST` addresses the others are compared with every block that begins.
+
+    The plugin has PANDA keep the program counter up to date at each instruction, and with the first hook that is
+    compared it has it leave off chaining blocks. Each makes a guest much slower, and hooks of these kinds need neither:
+    both stay as they were. That holds also for the hooks that syscalls2 sets, since the plugin does it only once.
+    """
+
+    def __init__(self, panda: Any, returned: Callable[[Any, Any, Any], None]) -> None:
         """Prepare to hook.
 
         Args:
             panda: A ``pandare.Panda`` that does not run yet.
             returned: Must not raise.
-            unseen: The guest has not been at any of the addresses yet. Then its code gets the hook when PANDA
-                translates it, which costs all other code nothing; the usual kind keeps PANDA from chaining blocks.
         """
-        ffi = panda.ffi
+        self._panda = panda
+        self._library = library = ctypes.CDLL(panda.libpanda_path)
+        ways = [ctypes.c_bool.in_dll(library, name) for name in ("panda_update_pc", "panda_tb_chaining")]
+        before = [way.value for way in ways]
         panda.load_plugin("hooks")
-        self._callback = ffi.callback("void(CPUState *, TranslationBlock *, struct hook *)", returned)
-        self._hook = ffi.new("struct hook *")
-        if unseen:
-            self._hook.type = panda.libpanda.PANDA_CB_BEFORE_TCG_CODEGEN
-            self._hook.cb.before_tcg_codegen = self._callback
-        else:
-            self._hook.type = panda.libpanda.PANDA_CB_START_BLOCK_EXEC
-            self._hook.cb.start_block_exec = self._callback
-        self._hook.km = panda.libpanda.MODE_ANY
-        self._hook.asid = 0  # any
-        self._hook.enabled = True
+        self._callback = panda.ffi.callback("void(CPUState *, TranslationBlock *, struct hook *)", returned)
+        self._translated, self._compared = panda.ffi.new("struct hook *"), panda.ffi.new("struct hook *")
+        self._translated.type = panda.libpanda.PANDA_CB_BEFORE_TCG_CODEGEN
+        self._translated.cb.before_tcg_codegen = self._callback
+        self._compared.type = panda.libpanda.PANDA_CB_START_BLOCK_EXEC
+        self._compared.cb.start_block_exec = self._callback
+        for hook in (self._translated, self._compared):
+            hook.km = panda.libpanda.MODE_ANY
+            hook.asid = 0  # any
+            hook.enabled = True
         self._add = panda.plugins["hooks"].add_hook
         self._seen: set[int] = set()
+        self._compared.addr = _NOWHERE
+        self._add(self._compared)
+        for way, value in zip(ways, before, strict=True):
+            way.value = value
 
-    def watch(self, address: int) -> None:
+    def watch(self, cpu: Any, address: int) -> None:
         """Hook an address that is not hooked yet."""
         if address not in self._seen:
             self._seen.add(address)
-            self._hook.addr = address
-            self._add(self._hook)
+            hook = self._translated if len(self._seen) <= _MOST else self._compared
+            hook.addr = address
+            self._add(hook)
+            self._translate_anew(cpu, address)
+
+    def _translate_anew(self, cpu: Any, address: int) -> None:
+        """Throw away the code that PANDA has made of what is at an address, as a debugger's breakpoint does."""
+        place = self._panda.libpanda.panda_virt_to_phys_external(cpu, address)
+        if place in (_UNMAPPED, -1):
+            self._panda.libpanda.panda_do_flush_tb()
+        else:
+            space = ctypes.addressof(ctypes.c_char.in_dll(self._library, "address_space_memory"))
+            self._library.tb_invalidate_phys_addr(ctypes.c_void_p(space), ctypes.c_uint64(place))

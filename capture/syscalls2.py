@@ -23,7 +23,7 @@ class Syscalls2(Backend):
         super().__init__(panda, *parts)
         self._number, self._ret = self._abi.number, self._abi.ret
         self._error, self._sixth_at = self._abi.error, self._abi.sixth_at
-        panda.load_plugin("syscalls2", {"load-info": True})
+        panda.load_plugin("syscalls2")
         panda.ppp("syscalls2", "on_all_sys_enter2", name=f"sysreel_enter_{id(self)}")(self._entered)
         self._returns = Returns(panda, self._returned)
 
@@ -40,7 +40,7 @@ class Syscalls2(Backend):
             args = self._args(words)
             if self._sixth_at is not None and back != pc + _INT_0X80:
                 args = (*args[:5], self._memory.word(cpu, words[self._sixth_at]) or 0)
-            self._returns.watch(back)
+            self._returns.watch(cpu, back)
             self.tracer.enter(self._task(cpu, asid), asid, back, words[self._number] & 0xFFFFFFFF, args)
         except Exception as error:  # pandare would stop the guest
             self._failed(error)

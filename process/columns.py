@@ -73,21 +73,22 @@ class Rows:
         piece: The events. Their words must be filled before columns are asked for.
     """
 
-    def __init__(self, segment: Segment, piece: Slice, ids: Sequences, clock: Sequences | None) -> None:
+    def __init__(self, segment: Segment, piece: Slice, ids: Sequences, clock: Callable[[], Sequences] | None) -> None:
         """Prepare; nothing is made yet.
 
         Args:
             segment: To which the slice belongs.
             piece: The events.
             ids: Of the rows.
-            clock: For each row the latest return before it; None if no descriptor will be shown.
+            clock: Gives for each row the latest return before it; None if no descriptor will be shown.
         """
         self._segment, self.piece, self._ids, self._clock = segment, piece, ids, clock
         self._lost = 0
 
     def only(self, rows: Indices) -> Rows:
         """Some of the rows."""
-        clock = None if self._clock is None else self._clock[rows]
+        asked = self._clock
+        clock = None if asked is None else lambda: asked()[rows]
         return Rows(self._segment, self.piece.only(rows), self._ids[rows], clock)
 
     def frame(self, names: Collection[str]) -> pl.DataFrame:
@@ -190,6 +191,7 @@ class Rows:
             return FileNames((), {}), source
         rows = np.concatenate([rows for _, _, rows, _ in asked])
         fds = np.concatenate([fd for _, _, _, fd in asked])
+        self.piece.fill((TASK, TIME, DURATION))
         descriptors = self._segment.descriptors
         answers = descriptors.ask(self.piece.sequences, self.piece.words, rows, fds, self._clock)
         names = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,8 @@ import polars as pl
 
 from capture.segment import SegmentError
 from process.calls import Rules
+from process.clock import Clock
 from process.columns import Rows, Segment, show_files
-from process.descriptors import clock
-from process.fd_records import ALWAYS
 from process.fd_state import Start
 from process.merge import kept, load_batch
 from process.plan import Plan
@@ -29,7 +29,7 @@ _WORDS_OF: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("procname", "proc_id", "pid", "tid"), (TASK, FLAGS_ENTRY)),
     **dict.fromkeys(("retno", "retno_repr", "errno", "status"), (*_CALL, RET)),
     **{f"arg{k}": (*_CALL, ARG0 + k) for k in range(ARGS)},
-    **{f"arg{k}_repr": (*_CALL, ARG0 + k, TIME, DURATION, TASK) for k in range(ARGS)},
+    **{f"arg{k}_repr": (*_CALL, ARG0 + k) for k in range(ARGS)},
     "time_ns": (TIME,),
     "duration_ns": (DURATION,),
 }
@@ -83,7 +83,7 @@ class Decoder:
         except SegmentError as error:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
         self._segment = Segment(plan, contents, rules, start or self._planned, events)
-        self._latest = ALWAYS
+        self._clock = Clock(self._segment.slices, plan.dropped)
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, as frames with the wanted columns, in the order of ``schema.SCHEMA``.
@@ -93,11 +93,11 @@ class Decoder:
         """
         if self._shows_files and not self._conditions:
             self._segment.descriptors  # noqa: B018  # made first: what it unpacks is then kept for the rows
-        for piece in self._segment.slices.slices():
+        for index, piece in enumerate(self._segment.slices.slices()):
             here = np.ones(len(piece.sequences), np.bool_)
             here[np.searchsorted(piece.sequences, self._gone(piece))] = False
             if here.any():
-                frame = self._frame(piece, here)
+                frame = self._frame(index, piece, here)
                 self.tally.rows += int(here.sum())
                 if len(frame):
                     yield frame
@@ -115,10 +115,11 @@ class Decoder:
         first, last = np.searchsorted(dropped, (piece.sequences[0], piece.sequences[-1] + 1))
         return dropped[first:last]
 
-    def _frame(self, piece: Slice, here: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    def _frame(self, index: int, piece: Slice, here: npt.NDArray[np.bool_]) -> pl.DataFrame:
         """The rows of a slice that meet all conditions; ``here`` says which of its events are rows at all."""
         ids = np.cumsum(here) + (self.plan.first_id + self.tally.rows - 1)
-        rows = Rows(self._segment, piece, ids, self._clock(piece, here))
+        clock = partial(self._clock.of, index, piece) if self._shows_files else None
+        rows = Rows(self._segment, piece, ids, clock)
         for condition, names in self._conditions:
             if not REPRS.isdisjoint(names) or not names:
                 rows, here = self._only(rows, here)
@@ -136,23 +137,11 @@ class Decoder:
         return made
 
     def _only(self, rows: Rows, here: npt.NDArray[np.bool_]) -> tuple[Rows, npt.NDArray[np.bool_]]:
-        """Go on with some rows alone; all that is asked of them is filled."""
+        """Go on with some rows alone."""
         if here.all():
             return rows, here
-        self._fill(rows.piece, self._asked)
-        if not self._conditions:
-            rows.piece.fill(_COUNTED)
         kept = np.flatnonzero(here)
         return rows.only(kept), np.ones(len(kept), np.bool_)
-
-    def _clock(self, piece: Slice, here: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:
-        """For each event the latest return so far; slices come in order."""
-        if not self._shows_files:
-            return None
-        piece.fill((TIME, DURATION))
-        running = clock(piece.words, here, self._latest)
-        self._latest = int(running[-1])
-        return running
 
     def _fill(self, piece: Slice, columns: Collection[str]) -> None:
         """Fill the words of some columns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +66,7 @@ class Descriptors:
         self.names = self._resolver.names
 
     def ask(
-        self, sequences: Numbers, words: Words, rows: npt.NDArray[np.intp], fds: Numbers, clock: Numbers
+        self, sequences: Numbers, words: Words, rows: npt.NDArray[np.intp], fds: Numbers, clock: Callable[[], Numbers]
     ) -> Answers:
         """What some descriptors are.
 
@@ -75,7 +75,7 @@ class Descriptors:
             words: Of the same.
             rows: Indices of events in it.
             fds: The descriptor that each of these was given; `CWD` for the current folder.
-            clock: For each event of the slice the latest return in the batch so far.
+            clock: Gives for each event of the slice the latest return in the batch so far; asked only where needed.
 
         Returns:
             As `Resolver.ask`; where the descriptor is negative there is no name.
@@ -87,8 +87,11 @@ class Descriptors:
         tasks, t0 = words[TASK][rows], words[TIME][rows].view(np.int64)
         lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
         known = lasted < 1 << 63
-        so_far = np.maximum(np.maximum(clock[rows], self._start.clock), t0)
-        t1 = np.where(known, t0 + np.where(known, lasted, 0).view(np.int64), so_far)
+        t1 = t0 + np.where(known, lasted, 0).view(np.int64)
+        if not known.all():
+            open_ended = np.flatnonzero(~known)
+            so_far = np.maximum(clock()[rows[open_ended]], self._start.clock)
+            t1[open_ended] = np.maximum(so_far, t0[open_ended])
         timed = (known | (flags & np.uint64(EventFlag.RETURNED) == 0)) & (
             flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
         )
@@ -100,18 +103,6 @@ class Descriptors:
         back = np.empty(len(order), np.intp)
         back[order] = np.arange(len(order))
         return found[back]
-
-
-def clock(words: Words, here: npt.NDArray[np.bool_], latest: int) -> Numbers:
-    """The latest return up to each event of a slice.
-
-    Args:
-        words: uint64 of shape (12, n), of which times and durations are looked at.
-        here: Which events count.
-        latest: The latest return before the slice.
-    """
-    times = words[TIME].view(np.int64) + np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
-    return np.maximum(np.maximum.accumulate(np.where(here, times, latest)), latest)
 
 
 def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:

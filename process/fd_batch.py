@@ -32,7 +32,7 @@ from process.fd_records import (
     joined,
 )
 from process.grouping import group
-from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Words
+from process.read import DURATION, FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
 
 Numbers = npt.NDArray[np.int64]
@@ -58,13 +58,11 @@ class Called:
         rows: Their indices in the batch.
         tasks: uint64, as events have them.
         ret: Signed return value, -errno for a failure.
-        raw_ret: As it is in the event.
         returned: Whether it came back.
         ok: Whether it came back and did not fail.
         pending: Whether nothing is known of its end.
         child: Whether the event is the child's side of a fork, and no call.
         strings: Position of each argument's string in the event's set.
-        entry: The event at which the call was entered; the event itself if that was not recorded.
     """
 
     name: str
@@ -73,14 +71,25 @@ class Called:
     rows: npt.NDArray[np.intp]
     tasks: Words
     ret: Numbers
-    raw_ret: Words
     returned: Mask
     ok: Mask
     pending: Mask
     child: Mask
-    entry: Words
     strings: tuple[int | None, ...]
     _args: Callable[[int], Numbers]
+    _word: Callable[[int], Words]
+    _sequences: Numbers
+
+    @property
+    def raw_ret(self) -> Words:
+        """The return value as it is in the event."""
+        return self._word(RET)
+
+    @property
+    def entry(self) -> Words:
+        """The event at which the call was entered; the event itself if that was not recorded."""
+        entry: Words = self._sequences[self.rows].view(np.uint64) - (self._word(FLAGS_ENTRY) >> HIGH)
+        return entry
 
     def arg(self, position: int) -> Numbers:
         """An argument: int64 of shape (rows,)."""
@@ -92,13 +101,11 @@ class Batch:
 
     Attributes:
         big_endian: The guest's byte order.
-        texts: Of the changes; grows.
     """
 
     def __init__(self, header: Header, sets: SetTable, strings: StringTable) -> None:
         """Begin without events."""
         self.big_endian = header.big_endian
-        self.texts: list[str] = []
         self._codes: dict[str, int] = {}
         self._sets, self._strings = sets, strings
         self._made: dict[str, tuple[Numbers, Numbers]] = {}
@@ -110,20 +117,18 @@ class Batch:
         self._sequences, self._words, self._events = sequences, events.words, events
         words = events.words
         self._t0 = words[TIME].view(np.int64)
-        self._flags = (words[FLAGS_ENTRY] & LOW).astype(np.int64)
         known = words[DURATION] != np.uint64(NO_DURATION)
         self._t1 = self._t0 + np.where(known, words[DURATION], 0).view(np.int64)
-        self._unseen = (self._flags & EventFlag.RETURNED != 0) & ~known & (self._flags & EventFlag.CHILD == 0)
-        self._ids = self._sets.find((words[NR_STRINGS] >> HIGH).astype(np.int64))
+        self._known = known
 
     def called(self, call: Call) -> Called | None:
         """The events of one call; None if its arguments were not recorded: then anything may have changed."""
         rows = call.rows
-        flags, raw = self._flags[rows], self._words[RET][rows]
-        child = flags & EventFlag.CHILD != 0
-        returned = (flags & EventFlag.RETURNED != 0) & ~child
+        flags = self._words[FLAGS_ENTRY][rows].astype(np.uint16)  # they are in the low half of 32 bits
+        child = flags & np.uint16(EventFlag.CHILD) != 0
+        returned = (flags & np.uint16(EventFlag.RETURNED) != 0) & ~child
         ret, failed = self._events.result(call)
-        unseen = self._unseen[rows]
+        unseen = returned & ~self._known[rows]
         made = Called(
             name=call.name,
             abi=call.abi,
@@ -131,14 +136,14 @@ class Batch:
             rows=rows,
             tasks=self._words[TASK][rows],
             ret=ret,
-            raw_ret=raw,
             returned=returned & ~unseen,
             ok=returned & ~failed & ~unseen,
             pending=~returned & ~child,
             child=child,
-            entry=self._sequences[rows].view(np.uint64) - (self._words[FLAGS_ENTRY][rows] >> HIGH),
             strings=tuple(place.string for place in call.target.places),
             _args=lambda position: self._argument(call, position),
+            _word=lambda word: self._words[word][rows],
+            _sequences=self._sequences,
         )
         if any(place.word is None for place in call.target.places):
             self.life(made, ~child, Life.LOST)
@@ -151,12 +156,14 @@ class Batch:
         found = self._events.argument(call, position) if position < len(call.args) else None
         return np.zeros(len(call.rows), np.int64) if found is None else found
 
+    @property
+    def texts(self) -> list[str]:
+        """The texts that have codes, by these."""
+        return list(self._codes)
+
     def text(self, text: str) -> int:
         """The code of a text."""
-        code = self._codes.setdefault(text, len(self.texts))
-        if code == len(self.texts):
-            self.texts.append(text)
-        return code
+        return self._codes.setdefault(text, len(self._codes))
 
     def change(
         self, call: Called, which: Mask, fd: Numbers, *, cloexec: object, src: object = NONE, text: object = UNKNOWN,
@@ -219,7 +226,9 @@ class Batch:
     def _strings_of(self, call: Called, position: int) -> Numbers:
         """Ids of the strings of an argument, 0 where it has none."""
         at = call.strings[position] if position < len(call.strings) else None
-        return np.zeros(len(call.rows), np.int64) if at is None else self._ids[at][call.rows]
+        if at is None:
+            return np.zeros(len(call.rows), np.int64)
+        return self._sets.of_argument((self._words[NR_STRINGS][call.rows] >> HIGH).astype(np.int64), at)
 
     def _word(self, number: int, offset: int, size: int) -> int:
         text = self._strings.get(number) if number > 0 else None
@@ -257,7 +266,8 @@ class Batch:
         plain, texts = self._strings.plain(ids)
         absolute = texts.str.starts_with("/")
         quick = ~absolute | as_they_are(texts)
-        codes = np.array([self.text(text) for text in texts.filter(quick).to_list()], np.int64)
+        known = self._codes
+        codes = np.array([known.setdefault(text, len(known)) for text in texts.filter(quick).to_list()], np.int64)
         rows = np.flatnonzero(plain)[quick.to_numpy()]
         made[rows] = codes << 1 | absolute.filter(quick).to_numpy()
         rest = np.ones(len(ids), np.bool_)

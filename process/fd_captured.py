@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_records import ALWAYS, CHANGE, CWD, LIFE, NEVER, NONE, UNKNOWN, By, Life, Records, Scan, joined
+from process.grouping import distinct
 from process.read import HIGH, LOW, Contents, Words
 from process.strings import escape
 
@@ -32,7 +33,7 @@ class Captured:
         self._strings = contents.strings
         tasks = contents.tasks
         self._identities = tasks[:, tasks[_TABLE] != 0]
-        self._stops = np.unique(np.concatenate([self._rows[0], self._identities[0]]).view(np.int64))
+        self._stops = distinct(np.concatenate([self._rows[0], self._identities[0]]).view(np.int64))
         self._times = np.full(len(self._stops), ALWAYS)
 
     def keep_time(self, first: int, before: int, times: Numbers) -> None:
@@ -52,7 +53,7 @@ class Captured:
             self._times[low:high] = np.where(fresh, running[self._stops[low:high] - first], self._times[low:high])
 
     def merge(self, scan: Scan, code: Callable[[str], int]) -> Scan:
-        """A scan with these records in their places; ``code`` gives a text's code."""
+        """A scan with these records in their places; ``code`` gives a text's code, also those that ``scan`` lacks."""
         if not len(self._stops):
             return scan
         changes = self._changes(code)

@@ -7,13 +7,15 @@ the end of its table. What ends in a way that nobody saw has no end, and is flag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from process.fd_index import Pairs
+from process.fd_keys import TimeKeys
 from process.fd_records import (
     CLOSED,
     NEVER,
@@ -27,9 +29,10 @@ from process.fd_records import (
     Records,
     Scan,
     stored,
+    taken,
 )
 from process.fd_state import Effect, Whole, bases, gaps_of, join_all, settle
-from process.grouping import distinct
+from process.grouping import distinct, in_order
 from process.read import MAX_SEQUENCE
 from process.render import labels, nullable
 from process.tree import Tree
@@ -90,11 +93,13 @@ class _Steps:
     is_open: Mask
 
     @classmethod
-    def joined(cls, parts: Iterable[_Steps]) -> _Steps:
-        """All of some, by group, descriptor and time."""
-        every = [vars(part) for part in parts]
-        columns = {name: np.concatenate([part[name] for part in every]) for name in every[0]}
-        order = np.lexsort((columns["seq"], columns["rank"], columns["time"], columns["fd"], columns["group"]))
+    def of(cls, births: _Steps, changes: _Steps) -> _Steps:
+        """Both, by group, descriptor and time, then rank, then event. Changes are given by rank."""
+        first = births.only(np.argsort(births.seq, kind="stable"))
+        columns = {name: np.concatenate([column, getattr(changes, name)]) for name, column in vars(first).items()}
+        pairs, time = Pairs(columns["group"], columns["fd"]), columns["time"]
+        never = time == NEVER
+        order = in_order(TimeKeys(len(pairs), time[~never]).of(pairs.own, time) + never)
         return cls(**{name: column[order] for name, column in columns.items()})
 
     def only(self, which: Mask | Numbers) -> _Steps:
@@ -120,8 +125,7 @@ def history(effects: Sequence[Effect], starts: Numbers, tree: Tree, realtime_ns:
     tables = _Tables(whole, lives, {gap.before for gap in gaps_of(full, starts)[0]})
     changes = _changes(whole, tables)
     births = _births(whole, tables, changes)
-    steps = _Steps.joined([changes, births])
-    del changes, births, full  # each is as large as what comes of them
+    steps = _Steps.of(births, changes)
     return _rows(_without_doubles(steps), tables, whole, tree, starts, realtime_ns) if len(steps.fd) else None
 
 
@@ -179,7 +183,7 @@ def _ends(lives: Records) -> dict[tuple[int, int], tuple[int, int]]:
 def _changes(whole: Whole, tables: _Tables) -> _Steps:
     """The changes of descriptors whose table is known."""
     which = np.flatnonzero((whole.node >= 0) & (whole.changes["fd"] >= 0))
-    rows, node = whole.changes[which], whole.node[which]
+    rows, node = taken(whole.changes, which), whole.node[which]
     answers = whole.resolver.results(which)
     by_call, join = rows["by"] == By.CALL, rows["join"]
     begins = by_call & ~((rows["src"] == rows["fd"]) & np.isin(join, _IN_PLACE))

@@ -46,7 +46,7 @@ class ChangeIndex:
         self._unsure, self._end, self._ender = nodes["unsure"].copy(), nodes["end"].copy(), nodes["ender"].copy()
         kept = np.flatnonzero(node >= 0)
         node, t1 = node[kept], changes["t1"][kept]
-        self._pairs = _Pairs(self._groups[node], changes["fd"][kept].astype(np.int64))
+        self._pairs = Pairs(self._groups[node], changes["fd"][kept].astype(np.int64))
         open_ended = t1 == NEVER
         self._at = TimeKeys(len(self._pairs), t1[~open_ended])
         keys = self._at.of(self._pairs.own, t1) + open_ended
@@ -102,7 +102,7 @@ class ChangeIndex:
         return sure, found
 
 
-class _Pairs:
+class Pairs:
     """Numbers for pairs of a group and a descriptor.
 
     Attributes:

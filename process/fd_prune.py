@@ -23,50 +23,58 @@ _MOST = 1 << 36
 """Pairs of a task and a descriptor that a key has room for."""
 
 
-def prune(changes: Records, lives: Records) -> Records:
-    """The changes that are left. Each stands for those before it: see ``since`` and ``head`` in `CHANGE`.
+class Together:
+    """Changes with those of one holder and descriptor together, in sequence: by calls, then what was read.
 
-    Args:
-        changes: Of dtype `CHANGE`, as `together` gives them.
-        lives: Of dtype `LIFE`.
+    Attributes:
+        changes: Of dtype `CHANGE`.
     """
-    is_call = changes["by"] == By.CALL
-    calls = changes if is_call.all() else taken(changes, is_call)
-    if not len(calls):
-        return changes
-    things = _Things(calls)
-    if things.count > _MOST:
-        return changes  # no guest needs such numbers; one that makes them up pays for it
-    seq, starts = calls["seq"].copy(), np.flatnonzero(np.append(True, things.of[1:] != things.of[:-1]))
-    keeps = np.zeros(len(calls), np.bool_)
-    keeps[np.append(starts[1:], len(calls)) - 1] = True  # the last of each thing
-    pids = (things.holders >> _HIGH)[things.of_holder[starts]]
-    fds = calls["fd"][starts].astype(np.int64)
-    reads = _reads(pids, fds, calls, lives)
-    if reads is None:
-        return changes
-    which, when = reads
-    at = TimeKeys(things.count, seq)
-    before = np.searchsorted(at.of(things.of, seq), at.of(things.of[starts][which], when, before=True), "right") - 1
-    keeps[before[before >= starts[which]]] = True
-    kept = np.flatnonzero(keeps)
-    first = np.concatenate(([0], kept[:-1] + 1))  # each kept one ends a stretch of those that it stands for
-    left = taken(calls, kept)
-    left["since"] = np.minimum.reduceat(calls["since"], first)
-    left["head"] = calls["head"][first]
-    return joined([left, changes[~is_call]])
 
+    def __init__(self, changes: Records) -> None:
+        """Sort them."""
+        self.changes = changes
+        self._things = _Things(changes) if len(changes) else None
+        if self._things is None or self._things.count > _MOST:
+            self._things = None  # no guest needs such numbers; one that makes them up pays for it
+            return
+        seq = changes["seq"].copy()
+        self._at = TimeKeys(self._things.count, seq)
+        keys = self._at.of(self._things.of, seq)
+        order = in_order(keys)
+        is_call = changes["by"] == By.CALL
+        self._calls = int(is_call.sum())
+        if self._calls < len(changes):
+            is_call = is_call[order]
+            order = np.concatenate([order[is_call], order[~is_call]])
+        self.changes, self._keys, self._of = taken(changes, order), keys[order], self._things.of[order]
 
-def together(changes: Records) -> Records:
-    """Changes with those of one holder and descriptor together, in sequence: by calls, then what was read."""
-    if not len(changes):
-        return changes
-    things = _Things(changes)
-    if things.count > _MOST:
-        return changes
-    order = in_order(TimeKeys(things.count, changes["seq"]).of(things.of, changes["seq"]))
-    is_read = changes["by"][order] != By.CALL
-    return taken(changes, np.concatenate([order[~is_read], order[is_read]]))
+    def net(self, lives: Records) -> Records:
+        """The changes that can matter to others. Each stands for those before it: see ``since`` and ``head``.
+
+        Args:
+            lives: Of dtype `LIFE`.
+        """
+        if self._things is None or not self._calls:
+            return self.changes
+        count = self._calls
+        calls, keys, of = self.changes[:count], self._keys[:count], self._of[:count]
+        ends = np.append(np.flatnonzero(of[1:] != of[:-1]), count - 1)  # the last of each thing
+        starts = np.append(0, ends[:-1] + 1)
+        things = of[starts]
+        reads = _reads(self._things, things, calls, lives)
+        if reads is None:
+            return self.changes
+        which, when = reads
+        before = np.searchsorted(keys, self._at.of(things[which], when, before=True), "right") - 1
+        keeps = np.zeros(count, np.bool_)
+        keeps[ends] = True
+        keeps[before[before >= starts[which]]] = True
+        kept = np.flatnonzero(keeps)
+        first = np.append(0, kept[:-1] + 1)  # each kept one ends a stretch of those that it stands for
+        left = taken(calls, kept)
+        left["since"] = np.minimum.reduceat(calls["since"], first)
+        left["head"] = calls["head"][first]
+        return joined([left, self.changes[count:]])
 
 
 class _Things:
@@ -75,10 +83,6 @@ class _Things:
     Attributes:
         of: The number of each change's.
         count: Greater than all that there can be.
-        holders: The distinct ones, ascending.
-        of_holder: An index into these for each change.
-        low: The lowest descriptor.
-        width: More than the descriptors, and sources, from there on.
     """
 
     def __init__(self, changes: Records) -> None:
@@ -87,28 +91,47 @@ class _Things:
         order = np.argsort(found)
         rank = np.empty(len(order), np.intp)
         rank[order] = np.arange(len(order))
-        self.holders, self.of_holder = found[order], rank[which]
         fd = changes["fd"].astype(np.int64)
-        self.low = int(fd.min())
-        self.width = max(int(fd.max()), int(changes["src"].max())) - self.low + 2
-        self.count = len(self.holders) * self.width
-        self.of: Numbers = self.of_holder * self.width + fd - self.low
+        self._holders, self._low = found[order], int(fd.min())
+        self._width = int(fd.max()) - self._low + 1
+        self.count = len(self._holders) * self._width
+        fd -= self._low
+        fd += (rank * self._width)[which]
+        self.of: Numbers = fd
+
+    def pids(self, things: Numbers) -> Words:
+        """The processes of some things."""
+        pids: Words = self._holders[things // self._width] >> _HIGH
+        return pids
+
+    def fds(self, things: Numbers) -> Numbers:
+        """Their descriptors."""
+        return things % self._width + self._low
 
 
-def _reads(pids: Words, fds: Numbers, calls: Records, lives: Records) -> tuple[Numbers, Numbers] | None:
+def _reads(things: _Things, some: Numbers, calls: Records, lives: Records) -> tuple[Numbers, Numbers] | None:
     """What reads things, which are descriptors of processes.
 
+    Args:
+        things: All.
+        some: Those that calls change.
+        calls: These changes, of dtype `CHANGE`.
+        lives: Of dtype `LIFE`.
+
     Returns:
-        The index of a thing, and a sequence number, for each time that one is read; None if there are too many.
+        An index into ``some``, and a sequence number, for each time that one is read; None if there are too many.
     """
+    pids, fds = things.pids(some), things.fds(some)
     tables = lives[~np.isin(lives["op"], (Life.SNAPSHOT, Life.IDENTITY, Life.EXIT))]
     makers = np.where(tables["op"] == Life.CHILD, tables["a"], tables["task"]) >> _HIGH
-    sources = taken(calls, calls["src"] != NONE)
-    read = _pair(sources["holder"] >> _HIGH, sources["src"].astype(np.int64))
+    source = calls["src"].copy()
+    sources = np.flatnonzero((source != NONE) & (source >= fds.min()))  # most are roots, which nobody changes
+    sources = sources[np.isin(source[sources], fds)]
+    read = _pair(calls["holder"][sources] >> _HIGH, source[sources].astype(np.int64))
     whole = tables["seq"][tables["op"] == Life.PIVOT]
     found = []
     for keys, wanted, when in (
-        (_pair(pids, fds), read, sources["seq"]),
+        (_pair(pids, fds), read, calls["seq"][sources]),
         (pids, makers, tables["seq"]),
         (np.zeros_like(pids), np.zeros(len(whole), np.uint64), whole),
     ):

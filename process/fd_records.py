@@ -193,7 +193,8 @@ def stored(path: Path) -> Scan | None:
 
 def taken(records: Records, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Records:
     """Some of the records, as indexing gives them; numpy (2.4) would take each field of each by itself."""
-    return _rows(records)[which].view(records.dtype).reshape(-1)
+    at = np.flatnonzero(which) if which.dtype == np.bool_ else which
+    return _rows(records).take(at, axis=0).view(records.dtype).reshape(-1)
 
 
 def joined(parts: Sequence[Records]) -> Records:

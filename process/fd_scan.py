@@ -15,8 +15,8 @@ from process.calls import Rules
 from process.fd_batch import Batch
 from process.fd_calls import HANDLERS
 from process.fd_captured import Captured
-from process.fd_records import ALWAYS, SIGHT, Records, Scan
-from process.grouping import group
+from process.fd_records import ALWAYS, Records, Scan
+from process.fd_sights import Sights
 from process.read import DURATION, FLAGS_ENTRY, LOW, MAX_SEQUENCE, TASK, TIME, Contents, Words
 from process.wanted import Wanted
 
@@ -50,7 +50,7 @@ class Scanner:
         self._wanted = Wanted(rules, HANDLERS)
         self._held: list[tuple[Numbers, Words]] = []
         self._count = 0
-        self._sights: list[Records] = []
+        self._sights = Sights()
         self._captured = Captured(contents)
         self.clock = ALWAYS
         self.edges: list[tuple[int, int, int]] = []
@@ -89,23 +89,25 @@ class Scanner:
         wanted = self._wanted.among(words) & by_task
         if wanted.any():
             at = np.flatnonzero(wanted)
-            self._held.append((first + at, words[:, at]))
+            self._held.append((first + at, words.take(at, axis=1)))
             self._count += len(at)
             if self._count >= _BATCH:
                 self._flush()
         if by_task.all():
-            self._see(words[TASK], words[TIME].view(np.int64))
+            self._sights.add(words[TASK], words[TIME].view(np.int64))
         elif by_task.any():
-            self._see(words[TASK][by_task], words[TIME][by_task].view(np.int64))
+            self._sights.add(words[TASK][by_task], words[TIME][by_task].view(np.int64))
 
     def finish(self) -> Scan:
         """All records; the time of one that capture read is `ALWAYS` where only another segment can tell it."""
         self._flush()
-        return self._captured.merge(self._batch.finish(), self._batch.text)
+        scan = self._captured.merge(self._batch.finish(), self._batch.text)
+        scan.texts = self._batch.texts
+        return scan
 
     def sights(self) -> Records:
         """The tasks of the segment, of dtype `SIGHT`."""
-        return _joined(np.concatenate([np.zeros(0, SIGHT), *self._sights]))
+        return self._sights.records()
 
     def _flush(self) -> None:
         """Look at the events held."""
@@ -122,13 +124,6 @@ class Scanner:
             if called is not None:
                 HANDLERS[call.name](self._batch, called)
 
-    def _see(self, tasks: Words, times: Numbers) -> None:
-        """Note which tasks there are."""
-        distinct, which = group(tasks)
-        self._sights.append(_sights(distinct, which, times, times))
-        if len(self._sights) > 64:
-            self._sights = [self.sights()]
-
     def _keep_time(self, first: int, words: Words, flags: Words) -> None:
         """Note when events came back, where gaps and what capture read need it."""
         lasted = np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
@@ -143,20 +138,3 @@ class Scanner:
         self._captured.keep_time(first, before, times)
         self.clock = max(self.clock, int(times.max()))
         self._end = first + len(times)
-
-
-def _joined(seen: Records) -> Records:
-    """One record for each task."""
-    tasks, which = np.unique(seen["task"], return_inverse=True)
-    return _sights(tasks, which, seen["first"], seen["last"])
-
-
-def _sights(tasks: Words, which: npt.NDArray[np.intp], firsts: Numbers, lasts: Numbers) -> Records:
-    """The earliest and the latest time of each task."""
-    first = np.full(len(tasks), np.iinfo(np.int64).max)
-    last = np.full(len(tasks), np.iinfo(np.int64).min)
-    np.minimum.at(first, which, firsts)
-    np.maximum.at(last, which, lasts)
-    seen = np.zeros(len(tasks), SIGHT)
-    seen["task"], seen["first"], seen["last"] = tasks, first, last
-    return seen

@@ -38,6 +38,7 @@ from process.fd_records import (
 )
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
+from process.grouping import distinct
 
 Numbers = npt.NDArray[np.int64]
 
@@ -117,7 +118,7 @@ class Whole:
 
     def __post_init__(self) -> None:
         mine = np.flatnonzero(self.node >= 0)
-        self.pairs: Numbers = np.unique(_pair(self, mine))
+        self.pairs: Numbers = distinct(_pair(self, mine))
 
 
 def place(changes: Records, files: Timeline, folders: Timeline, owners: Timeline) -> tuple[Numbers, Numbers]:
@@ -394,8 +395,8 @@ def bases(whole: Whole, nodes: Numbers) -> tuple[Numbers, Numbers, Answers]:
         group = whole.nodes["group"][above].astype(np.int64)
         low, high = np.searchsorted(groups, group, "left"), np.searchsorted(groups, group, "right")
         at = np.repeat(low - (np.cumsum(high - low) - (high - low)), high - low) + np.arange((high - low).sum())
-        found.append(np.unique(np.repeat(roots, high - low) << 32 | pairs[at] & 0xFFFFFFFF))
-    keys = np.unique(np.concatenate(found))
+        found.append(distinct(np.repeat(roots, high - low) << 32 | pairs[at] & 0xFFFFFFFF))
+    keys = distinct(np.concatenate(found))
     node, fd = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype(np.int64)
     answers = whole.resolver.born(node, fd)
     known = (answers.name >= 0) | (fd == ROOT)
@@ -418,7 +419,7 @@ def _pack(
     changes = taken(whole.changes, chosen)
     results = whole.resolver.results(chosen)
     node, fd, answers = bases
-    used = np.unique(np.concatenate([results.name, answers.name]))
+    used = distinct(np.concatenate([results.name, answers.name]))
     used = used[used >= 0]
     code = np.full(len(whole.resolver.names) + 2, -1)
     code[used] = np.arange(len(used))

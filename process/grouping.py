@@ -57,11 +57,28 @@ def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 def in_order(keys: npt.NDArray[np.int64], then: npt.NDArray[np.int64] | None = None) -> Indices:
     """The stable order by keys; where two are equal, by what is given for then."""
-    order = np.argsort(keys)  # not stable, which is faster, and the same where no two are equal
+    order = _packed_order(keys)
+    if order is None:
+        order = np.argsort(keys)  # not stable, which is faster, and the same where no two are equal
+    elif then is None:
+        return order
     ordered = keys[order]
     if not (ordered[1:] == ordered[:-1]).any():
         return order
     return np.argsort(keys, kind="stable") if then is None else np.lexsort((then, keys))
+
+
+def _packed_order(keys: npt.NDArray[np.int64]) -> Indices | None:
+    """The stable order if a key and its index fit one integer: sorting these takes a third of sorting indices."""
+    bits = len(keys).bit_length()
+    if not bits or (int(keys.max()) - int(keys.min())) >> (63 - bits):
+        return None
+    packed: Indices = keys - keys.min()
+    packed <<= bits
+    packed |= np.arange(len(keys))
+    packed.sort()
+    packed &= (1 << bits) - 1
+    return packed
 
 
 def ranges(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -75,6 +92,12 @@ def by_code(codes: Indices, count: int) -> Indices:
     """The stable order of small numbers below ``count``."""
     narrow = codes.astype(np.uint16) if count <= 1 << 16 else codes  # numpy sorts 16 bits by radix
     return np.argsort(narrow, kind="stable")
+
+
+def spread(values: npt.NDArray[np.uint64], bits: int) -> Indices:
+    """A place below ``1 << bits`` for each value; mostly others for others."""
+    places: Indices = (values * _SPREAD >> np.uint64(64 - bits)).view(np.intp)
+    return places
 
 
 def group_roughly(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
@@ -91,7 +114,7 @@ def _by_hash(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]
     if len(values) < _MIN_SPAN:
         distinct, inverse = np.unique(values, return_inverse=True)
         return distinct, inverse
-    places = (values.view(np.uint64) * _SPREAD >> np.uint64(64 - _HASH_BITS)).view(np.intp)
+    places = spread(values.view(np.uint64), _HASH_BITS)
     value_at = np.empty(1 << _HASH_BITS, values.dtype)
     value_at[places] = values
     fits = value_at[places] == values

@@ -6,6 +6,7 @@ emulator has gone back to a snapshot) is a gap at which nothing is lost.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -56,14 +57,14 @@ class Runs:
         starts = sorted([*starts, *(cuts + 1).tolist(), *before_them])
         ends = sorted([*ends, *cuts.tolist(), *before_them])
         pairs = [(first, end) for first, end in zip(starts, ends, strict=True) if first < end]
-        starts, ends = [first for first, _ in pairs], [end for _, end in pairs]
-        self.starts = np.array(starts, np.int64)
-        self.ends = np.array(ends, np.int64)
+        self._starts, self._ends = [first for first, _ in pairs], [end for _, end in pairs]
+        self.starts = np.array(self._starts, np.int64)
+        self.ends = np.array(self._ends, np.int64)
 
     def of(self, seq: int) -> int:
         """The run that holds a sequence number, -1 if none does."""
-        at = int(np.searchsorted(self.starts, min(seq, np.iinfo(np.int64).max), side="right")) - 1
-        return at if at >= 0 and seq < self.ends[at] else -1
+        at = bisect_right(self._starts, seq) - 1
+        return at if at >= 0 and seq < self._ends[at] else -1
 
 
 @dataclass

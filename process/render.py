@@ -25,8 +25,12 @@ _NOTHING = 2 * _BARE
 @cache
 def _hex_digits() -> pl.Series:
     """Every number of 16 bits as four hexadecimal digits, then without leading zeros, then an empty text."""
-    numbers = range(_BARE)
-    return pl.Series([*(f"{value:0{_DIGITS}x}" for value in numbers), *(f"{value:x}" for value in numbers), ""])
+    pairs, numbers = pl.Series([f"{value:02x}" for value in range(256)]), np.arange(_BARE, dtype=np.uint32)
+    padded = pairs.gather(numbers >> 8) + pairs.gather(numbers & 0xFF)
+    bare = padded.str.strip_chars_start("0")
+    bare[0] = "0"
+    digits: pl.Series = pl.concat([padded, bare, pl.Series([""])]).rechunk()
+    return digits
 
 
 def _digits(values: Words) -> list[pl.Series]:

@@ -33,17 +33,27 @@ class Slice:
     words: Words
     _blocks: list[tuple[int, Unpacked | Ready]]
     _filled: set[int]
+    _origin: tuple[Slice, Indices] | None = None
+    """The slice that it is some events of, and which."""
 
     def fill(self, wanted: Collection[int]) -> None:
         """Make some words that are not there yet."""
         fresh = set(wanted) - self._filled
         self._filled |= fresh
+        if self._origin is not None and fresh:
+            whole, rows = self._origin
+            whole.fill(fresh)
+            for word in fresh:
+                self.words[word] = whole.words[word, rows]
         for start, block in self._blocks if fresh else ():
             block.fill(self.words[:, start : start + block.count], fresh)
 
     def only(self, rows: Indices) -> Slice:
-        """Some of the events, with all that will ever be filled of their words."""
-        return Slice(self.sequences[rows], self.words[:, rows], [], self._filled)
+        """Some of the events."""
+        words = np.zeros((WORDS, len(rows)), np.uint64)
+        for word in self._filled:
+            words[word] = self.words[word, rows]
+        return Slice(self.sequences[rows], words, [], set(self._filled), (self, rows))
 
 
 class Slices:
@@ -78,16 +88,18 @@ class Slices:
                 self._room -= count
             yield first, words
 
-    def slices(self) -> Iterator[Slice]:
-        """The events, in order, with no words filled but those that were kept."""
-        pending: list[tuple[int, int]] = []
+    def slices(self, first: int = 0, end: int | None = None) -> Iterator[Slice]:
+        """The events, in order, with no words filled but those that were kept: all slices, or some of them."""
+        groups: list[list[tuple[int, int]]] = []
+        room = 0
         for block in self._blocks:
-            pending.append(block)
-            if sum(count for _, count in pending) >= self._events:
-                yield self._slice(pending)
-                pending = []
-        if pending:
-            yield self._slice(pending)
+            if room <= 0:
+                groups.append([])
+                room = self._events
+            groups[-1].append(block)
+            room -= block[1]
+        for blocks in groups[first:end]:
+            yield self._slice(blocks)
 
     def _slice(self, blocks: list[tuple[int, int]]) -> Slice:
         sequences = np.concatenate([np.arange(first, first + count) for first, count in blocks])

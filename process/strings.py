@@ -214,15 +214,26 @@ class SetTable:
         Returns:
             int64 of shape (6, n): 0 where an argument has no string, ``LOST`` throughout for a lost set.
         """
+        found, position, rows = self._places(numbers)
+        ids: Ids = rows[np.where(found, position, 0)].T.copy()
+        ids[:, ~found & (numbers > 0)] = LOST
+        return ids
+
+    def of_argument(self, numbers: Ids, position: int) -> Ids:
+        """Likewise, of one argument alone: int64 of shape (n,)."""
+        found, at, rows = self._places(numbers)
+        ids: Ids = rows[np.where(found, at, 0), position]
+        ids[~found & (numbers > 0)] = LOST
+        return ids
+
+    def _places(self, numbers: Ids) -> tuple[npt.NDArray[np.bool_], Ids, Ids]:
+        """Whether each set is there, and where among all rows, which come third."""
         if self._joined is None:
             self._joined = self._join()
         firsts, starts, ends, rows = self._joined
         block = np.searchsorted(firsts, numbers, side="right") - 1
         position = starts[block] + numbers - firsts[block]
-        found = (numbers > 0) & (position < ends[block])
-        ids: Ids = rows[np.where(found, position, 0)].T.copy()
-        ids[:, ~found & (numbers > 0)] = LOST
-        return ids
+        return (numbers > 0) & (position < ends[block]), position, rows
 
     def _join(self) -> tuple[Ids, Ids, Ids, Ids]:
         """First id, start and end row of each block, and all rows; row 0 is the empty set, of id 0."""

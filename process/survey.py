@@ -14,10 +14,11 @@ from capture.segment import EventFlag, Header, SegmentError, TaskFlag
 from process.batch import Batch
 from process.calls import Rules
 from process.discover import Part
-from process.fd_prune import prune, together
+from process.fd_prune import Together
 from process.fd_records import Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
+from process.grouping import distinct
 from process.lives import Lives, Step
 from process.merge import Member, keep, load_batch
 from process.read import (
@@ -168,7 +169,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         opened=np.setdiff1d(entries, returns, assume_unique=True),
         closed=np.union1d(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children)),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
-        tasks=np.unique(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
+        tasks=distinct(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),
         steps=told.steps() if told else [],
         marks=_marks(contents),
@@ -191,8 +192,8 @@ def _surveyed(block: EventBlock | Stretch, told: Lives | None) -> Words:
     words = np.zeros((WORDS, block.count), np.uint64)
     unpacked.fill(words, _SURVEYED)
     some = np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0) + 1
-    some = np.union1d(some[some < block.count], [0])  # those that may follow a gap
-    some = np.union1d(some, told.wanted(words)) if told else some
+    wanted = told.wanted(words) if told else np.zeros(0, np.intp)
+    some = distinct(np.concatenate([[0], some[some < block.count], wanted]))  # the first may follow gaps
     unpacked.fill_some(words, set(range(WORDS)).difference(_SURVEYED), some.astype(np.intp))
     return words
 
@@ -213,10 +214,11 @@ def _rules(header: Header) -> Rules | None:
 def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     """What a batch does to descriptors: if the folder keeps it, only what others can need."""
     scan = scanner.finish()
-    scan.changes = together(scan.changes)
+    together = Together(scan.changes)
+    scan.changes = together.changes
     path = None if folder is None else folder / _label(batch)
     if path is not None and store(scan, path):
-        scan = Scan(prune(scan.changes, scan.lives), scan.lives, scan.texts)
+        scan = Scan(together.net(scan.lives), scan.lives, scan.texts)
     else:
         path = None
     used = np.unique(scan.changes["text"])
@@ -251,14 +253,14 @@ class _Events:
         self.entries.append(sequences[~returned & ~child])
         self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
-        self.tasks.append(np.unique(words[TASK]))
+        self.tasks.append(distinct(words[TASK]))
         self.resets += sequences[words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0].tolist()
         self.earliest = min(self.earliest, int(words[TIME].min()))
         self.latest = max(self.latest, int(words[TIME].max()))
 
 
 def _joined(arrays: list[Sequences]) -> Sequences:
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *arrays]))
+    return distinct(np.concatenate([np.zeros(0, np.int64), *arrays]))
 
 
 def _clamped(time_ns: int) -> int:

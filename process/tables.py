@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,12 @@ from process.prepare import Prepared
 from process.process_rows import process_rows
 from process.read import MAX_SEQUENCE
 from process.render import nullable
-from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
+from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, TEXT_COLUMNS
 from process.strings import escape
 from process.tally import Tally
 
-Tables = dict[str, tuple[Sequence[str], Iterable[tuple[Any, ...]]]]
-"""Columns and rows by name of the table; rows are to be taken once."""
-_AT_A_TIME = 1 << 13
-"""Rows of `fd` that are there as Python's objects at one time."""
+Tables = dict[str, pl.DataFrame]
+"""Tables by their names."""
 
 Decoded = list[tuple[Plan, Tally]]
 """What was decoded, in the output's order."""
@@ -50,14 +48,21 @@ def tables(prepared: Prepared, decoded: Decoded, *, files: bool = True) -> Table
     """The small tables of an output, without `fd` unless ``files``; the ledger last: it must be complete."""
     rows, ids = _processes(prepared, decoded)
     return {
-        "process": (PROCESS_COLUMNS, rows),
-        **({"fd": (FD_COLUMNS, _files(prepared, ids))} if files else {}),
-        "segment": (SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})),
-        "stats": (
+        "process": _frame(PROCESS_COLUMNS, rows),
+        **({"fd": _files(prepared, ids)} if files else {}),
+        "segment": _frame(
+            SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})
+        ),
+        "stats": _frame(
             STATS_COLUMNS,
             [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()],
         ),
     }
+
+
+def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
+    """Rows as a table."""
+    return pl.DataFrame(rows, {name: pl.String if name in TEXT_COLUMNS else pl.Int64 for name in columns}, orient="row")
 
 
 def processes(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
@@ -80,25 +85,24 @@ def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ..
     return rows, ids
 
 
-def _files(prepared: Prepared, ids: list[dict[int, int]]) -> Iterator[tuple[Any, ...]]:
-    """Rows of the table `fd`, by capture and event."""
-    found = 0
+def _files(prepared: Prepared, ids: list[dict[int, int]]) -> pl.DataFrame:
+    """The table `fd`, by capture and event."""
+    found = [_frame(FD_COLUMNS, [])]
     for capture, (segments, tree, known) in enumerate(
         zip(captures(prepared.surveys), prepared.trees, ids, strict=True), 1
     ):
         began = segments[0].batch.header.realtime_ns
         frame = history([survey.effect for survey in segments], runs_of(segments).starts, tree, began)
         if frame is not None:
-            number = pl.Series(np.arange(found + 1, found + len(frame) + 1))
+            first = sum(map(len, found)) + 1
             named = np.full(len(tree.programs) + 1, -1)
             named[list(known)] = list(known.values())
             program = named[frame["program"].to_numpy()]
             frame = frame.with_columns(
-                number.alias("id"), pl.lit(capture).alias("capture"), nullable(program, program >= 0).alias("program")
+                id=pl.int_range(first, first + len(frame)), capture=capture, program=nullable(program, program >= 0)
             )
-            found += len(frame)
-            for some in frame.select(FD_COLUMNS).iter_slices(_AT_A_TIME):
-                yield from some.rows()
+            found.append(frame.select(FD_COLUMNS).cast(found[0].schema))
+    return pl.concat(found)
 
 
 def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from process.decode import Decoder
 from process.lazy import lazy
 from process.output import sync, unwritable
 from process.plan import Plan
 from process.schema import SCHEMA
-from process.tables import Tables
 from process.tally import Tally
 
-_VALUES = json.JSONEncoder(ensure_ascii=False)
 PART_GLOB = "part-*.parquet"
 ROW_GROUP = 1 << 17
 """Rows of a row group: what a reader can skip by a column's minimum and maximum."""
+_LINES = 1 << 16
+"""Rows of a small table that are made into text at a time."""
 
 
 def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA), events: int | None = None) -> Tally:
@@ -55,20 +56,18 @@ def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA),
     return decoder.tally
 
 
-def write_tables(folder: Path, tables: Tables) -> None:
-    """Write each small table as NAME.json: a list of objects, a value on each line.
+def write_tables(folder: Path, tables: dict[str, pl.DataFrame]) -> None:
+    """Write each small table as NAME.json: a list of objects, one a line.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    for name, (columns, rows) in tables.items():
+    for name, table in tables.items():
         path = folder / f"{name}.json"
-        heads = [f"  {json.dumps(column)}: " for column in columns]
-        empty, between, end = "[]\n", "[\n", ",\n"
-        with path.open("w", encoding="utf-8") as file:  # row by row: `fd` may have millions
-            for row in rows:
-                values = end.join(head + _VALUES.encode(value) for head, value in zip(heads, row, strict=True))
-                file.write(f"{between} {{\n{values}\n }}")
-                between, empty = end, "\n]\n"
-            file.write(empty)
+        with path.open("w", encoding="utf-8") as file:
+            between = "[\n"
+            for some in table.iter_slices(_LINES):
+                file.write(between + some.write_ndjson().rstrip("\n").replace("\n", ",\n"))
+                between = ",\n"
+            file.write("\n]\n" if len(table) else "[]\n")
         sync(path)

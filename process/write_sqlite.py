@@ -14,8 +14,7 @@ from capture.segment import ABI_NUMBERS
 from process.decode import Decoder
 from process.output import unwritable
 from process.plan import Plan
-from process.schema import ARGS, SCHEMA, TEXT_COLUMNS
-from process.tables import Tables
+from process.schema import ARGS, SCHEMA
 from process.tally import Tally
 
 TABLE: Final = "syscalls"
@@ -153,7 +152,7 @@ class SqliteWriter:
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
-    def finish(self, tables: Tables) -> None:
+    def finish(self, tables: dict[str, pl.DataFrame]) -> None:
         """Write the views and the small tables, and close.
 
         Raises:
@@ -166,10 +165,12 @@ class SqliteWriter:
             for view, needed in _VIEWS.items():
                 if set(needed) <= set(self._columns):
                     connection.execute(view)
-            for name, (columns, rows) in tables.items():
-                typed = ", ".join(f"{column} {'TEXT' if column in TEXT_COLUMNS else 'INTEGER'}" for column in columns)
+            for name, table in tables.items():
+                types = ("TEXT" if kind == pl.String else "INTEGER" for kind in table.dtypes)
+                typed = ", ".join(f"{column} {kind}" for column, kind in zip(table.columns, types, strict=True))
                 connection.execute(f"CREATE TABLE {name} ({typed})")
-                connection.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})", rows)
+                insert = f"INSERT INTO {name} VALUES ({', '.join('?' * table.width)})"
+                connection.executemany(insert, table.iter_rows())
             connection.execute("COMMIT")
             self.close()
         except sqlite3.Error as error:

@@ -1,9 +1,10 @@
-"""What following processes and descriptors costs, as a share of decoding a generated capture.
+"""What following processes and descriptors costs, as a share of decoding a generated capture to Parquet.
 
-Measured in one process, in CPU time. The scan is all that would not be done if nobody asked for names of descriptors
-or for names of processes that the kernel did not tell (docs/ARCHITECTURE.md, Descriptors: a scan): its part of the
-survey, what is put together of all segments, and in the decoder the lookups of every use of a descriptor. Decoding is
-the survey, the plan and the making of all columns of all rows; nothing is written but what the survey keeps.
+Measured in one process, in CPU time, over the whole of `process SEGMENTS -f parquet`: survey, plan, decode, writing.
+Two shares (docs/ARCHITECTURE.md, Descriptors: a scan). *The state scan* is what must be done before segments can be
+decoded in parallel: each is reduced to its net effect on state, and these effects are composed in order. *With lookups
+and tables* is all that would not be done if nobody asked for names of descriptors, or for names of processes that the
+kernel did not tell: the scan, in the decoder a segment's own changes and the lookup of every use, and the table `fd`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from typing import Any
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 import synthetic
-from process import columns, decode, fd_state, lives, plan, survey
+from process import columns, fd_state, lives, plan, survey, tables
 from process.fd_scan import Scanner
-from process.pool import Workers
-from process.prepare import prepare
+from process.output import Format
+from process.pipeline import decode as run
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
     ("survey: descriptors", Scanner, "__init__"),
@@ -38,9 +39,9 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("plan: processes", plan, "states"),
     ("decode: changes", columns.Segment, "descriptors"),
     ("decode: lookups", columns.Rows, "_files"),
-    ("decode: lookups", decode.Decoder, "_clock"),
+    ("table: fd", tables, "_files"),
 )
-"""What the scan consists of: a name to show, and the function."""
+"""What following state consists of: a name to show, and the function; those of survey and plan are the scan."""
 
 
 class Meter:
@@ -48,7 +49,7 @@ class Meter:
 
     def __init__(self) -> None:
         """Begin at nothing."""
-        self.seconds: dict[str, float] = {}
+        self.seconds = dict.fromkeys((part for part, _, _ in PARTS), 0.0)
         self._is_open = False
 
     def measure(self, part: str, owner: Any, name: str) -> None:
@@ -70,23 +71,41 @@ class Meter:
             try:
                 return function(*values, **named)
             finally:
-                self.seconds[part] = self.seconds.get(part, 0.0) + time.process_time() - began
+                self.seconds[part] += time.process_time() - began
                 self._is_open = False
 
         return timed
 
 
-def scan_cost(segments: Path) -> dict[str, float]:
-    """CPU seconds of each part of the scan, and of all of decoding as ``total``."""
+def scan_cost(segments: Path, out: Path) -> dict[str, float]:
+    """CPU seconds of each part, and of the whole run as ``total``.
+
+    Args:
+        segments: The capture.
+        out: The output to make.
+    """
     meter = Meter()
     for part, owner, name in PARTS:
         meter.measure(part, owner, name)
     began = time.process_time()
-    prepared = prepare([segments], Workers(1))
-    for one in prepared.plans:
-        for _ in decode.Decoder(one).frames():
-            pass
+    run([segments], out, Format.PARQUET)
     return {**meter.seconds, "total": time.process_time() - began}
+
+
+def is_scan(part: str) -> bool:
+    """Whether it is done before segments can be decoded in parallel."""
+    return part.startswith(("survey", "plan"))
+
+
+def shown(seconds: dict[str, float]) -> Iterable[tuple[str, float, float]]:
+    """Lines: a name, its seconds, and their share of the run."""
+    parts = {part: taken for part, taken in seconds.items() if part != "total"}
+    sums = {
+        "the state scan": sum(taken for part, taken in parts.items() if is_scan(part)),
+        "with lookups and tables": sum(parts.values()),
+        "the whole run": seconds["total"],
+    }
+    return [(name, taken, taken / seconds["total"]) for name, taken in {**parts, **sums}.items()]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -100,10 +119,9 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="sysreel-scan-") as scratch:
         if options.segments is None:
             synthetic.generate(Path(scratch) / "segments", options.events)
-        seconds = scan_cost(options.segments or Path(scratch) / "segments")
-    total = seconds.pop("total")
-    for part, taken in (*seconds.items(), ("the scan", sum(seconds.values())), ("decoding", total)):
-        print(f"{part:<24}{taken:8.2f} s{100 * taken / total:7.1f} %")
+        seconds = scan_cost(options.segments or Path(scratch) / "segments", Path(scratch) / "run.parquet")
+    for name, taken, share in shown(seconds):
+        print(f"{name:<26}{taken:8.2f} s{100 * share:7.1f} %")
     return 0
 
 

@@ -72,7 +72,7 @@ def test_both_back_ends_show_the_same_calls(arch: str, tmp_path: Path) -> None:
 def test_both_back_ends_show_the_same_processes_and_files(tmp_path: Path) -> None:
     """Only a thread that dies of another's execve may be named otherwise: kernel-hook names it before that is over."""
     hooked, traced = both("x86_64", "names", tmp_path)
-    assert len(hooked) > 4000 and (hooked["status"] == "unfinished").sum() >= 5
+    assert len(hooked) > 4000 and (hooked["status"] == "unfinished").sum() >= 3
     others = [
         cell for cell in differing(hooked, traced) if cell[2:] != ("unfinished", "procname", "/who", "taken over")
     ]

@@ -13,7 +13,6 @@ from capture.segment import FileFlag
 from fd_world import NR, RETURNED, World, write
 from process.pool import Workers
 from process.prepare import prepare
-from process.schema import FD_COLUMNS, PROCESS_COLUMNS
 from process.tables import tables
 from segments import BEGAN, CLOSE, OPENAT, Builder, task
 
@@ -25,8 +24,8 @@ def files(*paths: Path) -> list[Row]:
     """The table `fd` of segments; ``procname`` and ``began`` are those of its program."""
     with Workers(1) as workers:
         made = tables(prepare(paths, workers), [])
-    programs = {row[0]: dict(zip(PROCESS_COLUMNS, row, strict=True)) for row in made["process"][1]}
-    rows = [dict(zip(FD_COLUMNS, row, strict=True)) for row in made["fd"][1]]
+    programs = {row["id"]: row for row in made["process"].to_dicts()}
+    rows = made["fd"].to_dicts()
     for row in rows:
         assert row["program"] is None or programs[row["program"]]["pid"] == row["pid"], row
     return rows

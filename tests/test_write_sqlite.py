@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from capture.segment import ABI_NUMBERS, EventFlag
@@ -36,7 +37,7 @@ def test_the_rows_of_all_parts_are_there_as_they_were_and_the_parts_are_gone(tmp
     with closing(SqliteWriter(tmp_path / "whole")) as writer:
         for part in parts:
             writer.append(part)
-        writer.finish({"stats": (("severity", "count"), [("info", 1)])})
+        writer.finish({"stats": pl.DataFrame({"severity": ["info"], "count": [1]})})
     assert _rows(tmp_path / "whole") == expected
     assert not any(part.exists() for part in parts)
     with closing(sqlite3.connect(tmp_path / "whole")) as connection:
