@@ -50,21 +50,22 @@ class Batch:
         return [Batch((part,)) for part in self.parts]
 
 
-def batches(parts: Iterable[Part]) -> list[Batch]:
+def batches(parts: Iterable[Part], most: int | None = None) -> list[Batch]:
     """Put small segments together.
 
     Args:
         parts: By capture and number.
+        most: Bytes of files that a batch of several has at most; `MOST` if not told.
     """
     made: list[Batch] = []
     held: list[Part] = []
-    size = 0
+    size, most = 0, MOST if most is None else most
     for part in parts:
-        if held and (size + part.size > MOST or not _match(held[-1], part)):
+        if held and (size + part.size > most or not _match(held[-1], part)):
             made.append(Batch(tuple(held)))
             held, size = [], 0
         held.append(part)
-        size += part.size if part.size <= SMALL else MOST
+        size += part.size if part.size <= SMALL else most
     return made + ([Batch(tuple(held))] if held else [])
 
 

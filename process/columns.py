@@ -44,14 +44,16 @@ class Segment:
         slices: Its events.
     """
 
-    def __init__(self, plan: Plan, contents: Contents, rules: Rules, start: Callable[[], Start]) -> None:
-        """Prepare; ``start`` gives what is known of descriptors when the batch starts.
+    def __init__(
+        self, plan: Plan, contents: Contents, rules: Rules, start: Callable[[], Start], events: int | None = None
+    ) -> None:
+        """Prepare; ``start`` gives what is known of descriptors when the batch starts; ``events``: of a slice.
 
         Raises:
             SegmentError: The segment is not what it was when it was surveyed.
         """
         self.plan, self.contents, self.rules = plan, contents, rules
-        self.slices = Slices(contents, plan.blocks)
+        self.slices = Slices(contents, plan.blocks, events)
         self._start = start
 
     @cached_property

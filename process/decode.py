@@ -52,6 +52,7 @@ class Decoder:
         columns: Collection[str] | None = None,
         predicate: pl.Expr | None = None,
         start: Callable[[], Start] | None = None,
+        events: int | None = None,
     ) -> None:
         """Read the segments.
 
@@ -60,6 +61,7 @@ class Decoder:
             columns: Names of those that are wanted, None for all; others are not made.
             predicate: What rows must meet; others are left out, and little is done for them.
             start: Gives what is known of descriptors when the batch starts, if the plan does not.
+            events: How many are decoded at a time; `slices.SLICE` if not told.
 
         Raises:
             SegmentError: One cannot be used at all.
@@ -80,7 +82,7 @@ class Decoder:
             rules = Rules(plan.batch.header)
         except SegmentError as error:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
-        self._segment = Segment(plan, contents, rules, start or self._planned)
+        self._segment = Segment(plan, contents, rules, start or self._planned, events)
         self._clock = Clock(self._segment.slices, plan.dropped)
 
     def frames(self) -> Iterator[pl.DataFrame]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.ledger import Ledger
+from process.memory import peak
 from process.output import Format, check, publish, settle, workshop
 from process.pool import Workers
 from process.prepare import Prepared, prepare
@@ -34,6 +35,7 @@ class Summary:
         processes: Distinct processes.
         errors: Calls that failed.
         seconds: It took.
+        memory: Bytes that all processes held, at most.
         ledger: All counts, losses among them.
         resumed: What of it earlier runs had done; None if nobody asked.
     """
@@ -44,6 +46,7 @@ class Summary:
     processes: int
     errors: int
     seconds: float
+    memory: int
     ledger: Ledger
     resumed: Resumed | None = None
 
@@ -70,6 +73,7 @@ def decode(
     force: bool = False,
     resume: bool = False,
     columns: Sequence[str] = tuple(SCHEMA),
+    memory: int | None = None,
     progress: Progress = Progress(),
 ) -> Summary:
     """Decode segments into an output, which appears whole or not at all.
@@ -78,11 +82,13 @@ def decode(
         paths: Files and folders of segments.
         out: The output.
         format_: What it is.
-        jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``).
+        jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``), and so
+            does ``memory``.
         strict: Leave no output if anything is missing from it.
         force: Replace an output that exists.
         resume: Take over what earlier runs have made for this output, and keep what this one makes.
         columns: Of the output, as `schema.chosen` gives them.
+        memory: Bytes that all processes may take together; None: what they need.
         progress: Is told how far it is.
 
     Raises:
@@ -94,7 +100,7 @@ def decode(
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
         with workshop(out) as folder, _workers(jobs, out, format_, columns, resume) as workers:  # they end first
-            prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns))
+            prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns), memory=memory)
             progress.begin(sum(plan.rows for plan in prepared.plans))
             made, decoded = write(prepared, folder, workers, columns, progress.decoded)
             size = _size(made)
@@ -123,12 +129,13 @@ def _write_parquet(
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    function = partial(write_part, folder=folder, columns=columns)
-    for plan, (tally, part) in succeeded(function, prepared, workers):
+    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events)
+    for plan, (tally, part) in succeeded(work, prepared, workers):
         if part.parent != folder:
             link(part, folder / f"part-{plan.label}.parquet")
         decoded.append((plan, tally))
         advance(tally.rows)
+    workers.end()  # what is to come needs memory, and not them
     _finish(prepared, decoded)
     write_tables(folder, tables(prepared, decoded, files=show_files(columns)))
     return folder, decoded
@@ -140,10 +147,12 @@ def _write_sqlite(
     """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     path, decoded = workshop / "database", Decoded()
     with closing(SqliteWriter(path, columns)) as writer:
-        for plan, (tally, part) in succeeded(partial(write_rows, folder=workshop, columns=columns), prepared, workers):
+        work = partial(write_rows, folder=workshop, columns=columns, events=prepared.room.events)
+        for plan, (tally, part) in succeeded(work, prepared, workers):
             writer.append(part)
             decoded.append((plan, tally))
             advance(tally.rows)
+        workers.end()
         _finish(prepared, decoded)
         writer.finish(tables(prepared, decoded, files=show_files(columns)))
     return path, decoded
@@ -171,5 +180,6 @@ def _summary(
     rows = sum(tally.rows for _, tally in decoded)
     errors = sum(tally.errors for _, tally in decoded)
     processes_ = count_processes(processes(prepared, decoded))
+    seconds, memory = time.monotonic() - began, max(workers.memory, peak())
     resumed = workers.resumed() if isinstance(workers, Resuming) else None
-    return Summary(out, size, rows, processes_, errors, time.monotonic() - began, prepared.ledger, resumed)
+    return Summary(out, size, rows, processes_, errors, seconds, memory, prepared.ledger, resumed)

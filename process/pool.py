@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from capture.segment import SegmentError
 from process.errors import ProcessError
+from process.memory import peak
 from process.stopping import begin_worker, held
 
 Item = TypeVar("Item")
@@ -41,10 +42,12 @@ class Workers:
 
     Attributes:
         jobs: How many; with 1, all runs in this process.
+        apart: Whether even one has a process of its own, whose memory is free when it ends.
+        memory: Bytes that this process and they held at the most while there were any.
     """
 
     def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+        self.jobs, self.apart, self.memory = jobs, False, 0
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
@@ -54,22 +57,22 @@ class Workers:
         with held():  # a second signal waits until the workers have ended
             if raised is not None and self._pool is not None:
                 _kill(self._pool)
-            self._end()
+            self.end()
 
     def run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
         """Yield each item's outcome, in the items' order.
 
-        A single item, or any with one job, runs in this process when its outcome is asked for. Otherwise
-        workers are a little ahead of the caller, and no further. A worker that dies takes only its own item
-        with it: what the others had in hand is run again, each item in a worker of its own, which finds the
-        one that kills.
+        A single item, or any with one job, runs in this process when its outcome is asked for, unless they are to
+        be ``apart``. Otherwise workers are a little ahead of the caller, and no further. A worker that dies takes only
+        its own item with it: what the others had in hand is run again, each item in a worker of its own, which finds
+        the one that kills.
 
         Args:
             function: At the top level of a module. What it raises becomes a `Failure`, but for ProcessError,
                 which ends the run.
             items: What to call it with; they are sent to the workers.
         """
-        if self.jobs == 1 or len(items) <= 1:
+        if not self.apart and (self.jobs == 1 or len(items) <= 1):
             for item in items:
                 yield Outcome(item, _guarded(function, item))
             return
@@ -83,7 +86,7 @@ class Workers:
                     rest.popleft()
                 result = window[0][1].result()
             except BrokenProcessPool:
-                self._end()
+                self.end()
                 for item, future in window:
                     done = future.done() and future.exception() is None
                     yield Outcome(item, future.result() if done else _alone(function, item))
@@ -96,10 +99,12 @@ class Workers:
             self._pool = _pool(self.jobs)
         return self._pool
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End them; they are started again if anything else is to be run."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+            self.memory = max(self.memory, peak(self.jobs))
 
 
 def _alone(function: Callable[[Item], Result], item: Item) -> Result | Failure:

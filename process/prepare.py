@@ -14,6 +14,7 @@ from process.batch import Batch, batches
 from process.discover import Part, discover
 from process.errors import ProcessError
 from process.ledger import Ledger, Severity
+from process.memory import Room, room
 from process.plan import Plan, compose
 from process.pool import Workers
 from process.stopping import held
@@ -48,6 +49,7 @@ class Prepared:
         trees: The processes of each capture.
         ledger: What capture counted and what is missing.
         folder: What the surveys keep for the decoders, for as long as this object lives.
+        room: How much is to be done at a time.
     """
 
     surveys: list[Survey]
@@ -55,6 +57,7 @@ class Prepared:
     trees: list[Tree]
     ledger: Ledger
     folder: Folder
+    room: Room
 
 
 def prepare(
@@ -63,31 +66,35 @@ def prepare(
     advance: Callable[[int], object] = lambda _: None,
     *,
     files: bool = True,
+    memory: int | None = None,
 ) -> Prepared:
     """Find, survey and plan.
 
     Args:
         paths: Files and folders.
-        workers: What to survey with.
+        workers: What to survey with; has fewer jobs afterwards if its memory is limited.
         advance: Called with the events of each segment surveyed.
         files: Whether anybody will ask what descriptors are; without, plans have no start.
+        memory: Bytes that all processes may take together; None: what they need.
 
     Raises:
         ProcessError: No segment can be read.
     """
     found = discover(paths)
+    space = room(memory, workers.jobs, (part.size for part in found.parts))
+    workers.jobs, workers.apart = space.jobs, memory is not None
     ledger = Ledger()
     for rejected in found.rejected:
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
     folder = Folder()
-    surveys, failures = survey_all(batches(found.parts), workers, folder, advance, files=files)
+    surveys, failures = survey_all(batches(found.parts, space.batch), workers, folder, advance, files=files)
     for part, reason in failures:
         ledger.add(Severity.LOSS, "read", f"{part.name}: not read: {reason}")
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + [reason for _, reason in failures]
         raise ProcessError("; ".join(reasons) or "no segments given")
     plans, trees = compose(surveys, ledger, found.running)
-    return Prepared(surveys, plans, trees, ledger, folder)
+    return Prepared(surveys, plans, trees, ledger, folder, space)
 
 
 def survey_all(

@@ -16,8 +16,8 @@ Indices = npt.NDArray[np.intp]
 
 SLICE = 1 << 17
 """Events decoded at a time: enough that distinct values repeat, few enough for the processor's cache."""
-_KEPT = 1 << 20
-"""Events whose words are kept from one look at a segment to the next, at most: 100 MB."""
+_KEPT = 8
+"""Slices whose words are kept from one look at a segment to the next, at most: 100 MB."""
 
 
 @dataclass
@@ -59,8 +59,13 @@ class Slice:
 class Slices:
     """The planned events of a segment."""
 
-    def __init__(self, contents: Contents, blocks: list[tuple[int, int]]) -> None:
+    def __init__(self, contents: Contents, blocks: list[tuple[int, int]], events: int | None = None) -> None:
         """Take (first, count) of each block.
+
+        Args:
+            contents: The segment.
+            blocks: The planned ones.
+            events: Of a slice; `SLICE` if not told.
 
         Raises:
             SegmentError: They are not there any more.
@@ -68,7 +73,8 @@ class Slices:
         self._found = {block.first: block for block in contents.events}
         self._blocks = blocks
         self._kept: dict[int, Words] = {}
-        self._room = _KEPT
+        self._events = SLICE if events is None else events
+        self._room = _KEPT * self._events
         for first, count in blocks:
             if first not in self._found or self._found[first].count < count:
                 raise SegmentError(f"{contents.name}: changed while it was decoded; decode again")
@@ -89,7 +95,7 @@ class Slices:
         for block in self._blocks:
             if room <= 0:
                 groups.append([])
-                room = SLICE
+                room = self._events
             groups[-1].append(block)
             room -= block[1]
         for blocks in groups[first:end]:

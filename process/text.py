@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+
+from process.errors import ProcessError
 
 
 def processors() -> int:
@@ -17,6 +20,18 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def size_of(text: str, option: str) -> int:
+    """A number of bytes, with an optional K, M or G (powers of 1024).
+
+    Raises:
+        ProcessError: It is none.
+    """
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ProcessError(f"{option}: {text!r} is no size; write bytes, or 800M, 2G", 2)
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
 def printable(text: str) -> str:

@@ -22,8 +22,10 @@ _LINES = 1 << 16
 """Rows of a small table that are made into text at a time."""
 
 
-def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> tuple[Tally, Path]:
-    """Decode a batch into its part of a dataset.
+def write_part(
+    plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA), events: int | None = None
+) -> tuple[Tally, Path]:
+    """Decode a batch into its part of a dataset, ``events`` at a time.
 
     Runs in a worker. Polars finds the dictionary of each string column by itself.
 
@@ -32,7 +34,7 @@ def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA))
         OSError: It cannot be read.
         ProcessError: The part cannot be written.
     """
-    decoder = Decoder(plan, columns)
+    decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.parquet"
     failed: list[Exception] = []
 
@@ -45,7 +47,8 @@ def write_part(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA))
 
     try:
         made = lazy(lambda *_: frames(), {name: SCHEMA[name] for name in columns})
-        made.sink_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        group = min(events or ROW_GROUP, ROW_GROUP)
+        made.sink_parquet(path, compression="zstd", compression_level=1, row_group_size=group)
         sync(path)
     except Exception as error:
         path.unlink(missing_ok=True)

@@ -33,15 +33,19 @@ _SETTINGS = ("page_size = 8192", "journal_mode = OFF", "synchronous = OFF", "loc
 """Nobody else sees a file before it is whole, so it needs no journal. Pages of 4096 bytes hold 2 % less."""
 
 
-def write_rows(plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA)) -> tuple[Tally, Path]:
-    """Decode a batch into a database of its own, which `SqliteWriter.append` takes. Runs in a worker.
+def write_rows(
+    plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA), events: int | None = None
+) -> tuple[Tally, Path]:
+    """Decode a batch, ``events`` at a time, into a database of its own, which `SqliteWriter.append` takes.
+
+    Runs in a worker.
 
     Raises:
         SegmentError: The segment is not what it was when it was surveyed.
         OSError: It cannot be read.
         ProcessError: The folder cannot be written.
     """
-    decoder = Decoder(plan, columns)
+    decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.sqlite"
     try:
         path.unlink(missing_ok=True)  # a worker that was killed may have left it

@@ -218,8 +218,10 @@ def test_a_segment_that_vanishes_before_it_is_decoded_costs_itself_alone(
     rows = dict(zip(paths, [count for plan in plans for count in plan.counts], strict=True))
     real = prepare
 
-    def vanishing(inputs: list[Path], workers: Workers, advance: Callable[[int], object], *, files: bool) -> Prepared:
-        prepared = real(inputs, workers, advance, files=files)
+    def vanishing(
+        inputs: list[Path], workers: Workers, advance: Callable[[int], object], *, files: bool, memory: int | None
+    ) -> Prepared:
+        prepared = real(inputs, workers, advance, files=files, memory=memory)
         shutil.move(paths[5], tmp_path / "aside")
         assert prepared.folder.path is not None
         shutil.rmtree(prepared.folder.path)
@@ -249,10 +251,10 @@ def test_a_segment_that_kills_its_decoder_costs_itself_alone(tmp_path: Path, mon
     """Fails as a whole whenever one segment is in it, as a dead worker does."""
     paths = write_capture(tmp_path / "caps")
 
-    def deadly(plan: Plan, folder: Path, columns: Sequence[str]) -> tuple[Tally, Path]:
+    def deadly(plan: Plan, folder: Path, columns: Sequence[str], events: int | None) -> tuple[Tally, Path]:
         if paths[2].name in [part.name for part in plan.batch.parts]:
             raise MemoryError
-        return write_part(plan, folder, columns)
+        return write_part(plan, folder, columns, events)
 
     monkeypatch.setattr("process.pipeline.write_part", deadly)
     summary = decode([tmp_path / "caps"], tmp_path / "out", Format.PARQUET)

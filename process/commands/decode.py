@@ -12,7 +12,7 @@ from process import stopping
 from process.errors import ProcessError
 from process.ledger import Severity
 from process.output import Format, choose
-from process.text import printable, processors, size_text
+from process.text import printable, processors, size_of, size_text
 
 if TYPE_CHECKING:
     from process.pipeline import Progress, Summary
@@ -24,6 +24,7 @@ Examples:
   process a-000000.seg -o one.sqlite      one segment alone
   process captures/ --no-repr             numbers without texts: faster and smaller
   process captures/ -o few.parquet --columns name,procname,arg1_repr
+  process captures/ --max-memory 1G       in little memory: smaller steps, fewer workers
   process captures/ --strict --force      all or nothing, replacing the last output
   process captures/ -o all.parquet --resume   every night: decodes what is new or has changed
 """
@@ -62,6 +63,12 @@ def decode(
     no_repr: Annotated[
         bool, typer.Option("--no-repr", help="Leave out the texts of arguments and results, which cost most.")
     ] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", help="Memory of all its processes together, like 800M or 2G. [default: what they need]"
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Decode segments into one table: a row for every syscall.
@@ -71,8 +78,9 @@ def decode(
     (.sysreel-*.tmp) is removed by the next one there.
     """
     try:
+        memory = None if max_memory is None else size_of(max_memory, "--max-memory")
         target, chosen = choose(segments, out, format_)
-        summary = _run(segments, target, chosen, jobs, strict, force, resume, quiet, columns, not no_repr)
+        summary = _run(segments, target, chosen, jobs, strict, force, resume, quiet, columns, not no_repr, memory)
     except ProcessError as error:
         typer.echo(printable(f"process: error: {error}"), err=True)
         raise typer.Exit(error.status) from None
@@ -81,6 +89,9 @@ def decode(
         typer.echo(f"process: error: stopped; {_KEPT if resume else _NOTHING}", err=True)
         raise typer.Exit(1) from None
     _report(summary, strict, quiet)
+    if memory is not None and summary.memory > memory and not quiet:
+        text = f"--max-memory {max_memory}: not kept, {size_text(summary.memory)} were needed at the least"
+        typer.echo(f"process: warning: {text}", err=True)
     if summary.ledger.lossy:
         raise typer.Exit(1 if strict else LOSS)
 
@@ -96,6 +107,7 @@ def _run(
     quiet: bool,
     columns: str | None,
     reprs: bool,
+    memory: int | None,
 ) -> Summary:
     from process import pipeline, schema  # Polars is slow to import, and --help must not wait for it
 
@@ -105,7 +117,7 @@ def _run(
     progress = pipeline.Progress(whole=stopping.ignore) if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(
         segments, out, format_, jobs=jobs or processors(), strict=strict, force=force, resume=resume,
-        columns=names, progress=progress,
+        columns=names, memory=memory, progress=progress,
     )  # fmt: skip
 
 

@@ -1,0 +1,82 @@
+"""How a limit on memory is kept: by fewer workers, smaller slices and smaller batches. None of them changes a row."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from process.batch import MOST
+from process.slices import SLICE
+
+_PROCESS = 110 << 20
+"""Bytes that a process takes which decodes nothing yet: the interpreter and its libraries."""
+_OF_FILE = 32
+"""Bytes for each stored one of a batch, while it is surveyed or decoded."""
+_OF_EVENT = 1400
+"""Bytes for each event of a slice: its words, its columns, and what the writer holds of them."""
+_LEAST = 1 << 13
+"""Events of the smallest slice: still a whole block of most captures, so that less would save nothing."""
+_FEWEST = 1 << 18
+"""Bytes of the smallest batch."""
+
+_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes that getrusage(2) counts in."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much is done at a time.
+
+    Attributes:
+        jobs: Worker processes.
+        events: Of a slice; None: as many as is quickest.
+        batch: Stored bytes of a batch of small segments, at most; likewise.
+    """
+
+    jobs: int
+    events: int | None = None
+    batch: int | None = None
+
+
+def room(limit: int | None, jobs: int, sizes: Iterable[int]) -> Room:
+    """What fits in a limit, as far as it can be told before anything is read; the least there is if nothing fits.
+
+    Fewer workers come last: they cost most time.
+
+    Args:
+        limit: Bytes for all processes together; None for none.
+        jobs: Worker processes that are wanted.
+        sizes: Stored bytes of each segment.
+    """
+    if limit is None:
+        return Room(jobs)
+    found = list(sizes)
+    greatest, total = max(found, default=0), sum(found)
+    for workers in range(jobs, 0, -1):
+        mine = (limit - (workers + 1) * _PROCESS) // workers
+        batch = min(MOST, max(mine // (2 * _OF_FILE), _FEWEST))
+        left = mine - _OF_FILE * max(greatest, min(batch, total))
+        if left >= _OF_EVENT * _LEAST or workers == 1:
+            events = _LEAST
+            while events < SLICE and 2 * events * _OF_EVENT <= left:
+                events *= 2
+            return Room(workers, events, batch)
+    raise AssertionError("one job or more")
+
+
+def peak(workers: int = 0) -> int:
+    """Bytes that this process has held so far at its greatest, and so many of its workers that have ended."""
+    theirs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss if workers else 0
+    return _mine() + _UNIT * theirs * workers
+
+
+def _mine() -> int:
+    """The kernel's VmHWM: getrusage(2) would count what the program held that started this one."""
+    try:
+        status = Path("/proc/self/status").read_text("ascii", "replace")
+    except OSError:
+        return _UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
