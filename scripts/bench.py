@@ -37,7 +37,7 @@ examples:
   scripts/bench --events 10000000 --json bench.json   what the targets were set for
   scripts/bench --only mix --events 50000000
   scripts/bench --only memory --events 10000000 --repeats 1     10 and 50 million events
-  scripts/bench --only small --events 5000000         100,000 captures of 50 events
+  scripts/bench --only small --events 5000000         100,000 segments of 50 events
   scripts/bench --only sizes --segments segments/     of a capture of your own
   scripts/bench --only record --repeats 3             needs the lab: scripts/lab-panda
 

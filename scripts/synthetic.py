@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from capture.chunk import Room
 from capture.recorder import Recorder, String
 from capture.segment import EventFlag
 
@@ -50,7 +51,7 @@ _LIFE = 4096
 
 def generate(
     directory: Path, events: int, *, processes: int = 40, paths: int = 4000, adversarial: bool = False,
-    segment_size: int = 8 << 20, seed: int = 1,
+    segment_size: int = 8 << 20, seed: int = 1, room: Room | None = None,
 ) -> None:  # fmt: skip
     """Write a capture.
 
@@ -62,8 +63,10 @@ def generate(
         adversarial: Unique pointers and new paths in most events.
         segment_size: Stored bytes of a segment.
         seed: Same seed, same events.
+        room: Of a chunk; no segment is smaller than one.
     """
-    recorder = Recorder(directory, "x86_64", segment_size=segment_size, wait=True, meta={"generated": seed})
+    meta = {"generated": seed}
+    recorder = Recorder(directory, "x86_64", segment_size=segment_size, wait=True, meta=meta, room=room)
     source = random.Random(seed)
     tasks = [(1000 + i) << 32 | (1000 + i) for i in range(processes)]
     known = [f"/usr/lib/part{i % 37}/file-{i:05}.so".encode() for i in range(paths)]

@@ -1,44 +1,50 @@
-"""Many small captures, as a fuzzing campaign leaves them, against the same events in large segments."""
+"""Many small segments, as a fuzzing campaign leaves them, against the same events in large ones."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import synthetic
 from benchmarks.measure import take_turns
 from benchmarks.part import Options, Part, Report, Target, say
 from benchmarks.rates import process, rates, ratio
+from capture.chunk import Room
 
 EVENTS = 50
 """Of a small segment."""
+CAPTURES = 500
+"""Small segments that are each a capture of their own, for another figure."""
+_ROOM = Room(events=EVENTS, strings=1024, string_bytes=1 << 20, sets=1024, tasks=64, marks=64, files=64)
 
 
 def _small(options: Options) -> Report:
     count = max(options.events // EVENTS, 1)
-    many = options.scratch / "small"
-    if not many.exists():
-        say(f"generating {count:,} captures of {EVENTS} events")
-        for seed in range(count):
-            synthetic.generate(many, EVENTS, processes=2, paths=50, seed=seed)
-    costs = take_turns(
-        options.repeats,
-        {
-            "small segments": partial(process, many, options.scratch / "small.parquet", 2),
-            "large segments": partial(process, _large(options, count), options.scratch / "large.parquet", 2),
-        },
-    )
-    found = rates(costs, dict.fromkeys(costs, count * EVENTS))
+    events = count * EVENTS
+    many, few, alone = (options.scratch / name for name in ("small", "large", "alone"))
+    if not alone.exists():
+        say(f"generating {count:,} segments of {EVENTS} events")
+        synthetic.generate(many, events, processes=2, paths=50, segment_size=1, room=_ROOM)
+        synthetic.generate(few, events, processes=2, paths=50)
+        for seed in range(CAPTURES):
+            synthetic.generate(alone, EVENTS, processes=2, paths=50, seed=seed)
+    sources = {
+        "small segments": (many, events),
+        "large segments": (few, events),
+        "captures": (alone, CAPTURES * EVENTS),
+    }
+    steps = {
+        name: partial(process, folder, options.scratch / "small.parquet", 2) for name, (folder, _) in sources.items()
+    }
+    costs = take_turns(options.repeats, steps)
+    found = rates(costs, {name: made for name, (_, made) in sources.items()})
     note = options.needs(5_000_000)
     times = ratio(found, "small segments", "large segments")
     return Report(
-        {"segments": count, "events": count * EVENTS, "steps": found},
+        {"segments": len(list(many.glob("*.seg"))), "events": events, "captures": CAPTURES, "steps": found},
         [Target(f"{count:,} segments of {EVENTS} events: times the rate of large ones", 0.3, times, note=note)],
     )
 
 
-def _large(options: Options, count: int) -> Path:
-    return options.capture(count * EVENTS)
-
-
-PART = Part("small", "captures of 50 events each, against large segments; Parquet, -j 2", _small, usual=False)
+PART = Part(
+    "small", "segments of 50 events, and captures of 50, against large segments; Parquet, -j 2", _small, usual=False
+)
