@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from lab.guest import guest
 
 pytestmark = pytest.mark.live
 
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 Figure = Callable[[str, object], None]
 
 
@@ -146,3 +148,14 @@ def _drained(master: int) -> str:
         pass
     os.close(master)
     return text.decode(errors="replace")
+
+
+def test_a_capture_stays_below_its_limit_and_tells_what_it_deleted(figure: Figure) -> None:
+    """Half a minute of what `scripts/soak.py` does for an hour."""
+    words = [sys.executable, SCRIPTS / "soak.py", "--minutes", "0.5", "--max-size", "8M", "--workload", "noise"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert int(found["events captured"]) > 1000 and int(found["most bytes of the folder"]) <= 8 << 20
+    for name, value in found.items():
+        figure(f"half a minute below 8 MiB, {name}", value)
