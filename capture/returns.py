@@ -12,10 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 _UNMAPPED = (1 << 64) - 1
-_NOWHERE = 1
-"""An address at which there is no code."""
 _MOST = 2048
 """Hooks of the cheap kind: at each translation PANDA's plugin looks through those that the guest has yet to come to."""
+
+
+def _handle(panda: Any, name: str) -> int:
+    """The dlopen(3) handle of a plugin that is loaded."""
+    return int(panda.ffi.cast("uintptr_t", panda.libpanda.panda_get_plugin_by_name(name.encode())))
 
 
 class Returns:
@@ -42,6 +45,10 @@ class Returns:
         ways = [ctypes.c_bool.in_dll(library, name) for name in ("panda_update_pc", "panda_tb_chaining")]
         before = [way.value for way in ways]
         panda.load_plugin("hooks")
+        for way, value in zip(ways, before, strict=True):
+            way.value = value
+        plugin = ctypes.CDLL("panda_hooks", handle=_handle(panda, "hooks"))
+        ctypes.c_bool.in_dll(plugin, "first_tb_chaining").value = True  # as if it had turned chaining off already
         self._callback = panda.ffi.callback("void(CPUState *, TranslationBlock *, struct hook *)", returned)
         self._translated, self._compared = panda.ffi.new("struct hook *"), panda.ffi.new("struct hook *")
         self._translated.type = panda.libpanda.PANDA_CB_BEFORE_TCG_CODEGEN
@@ -54,10 +61,6 @@ class Returns:
             hook.enabled = True
         self._add = panda.plugins["hooks"].add_hook
         self._seen: set[int] = set()
-        self._compared.addr = _NOWHERE
-        self._add(self._compared)
-        for way, value in zip(ways, before, strict=True):
-            way.value = value
 
     def watch(self, cpu: Any, address: int) -> None:
         """Hook an address that is not hooked yet."""

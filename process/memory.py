@@ -11,7 +11,7 @@ from pathlib import Path
 from process.batch import MOST
 from process.slices import SLICE
 
-_PROCESS = 110 << 20
+_PROCESS = 125 << 20
 """Bytes that a process takes which decodes nothing yet: the interpreter and its libraries."""
 _OF_FILE = 32
 """Bytes for each stored one of a batch, while it is surveyed or decoded."""

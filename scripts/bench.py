@@ -57,7 +57,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", choices=[part.name for part in PARTS], action="append", help="a part; repeatable")
     parser.add_argument("--events", type=_positive, default=1_000_000, help="of a generated capture (1000000)")
     parser.add_argument("--repeats", type=_positive, default=5, help="of each measurement; the median counts (5)")
-    parser.add_argument("--count", type=_positive, default=20_000, help="loops of the guest's workload (20000)")
+    parser.add_argument("--count", type=_positive, default=10_000, help="loops of the guest's workload (10000)")
     parser.add_argument("--segments", type=Path, action="append", default=[], help="folder with a real capture")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--scratch", type=Path, help="folder for what is generated; some GB for many events")
