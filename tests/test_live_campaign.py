@@ -152,7 +152,7 @@ def _drained(master: int) -> str:
 
 def test_a_capture_stays_below_its_limit_and_tells_what_it_deleted(figure: Figure) -> None:
     """Half a minute of what `scripts/soak.py` does for an hour."""
-    words = [sys.executable, SCRIPTS / "soak.py", "--minutes", "0.5", "--max-size", "8M", "--workload", "noise"]
+    words = [sys.executable, str(SCRIPTS / "soak.py"), "--minutes", "0.5", "--max-size", "8M", "--workload", "noise"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     found = dict(line.split(": ", 1) for line in done.stdout.splitlines())

@@ -325,7 +325,8 @@ def test_runs_that_were_stopped_go_on(tmp_path: Path, format_: Format, record_pr
         os.killpg(started.pid, number)
         text = started.communicate()[1]
         if number != signal.SIGKILL and started.returncode:  # it may have ended before
-            assert started.returncode == 1 and "stopped; what is done is kept in OUT.resume: go on with --resume" in text
+            assert started.returncode == 1
+            assert "stopped; what is done is kept in OUT.resume: go on with --resume" in text
         begun = log.read_text().count("\n")
         done = len(list(folder_of(out).glob("*.entry")))
         redone = max(redone, begun - done)
