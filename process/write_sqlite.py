@@ -67,6 +67,8 @@ def write_rows(
                     for statement in _store_abi(columns):
                         cursor.execute(statement)
                 cursor.adbc_ingest(TABLE, frame.select(_stored(columns, abi)), mode="append")
+    except adbc.NotSupportedError:  # what Ctrl-C becomes: ADBC asks the driver to cancel, and SQLite's cannot
+        raise KeyboardInterrupt from None
     except adbc.Error as error:
         raise unwritable(path, error) from None
     if number < 0:

@@ -66,6 +66,12 @@ def capture(words: list[str], folder: Path) -> tuple[int, list[int], str]:
     return max(most, folder_size(folder)), [one for one in memory if one], out + errors
 
 
+def _counted(pattern: str, text: str) -> int:
+    """A number that the command has told; 0 if it has not."""
+    found = re.search(pattern, text)
+    return int(found[1].replace(",", "")) if found else 0
+
+
 def main(words: list[str] | None = None) -> int:
     """The command line: 0 if the limit was kept, and every event is a row or told as dropped."""
     parser = argparse.ArgumentParser(
@@ -87,7 +93,7 @@ def main(words: list[str] | None = None) -> int:
             "--policy", "drop-oldest", "--timeout", str(options.minutes * 60), "--buffers", "4096",
         ]  # fmt: skip
         most, memory, said = capture([str(word) for word in command], segments)
-        captured = int(re.findall(r"captured ([\d,]+) events", said)[0].replace(",", ""))
+        captured, unkept = (_counted(pattern, said) for pattern in (r"captured ([\d,]+) events", r"dropped ([\d,]+)"))
         done = subprocess.run([BIN / "process", segments, "-o", output], capture_output=True, text=True)
         if done.returncode not in (0, 3):
             raise SystemExit(f"soak: process ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -103,7 +109,9 @@ def main(words: list[str] | None = None) -> int:
         text
         for text, holds in {
             f"{most} bytes are more than {options.max_size}": most <= size_of(options.max_size, "--max-size"),
-            f"{kept} kept, {gone} gone and {dropped} dropped are not {captured}": kept + gone == captured,
+            f"{kept} kept, {gone} gone, {dropped} dropped; captured {captured}, dropped {unkept}": (
+                kept + gone + dropped == captured + unkept
+            ),
             f"{len(seq)} rows of {kept} events kept": len(seq) <= kept and seq.is_unique().all(),
             "a status of 3 where nothing is missing, or of 0 where it is": (done.returncode == 3)
             == bool(gone + dropped),
@@ -115,7 +123,7 @@ def main(words: list[str] | None = None) -> int:
     print(f"seconds: {len(memory)}")
     print(f"events captured: {captured}")
     print(f"events dropped on purpose, as the ledger says: {gone}")
-    print(f"events dropped for want of room: {dropped}")
+    print(f"events dropped for want of room: {unkept}")
     print(f"rows: {len(seq)}")
     print(f"most bytes of the folder: {most}")
     print(f"memory of the emulator, a quarter of the way and at the end, KiB: {first // 1024:.0f} {last // 1024:.0f}")

@@ -94,12 +94,8 @@ def test_rows_and_the_ledger_are_those_of_segments_alone(tmp_path: Path, monkeyp
 def test_rows_are_those_of_one_large_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synthetic.generate(tmp_path / "large", 4000, processes=3)
     monkeypatch.setattr(recorder, "_RESERVE_BYTES", 4096)
-    real = recorder.Recorder
     room = Room(50, 256, 1 << 16, 256, 128, 64, 64)
-    monkeypatch.setattr(
-        synthetic, "Recorder", lambda folder, abi, **more: real(folder, abi, **{**more, "segment_size": 1}, room=room)
-    )
-    synthetic.generate(tmp_path / "small", 4000, processes=3)
+    synthetic.generate(tmp_path / "small", 4000, processes=3, segment_size=1, room=room)
     (plan,) = prepare([tmp_path / "small"], Workers(1)).plans
     assert len(plan.batch.parts) == len(list((tmp_path / "small").iterdir())) > 60
     small, large = (

@@ -13,24 +13,24 @@ from capture.chunk import Room
 EVENTS = 50
 """Of a small segment."""
 CAPTURES = 500
-"""Small segments that are each a capture of their own, for another figure."""
+"""Small segments that are each a capture of their own, at the most: for another figure."""
 _ROOM = Room(events=EVENTS, strings=1024, string_bytes=1 << 20, sets=1024, tasks=64, marks=64, files=64)
 
 
 def _small(options: Options) -> Report:
     count = max(options.events // EVENTS, 1)
-    events = count * EVENTS
+    events, captures = count * EVENTS, min(count, CAPTURES)
     many, few, alone = (options.scratch / name for name in ("small", "large", "alone"))
     if not alone.exists():
         say(f"generating {count:,} segments of {EVENTS} events")
         synthetic.generate(many, events, processes=2, paths=50, segment_size=1, room=_ROOM)
         synthetic.generate(few, events, processes=2, paths=50)
-        for seed in range(CAPTURES):
+        for seed in range(captures):
             synthetic.generate(alone, EVENTS, processes=2, paths=50, seed=seed)
     sources = {
         "small segments": (many, events),
         "large segments": (few, events),
-        "captures": (alone, CAPTURES * EVENTS),
+        "captures": (alone, captures * EVENTS),
     }
     steps = {
         name: partial(process, folder, options.scratch / "small.parquet", 2) for name, (folder, _) in sources.items()
@@ -40,7 +40,7 @@ def _small(options: Options) -> Report:
     note = options.needs(5_000_000)
     times = ratio(found, "small segments", "large segments")
     return Report(
-        {"segments": len(list(many.glob("*.seg"))), "events": events, "captures": CAPTURES, "steps": found},
+        {"segments": len(list(many.glob("*.seg"))), "events": events, "captures": captures, "steps": found},
         [Target(f"{count:,} segments of {EVENTS} events: times the rate of large ones", 0.3, times, note=note)],
     )
 
