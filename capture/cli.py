@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from capture.interrupts import ignore_signals
 from capture.limits import LEAST_SIZE, Policy
 from capture.profile import Profile, ProfileError
 from capture.profile_cache import profile_of
+from capture.size import bytes_of
 from capture.version import VERSION
 from capture.watch import captures_of, live_line, table
 
@@ -87,11 +87,11 @@ def fail(message: str, status: int = 1) -> typer.Exit:
 
 
 def size(text: str, option: str) -> int:
-    """A number of bytes, with an optional K, M or G (powers of 1024)."""
-    match = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise fail(f"{option}: {text!r} is no size; write bytes, or 64K, 64M, 2G", 2)
-    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+    """What an option says of bytes."""
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise fail(f"{option}: {error}", 2) from None
 
 
 def _max_size(text: str) -> int:
@@ -100,6 +100,19 @@ def _max_size(text: str) -> int:
     if 0 < found < LEAST_SIZE:
         raise fail(f"--max-size: {text} has no room for live files and segments; give at least {LEAST_SIZE >> 20}M", 2)
     return found
+
+
+def _settings(
+    *, backend: Backend, procs: list[str] | None, segment_size: str, max_size: str, **others: object
+) -> dict[str, object]:
+    """The options of `SyscallCapture`, out of those of a command."""
+    return {
+        "backend": backend.value,
+        "procs": procs or [],
+        "segment_size": size(segment_size, "--segment-size"),
+        "max_size": _max_size(max_size),
+        **others,
+    }
 
 
 def _version(wanted: bool) -> None:
@@ -191,20 +204,11 @@ def main(
     if append is None:
         append = f"console={console(arch.value)} nokaslr panic=-1 quiet"
     machine = Machine(arch.value, kernel, initrd, append, mem, tuple(serial or ()), context.obj or ())
-    options = {
-        "outdir": outdir,
-        "profile": _profile(profile, kernel),
-        "backend": backend.value,
-        "procs": procs or [],
-        "segment_size": size(segment_size, "--segment-size"),
-        "segment_time": segment_time,
-        "max_size": _max_size(max_size),
-        "policy": policy,
-        "max_string": max_string,
-        "max_vector": max_vector,
-        "buffers": buffers,
-        "meta": {"kernel": kernel.name, "append": append},
-    }
+    options = _settings(
+        outdir=outdir, profile=_profile(profile, kernel), backend=backend, procs=procs, segment_size=segment_size,
+        segment_time=segment_time, max_size=max_size, policy=policy, max_string=max_string, max_vector=max_vector,
+        buffers=buffers, meta={"kernel": kernel.name, "append": append},
+    )  # fmt: skip
     _capture(machine, options, timeout)
 
 
@@ -283,19 +287,11 @@ def run_harness(
             return None
         return _profile(profile, kernel)
 
-    options = {
-        "outdir": outdir,
-        "backend": backend.value,
-        "procs": procs or [],
-        "segment_size": size(segment_size, "--segment-size"),
-        "segment_time": segment_time,
-        "max_size": _max_size(max_size),
-        "policy": policy,
-        "max_string": max_string,
-        "max_vector": max_vector,
-        "buffers": buffers,
-        "meta": {"harness": harness.name},
-    }
+    options = _settings(
+        outdir=outdir, backend=backend, procs=procs, segment_size=segment_size, segment_time=segment_time,
+        max_size=max_size, policy=policy, max_string=max_string, max_vector=max_vector, buffers=buffers,
+        meta={"harness": harness.name},
+    )  # fmt: skip
     try:
         recorded = Recorded(options, profile_for)
     except (ImportError, OSError) as error:

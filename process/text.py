@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 
+from capture.size import bytes_of
 from process.errors import ProcessError
 
 
@@ -23,15 +23,15 @@ def size_text(size: float) -> str:
 
 
 def size_of(text: str, option: str) -> int:
-    """A number of bytes, with an optional K, M or G (powers of 1024).
+    """What an option says of bytes.
 
     Raises:
-        ProcessError: It is none.
+        ProcessError: It is no size.
     """
-    match = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise ProcessError(f"{option}: {text!r} is no size; write bytes, or 800M, 2G", 2)
-    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise ProcessError(f"{option}: {error}", 2) from None
 
 
 def printable(text: str) -> str:

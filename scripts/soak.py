@@ -19,9 +19,9 @@ from pathlib import Path
 
 import polars as pl
 
+from capture.size import bytes_of
 from lab import panda
 from lab.guest import guest
-from process.text import size_of
 
 BIN = Path(sys.executable).parent
 ARCH = "x86_64"
@@ -108,7 +108,7 @@ def main(words: list[str] | None = None) -> int:
     wrong = [
         text
         for text, holds in {
-            f"{most} bytes are more than {options.max_size}": most <= size_of(options.max_size, "--max-size"),
+            f"{most} bytes are more than {options.max_size}": most <= bytes_of(options.max_size),
             f"{kept} kept, {gone} gone, {dropped} dropped; captured {captured}, dropped {unkept}": (
                 kept + gone + dropped == captured + unkept
             ),

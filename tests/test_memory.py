@@ -104,7 +104,7 @@ def test_less_memory_is_smaller_steps_and_then_fewer_workers() -> None:
 def test_what_is_no_size_is_wrong_usage(tmp_path: Path) -> None:
     done = command("process", tmp_path, "--max-memory", "much")
     assert (done.returncode, done.stderr) == (
-        2, "process: error: --max-memory: 'much' is no size; write bytes, or 800M, 2G\n"
+        2, "process: error: --max-memory: 'much' is no size; write bytes, or 64K, 800M, 2G\n"
     )  # fmt: skip
     with pytest.raises(ProcessError):
         size_of("-1", "--max-memory")
