@@ -1,18 +1,15 @@
 """Captures on a disk that fails at the N-th call, for every N: the guest goes on, and what is lost is counted.
 
 The real recorder and sealer are fed by a seeded source (scripts/source.py), in a process of its own for each fault,
-below a library that makes calls on the segments' folder fail (scripts/failing_disk.c, compiled here).
+below a library that makes calls on the segments' folder fail (scripts/bad_disk.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import errno
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,13 +17,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bad_disk import ERRORS, FOREVER, Disk, run_below
 from source import Source, check
 
 EVENTS = 700
-FOREVER = 1 << 40
 GONE = "gone"
 """In place of an error: the folder is removed."""
-ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
 
 
 @dataclass(frozen=True)
@@ -73,16 +69,13 @@ class Outcome:
 
 def run(folder: Path, fault: Fault, seed: int) -> Outcome:
     """Capture under a fault, in this process."""
-    shim = ctypes.CDLL(None)
-    shim.failing_disk_count.restype = ctypes.c_long
-    segments = folder / "segments"
+    disk, segments = Disk(), folder / "segments"
     if fault.error != GONE:
-        last = ctypes.c_long(fault.first + fault.calls - 1)
-        shim.failing_disk_set(os.fsencode(segments), ctypes.c_long(fault.first), last, getattr(errno, fault.error))
+        disk.fail(segments, fault.first, fault.calls, fault.error)
     try:
         source = Source(segments, seed, segment_size=3000)
     except OSError:
-        return Outcome(fault, seed, "", 0, 0, 0, False, shim.failing_disk_count())
+        return Outcome(fault, seed, "", 0, 0, 0, False, disk.calls())
     recorder, raised = source.recorder, ""
 
     def breathe(sequence: int) -> None:
@@ -100,7 +93,7 @@ def run(folder: Path, fault: Fault, seed: int) -> Outcome:
     totals = recorder.totals()
     return Outcome(
         fault, seed, str(recorder.capture), recorder.next_event, totals["events"], totals["dropped"],
-        recorder.is_whole, shim.failing_disk_count(), raised,
+        recorder.is_whole, disk.calls(), raised,
     )  # fmt: skip
 
 
@@ -188,14 +181,8 @@ def main(words: list[str] | None = None) -> int:
         return 0
     folder = Path(tempfile.mkdtemp(prefix="sysreel-disk-"))
     try:
-        library = folder / "failing_disk.so"
-        source = Path(__file__).with_suffix(".c")
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-        done = subprocess.run(
-            [sys.executable, __file__, "--work", folder, *(["--long"] if options.long else [])],
-            env={**os.environ, "LD_PRELOAD": str(library)}, stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-        outcomes = [_outcome(line) for line in done.stdout.splitlines()]
+        lines = run_below(folder, [__file__, "--work", folder, *(["--long"] if options.long else [])]).splitlines()
+        outcomes = [_outcome(line) for line in lines]
         problems = [text for number, one in enumerate(outcomes, 1) for text in verify(folder / str(number), one)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)

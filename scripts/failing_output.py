@@ -1,20 +1,16 @@
 """Outputs of `process` on a disk that fails at the N-th call, for every N: the old output stays, or the new is whole.
 
-Runs `process.pipeline.decode` below a library that makes calls on the output's folder fail (scripts/failing_disk.c,
-compiled here): for good from the N-th on, and once.
+Runs `process.pipeline.decode` below a library that makes calls on the output's folder fail (scripts/bad_disk.py):
+for good from the N-th on, and once.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import errno
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,8 +18,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-FOREVER = 1 << 40
-ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
+from bad_disk import ERRORS, FOREVER, Disk, run_below
+
 OUTPUTS = ("a.sqlite", "a.parquet")
 
 
@@ -40,25 +36,6 @@ class Counts:
     faults: int = 0
     failed: int = 0
     problems: list[str] = field(default_factory=list)
-
-
-class Disk:
-    """The library that makes calls fail."""
-
-    def __init__(self) -> None:
-        self._shim = ctypes.CDLL(None)
-        self._shim.failing_disk_count.restype = ctypes.c_long
-
-    def fail(self, folder: Path, first: int, calls: int, error: str) -> None:
-        """From now on the calls on a folder are counted, and some of them fail."""
-        last = ctypes.c_long(first + calls - 1)
-        self._shim.failing_disk_set(os.fsencode(folder), ctypes.c_long(first), last, getattr(errno, error))
-
-    def heal(self) -> int:
-        """Let all calls be; gives how many there were."""
-        calls = int(self._shim.failing_disk_count())
-        self._shim.failing_disk_set(b"", ctypes.c_long(1), ctypes.c_long(0), 0)
-        return calls
 
 
 def contents(out: Path) -> str:
@@ -154,15 +131,8 @@ def main(words: list[str] | None = None) -> int:
         return 0
     folder = Path(tempfile.mkdtemp(prefix="sysreel-disk-"))
     try:
-        library = folder / "failing_disk.so"
-        source = Path(__file__).with_name("failing_disk.c")
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-        done = subprocess.run(
-            [sys.executable, __file__, "--work", folder, *(["--long"] if options.long else [])],
-            env={**os.environ, "LD_PRELOAD": str(library), "POLARS_MAX_THREADS": "1"},
-            stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-        counts = Counts(**json.loads(done.stdout))
+        told = run_below(folder, [__file__, "--work", folder, *(["--long"] if options.long else [])])
+        counts = Counts(**json.loads(told))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for problem in counts.problems[:20]:
