@@ -39,7 +39,8 @@ examples:
   scripts/bench --only memory --events 10000000 --repeats 1     10 and 50 million events
   scripts/bench --only small --events 5000000         100,000 segments of 50 events
   scripts/bench --only sizes --segments segments/     of a capture of your own
-  scripts/bench --only record --repeats 3             needs the lab: scripts/lab-panda
+  scripts/bench --only sizes-lab                      needs the lab: scripts/lab-panda
+  scripts/bench --only record --repeats 3             likewise
 
 Exit status: 0, also where a target was missed; 1 if a part could not be measured; 2 usage.
 """

@@ -52,8 +52,8 @@ def _record(arch: str, options: Options) -> Report:
     steps: dict[str, Callable[[], list[str | Path]]] = {
         "nothing": partial(_bare, job, console, ""),
         "bare syscalls2": partial(_bare, job, console, 'panda.load_plugin("syscalls2")'),
-        "syscalls2": partial(_capture, job, console, scratch, "syscalls2"),
-        "kernel-hook": partial(_capture, job, console, scratch, "kernel-hook"),
+        "syscalls2": partial(capturing, job, console, scratch / "captured", "syscalls2"),
+        "kernel-hook": partial(capturing, job, console, scratch / "captured", "kernel-hook"),
         "inline logger": partial(_inline, job, console, scratch, profile),
     }
     costs = take_turns(options.repeats, {name: partial(emulated, name, step) for name, step in steps.items()})
@@ -92,9 +92,8 @@ def _bare(job: Guest, console: Path, prepare: str) -> list[str | Path]:
     return [sys.executable, "-c", "\n".join((_PLAIN, prepare, _RUN)), json.dumps(machine)]
 
 
-def _capture(job: Guest, console: Path, scratch: Path, backend: str) -> list[str | Path]:
+def capturing(job: Guest, console: Path, output: Path, backend: str = "auto") -> list[str | Path]:
     """The command, with a profile: names, strings and paths of descriptors."""
-    output = scratch / "captured"
     shutil.rmtree(output, ignore_errors=True)
     words: list[str | Path] = [tool("capture"), "-o", output, "--arch", job.machine.arch, "--kernel", job.kernel]
     words += ["--initrd", job.initrd, "--append", job.append, "--backend", backend, "--serial", console]

@@ -9,7 +9,7 @@ PARTS: tuple[Part, ...] = (
     rates.MIX,
     rates.ADVERSARIAL,
     scans.PART,
-    sizes.PART,
+    *sizes.PARTS,
     peers.PART,
     small.PART,
     memory.PART,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -12,9 +13,12 @@ from typing import Any
 import polars as pl
 
 from benchmarks.measure import run, tool
-from benchmarks.part import Options, Part, Report, Target
+from benchmarks.part import Options, Part, Report, Target, say
 from benchmarks.rates import size
+from benchmarks.record import capturing
 from capture.segment import BLOCK_HEADER_SIZE, BlockType, SegmentError, read_segment
+from lab import panda
+from lab.guest import guest
 from process.write_parquet import PART_GLOB, ROW_GROUP
 from process.write_sqlite import TABLE
 
@@ -25,6 +29,14 @@ OLD_COLUMNS = (
     "id", "name", "procname", "proc_id", "retno", "retno_repr",
     *(f"arg{k}" for k in range(6)), *(f"arg{k}_repr" for k in range(6)),
 )  # fmt: skip
+ARCH = "x86_64"
+GUESTS = {
+    "demo": ("demo", "rounds=10"),
+    "demo, no buffers": ("demo", "rounds=10", "--buffers", "0"),
+    "busy": ("busy", "", "--timeout", "30"),
+    "bench": ("bench", "count=10000"),
+}
+"""Workloads of the lab, what they are told, and options of capture."""
 _MANY = 50_000
 """Rows from which on a database's own pages and a dataset's small tables are little beside the rest."""
 
@@ -87,9 +99,26 @@ def _copied(database: Path, scratch: Path, columns: Sequence[str] | None = None)
 def _sizes(options: Options) -> Report:
     """Every real capture, and a generated one."""
     real = {str(folder): folder for folder in options.segments} or {"recorded": RECORDED}
+    return _report(real, {"generated": options.capture(options.events)}, options)
+
+
+def _lab_sizes(options: Options) -> Report:
+    """Captures of the lab's guests, made now."""
+    panda.prepare(ARCH)
+    real, environment = {}, {**os.environ, **panda.environment(ARCH)}
+    for name, (workload, append, *more) in GUESTS.items():
+        job, output = guest(ARCH, workload, append), options.scratch / name.replace(", ", "-")
+        say(f"capturing {name}")
+        run([*capturing(job, options.scratch / "console", output), *more], environment)
+        real[name] = output
+    return _report(real, {}, options)
+
+
+def _report(real: dict[str, Path], others: dict[str, Path], options: Options) -> Report:
+    """Figures of all, and what is wanted of real captures."""
     figures: dict[str, Any] = {}
     targets = []
-    for name, folder in {**real, "generated": options.capture(options.events)}.items():
+    for name, folder in {**real, **others}.items():
         figures[name] = {"segments": segments(folder), "outputs": outputs(folder, options.scratch)}
         if name in real:
             few = "" if figures[name]["outputs"]["rows"] >= _MANY else f"set for {_MANY:,} events and more: --segments"
@@ -102,4 +131,7 @@ def _sizes(options: Options) -> Report:
     return Report(figures, targets)
 
 
-PART = Part("sizes", "bytes of an event and of a row, of real captures (--segments) and of a generated one", _sizes)
+PARTS = (
+    Part("sizes", "bytes of an event and of a row, of real captures (--segments) and of a generated one", _sizes),
+    Part("sizes-lab", "the same of captures of the lab's guests, made now", _lab_sizes, usual=False),
+)
