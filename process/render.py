@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from process.read import Words
+from process.take import take
 
 Codes = npt.NDArray[np.uint32]
 
@@ -26,7 +27,7 @@ _NOTHING = 2 * _BARE
 def _hex_digits() -> pl.Series:
     """Every number of 16 bits as four hexadecimal digits, then without leading zeros, then an empty text."""
     pairs, numbers = pl.Series([f"{value:02x}" for value in range(256)]), np.arange(_BARE, dtype=np.uint32)
-    padded = pairs.gather(numbers >> 8) + pairs.gather(numbers & 0xFF)
+    padded = take(pairs, numbers >> 8) + take(pairs, numbers & 0xFF)
     bare = padded.str.strip_chars_start("0")
     bare[0] = "0"
     digits: pl.Series = pl.concat([padded, bare, pl.Series([""])]).rechunk()
@@ -44,10 +45,10 @@ def _digits(values: Words) -> list[pl.Series]:
         index[~higher] += np.uint32(_BARE)
         higher = rest != 0
         index[~higher] = _NOTHING
-        columns.append(table.gather(index))
+        columns.append(take(table, index))
     index = (values & _MASK).astype(np.uint32)
     index[~higher] += np.uint32(_BARE)
-    return [*columns, table.gather(index)]
+    return [*columns, take(table, index)]
 
 
 def hexadecimal(values: Words) -> pl.Series:
@@ -114,7 +115,7 @@ class Column:
         """The text of each row, null where no text was put."""
         nothing = pl.Series([None], dtype=pl.String)
         if not self._values:
-            return nothing.gather(self.codes)
+            return take(nothing, self.codes)
         values, null = np.concatenate(self._values), np.concatenate(self._nulls)
         begins = pl.Series([*(f"{prefix}0x" for prefix in prefixes), *(f"{prefix}[NULL]" for prefix in prefixes)])
         begin, end = np.concatenate(self._prefixes), np.concatenate(self._suffixes)
@@ -125,29 +126,28 @@ class Column:
             end[null[heads]] = len(suffixes) - 1
             digits[-1] = digits[-1].zip_with(pl.Series(~null), pl.Series([""]))
         if len(heads) == len(values) and (heads == np.arange(len(values))).all():
-            shown = _joined([begins.gather(begin), *digits, suffixes.gather(end)])
+            shown = _joined([take(begins, begin), *digits, take(suffixes, end)])
         else:
-            head = _joined([begins.gather(begin), *digits])
-            shown = _joined([head.gather(heads), suffixes.gather(end)])
-        return pl.concat([nothing, shown.alias("")]).gather(self.codes)
+            head = _joined([take(begins, begin), *digits])
+            shown = _joined([take(head, heads), take(suffixes, end)])
+        return take(pl.concat([nothing, shown.alias("")]), self.codes)
 
 
 def labels(codes: npt.NDArray[np.signedinteger], names: Sequence[str | None]) -> pl.Series:
     """A Categorical of a few names by their index; a negative one is null."""
     known = pl.Series([*names, None], dtype=pl.String).cast(pl.Categorical)
     if len(codes) and ((codes == codes[0]).all() or (len(set(names)) == 1 and (codes >= 0).all())):
-        one: pl.Series = known.gather([codes[0] if codes[0] >= 0 else len(names)]).new_from_index(0, len(codes))
+        one: pl.Series = known.new_from_index(int(codes[0]) if codes[0] >= 0 else len(names), len(codes))
         return one
     narrow = codes.astype(np.uint32)
     narrow[codes < 0] = len(names)
-    labelled: pl.Series = known.gather(narrow)
-    return labelled
+    return take(known, narrow)
 
 
 def signed_hexadecimal(values: npt.NDArray[np.int64]) -> pl.Series:
     """`0x3` or `-0x1ff` for each of some int64 values."""
     negative, bits = values < 0, values.view(np.uint64)
-    sign = pl.Series(["", "-"]).gather(negative.astype(np.uint32))
+    sign = take(pl.Series(["", "-"]), negative)
     shown: pl.Series = sign + hexadecimal(np.where(negative, np.uint64(0) - bits, bits))
     return shown
 

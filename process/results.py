@@ -16,6 +16,7 @@ from process.grouping import group
 from process.read import FLAGS_ENTRY
 from process.render import labels, nullable, signed_hexadecimal
 from process.schema import STATUSES
+from process.take import take
 
 
 class Results:
@@ -52,7 +53,7 @@ class Results:
             ]
         )
         code = np.where(self._errno >= 0, 1 + len(self._distinct) + self._errno, 1 + self._inverse) * self._returned
-        return reprs.gather(code.astype(np.uint32))
+        return take(reprs, code)
 
     def errno(self) -> pl.Series:
         """Name of the error, null for none."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from capture.segment import STRING_INDEX, StringFlag
+from process.take import take
 
 Ids = npt.NDArray[np.int64]
 
@@ -68,7 +69,7 @@ class _Block:
     def show_plain(self, positions: Ids) -> pl.Series:
         """What `show` gives for some plain strings."""
         where = pl.DataFrame({"start": self.bounds[positions], "end": self.bounds[positions + 1]})
-        rest = pl.Series(['")', '"...)']).gather((self.flags[positions] & StringFlag.TRUNCATED != 0).astype(np.uint32))
+        rest = take(pl.Series(['")', '"...)']), self.flags[positions] & StringFlag.TRUNCATED != 0)
         text = pl.lit(bytes(self.data)).bin.slice("start", pl.col("end") - pl.col("start")).cast(pl.String)
         return where.select(pl.concat_str(pl.lit('("'), text, rest)).to_series()
 
@@ -152,7 +153,7 @@ class StringTable:
             return found, pl.Series([], dtype=pl.String)
         order = np.concatenate(rows)
         found[order] = True
-        return found, pl.concat(pieces).gather(np.argsort(order))
+        return found, take(pl.concat(pieces), np.argsort(order))
 
     def show(self, numbers: Ids) -> pl.Series:
         """What `show` gives for each of some ids; most are made all at once.
@@ -177,8 +178,7 @@ class StringTable:
         others = np.flatnonzero(rest)
         pieces.append(pl.Series([show(self.get(number)) for number in numbers[others].tolist()], dtype=pl.String))
         order = np.argsort(np.concatenate([*rows, others]))
-        texts: pl.Series = pl.concat(pieces).gather(order)
-        return texts
+        return take(pl.concat(pieces), order)
 
 
 class SetTable:
