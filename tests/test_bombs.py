@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from capture.segment import FILE_HEADER_SIZE, MAX_RAW, ROW_SIZES, STRING_INDEX, BlockType, Encoding, pack_block
+from figures import Figure
 from segments import OPENAT, Builder
 
-Figure = Callable[[str, object], None]
 ROOT = str(Path(__file__).parent.parent)
 LOSS = 3
 MIB = 1 << 20

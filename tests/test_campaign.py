@@ -5,45 +5,23 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-import source
 from capture.chunk import Room
 from capture.limits import LEAST_SIZE, Policy, budget, fitting_room, length_of
 from capture.segment import read_segment
 from capture.watch import captures_of, line, live_line, table
 from conftest import command
+from figures import Figure, count_figures, run_script
 from source import Source, check
-
-SCRIPTS = Path(source.__file__).parent
-Figure = Callable[[str, object], None]
-
-
-def run_script(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of scripts/ in a process of its own: it forks, and Polars must not be there then."""
-    return subprocess.run(
-        [sys.executable, SCRIPTS / name, *words], capture_output=True, text=True, timeout=600,
-        env={**os.environ, "POLARS_MAX_THREADS": "1"},
-    )  # fmt: skip
-
-
-def show_figures(figure: Figure, title: str, done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    """What a script has counted, as figures."""
-    found = dict(text.rsplit(": ", 1) for text in done.stdout.splitlines())
-    for name, value in found.items():
-        figure(f"{title}, {name}", value)
-    return {name: int(value) for name, value in found.items()}
 
 
 def test_kill_9_at_200_moments_loses_nothing_that_was_taken(figure: Figure) -> None:
     done = run_script("kill_captures.py", "200")
-    found = show_figures(figure, "capture killed with SIGKILL", done)
+    found = count_figures(figure, "capture killed with SIGKILL", done)
     assert done.returncode == 0, done.stderr
     assert found["kills"] == 200 and found["events lost"] == found["wrong rows and losses told"] == 0
     assert found["rows"] >= found["events taken before the kill"] > 50_000
@@ -51,7 +29,7 @@ def test_kill_9_at_200_moments_loses_nothing_that_was_taken(figure: Figure) -> N
 
 def test_a_disk_that_fails_at_any_call_costs_what_is_counted(figure: Figure) -> None:
     done = run_script("failing_disk.py")
-    found = show_figures(figure, "capture on a failing disk", done)
+    found = count_figures(figure, "capture on a failing disk", done)
     assert done.returncode == 0, done.stderr
     assert found["faults"] > 100 and found["guests stopped"] == found["differences to the ledger, wrong rows"] == 0
     assert found["events dropped and counted"] > 1000 and found["captures whole in the end"] > 10
@@ -171,18 +149,6 @@ def test_chunks_suit_the_segment_the_limit_and_the_disk(segment_size: int, max_s
         assert 3 * length < free / 2
     if max_size >= LEAST_SIZE:
         assert budget(max_size, room) > max_size / 2
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
-    if os.geteuid():
-        pytest.skip("mounting a tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_recording_goes_on_when_there_is_room_again(small_disk: Path, figure: Figure) -> None:

@@ -7,7 +7,6 @@ import random
 import shutil
 import sqlite3
 import struct
-from collections.abc import Callable
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -19,13 +18,12 @@ from capture import segment as layout
 from capture.segment import BLOCK_HEADER_SIZE, FILE_HEADER_SIZE, BlockType
 from decoding import frame_of, losses
 from faults import decode_all, flipped, hold, read_all
+from figures import Figure
 from ledger_source import Told, record
 from process import repair
 from process.cli import app
 from segments import OPENAT, Builder, task
 from test_escape import unescape
-
-Figure = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")

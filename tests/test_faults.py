@@ -5,7 +5,7 @@ import __future__ as future
 
 import inspect
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -18,11 +18,11 @@ import capture.segment
 import process.holes
 import process.read
 from capture.segment import BLOCK_HEADER_SIZE, FILE_HEADER_SIZE, BlockType, SegmentError, pack_block, parse_segment
+from figures import Figure
 from process.discover import discover
 from process.read import Contents, load
 from segments import CAPTURE, OPENAT, Builder
 
-Figure = Callable[[str, object], None]
 Key = tuple[int, int]
 EVENTS, EACH = 8, 4
 

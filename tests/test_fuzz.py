@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import fuzz
+from figures import Figure
 from segments import Builder
-
-Figure = Callable[[str, object], None]
 
 
 def test_mutated_segments_raise_nothing_unexpected(tmp_path: Path, figure: Figure) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from typer.testing import CliRunner
 
 from capture.recorder import Recorder
 from capture.segment import EventFlag, StringFlag
+from figures import Figure
 from process.cli import app
 from process.schema import SCHEMA
 from test_escape import unescape
 
-Figure = Callable[[str, object], None]
 OPENAT, GETPID, BUFFER = 257, 39, int(StringFlag.BUFFER)
 HOSTILE = [
     b"\x00\x01", b"\xff\xfe\x80", b"\xed\xa0\x80", b"\x1b[31m\x1b]0;t\x07\x9b2J", "\u202e\u2066x\u200b".encode(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +18,9 @@ from capture.recorder import MAX_STRING, Recorder
 from capture.segment import StringFlag
 from capture.syscalls2 import Syscalls2
 from conftest import command
+from figures import Figure
 from test_live import unescape
 
-Figure = Callable[[str, object], None]
 PAGE = 4096
 TOP = 1 << 47
 UNREADABLE, TRUNCATED, LIST = StringFlag.UNREADABLE, StringFlag.TRUNCATED, StringFlag.LIST

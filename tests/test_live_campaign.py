@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,25 +17,11 @@ import pytest
 
 from capture.segment import read_segment
 from conftest import BIN, command, decode
+from figures import Figure, run_script, show_figures
 from lab import panda
 from lab.guest import guest
 
 pytestmark = pytest.mark.live
-
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
-Figure = Callable[[str, object], None]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
-    if os.geteuid():
-        pytest.skip("mounting a tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def words_for(workload: str, segments: Path, console: Path, *options: str) -> list[str]:
@@ -152,10 +137,7 @@ def _drained(master: int) -> str:
 
 def test_a_capture_stays_below_its_limit_and_tells_what_it_deleted(figure: Figure) -> None:
     """Half a minute of what `scripts/soak.py` does for an hour."""
-    words = [sys.executable, str(SCRIPTS / "soak.py"), "--minutes", "0.5", "--max-size", "8M", "--workload", "noise"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = run_script("soak.py", "--minutes", "0.5", "--max-size", "8M", "--workload", "noise")
     assert done.returncode == 0, done.stderr[-2000:]
-    found = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    found = show_figures(figure, "half a minute below 8 MiB", done)
     assert int(found["events captured"]) > 1000 and int(found["most bytes of the folder"]) <= 8 << 20
-    for name, value in found.items():
-        figure(f"half a minute below 8 MiB, {name}", value)

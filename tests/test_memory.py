@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
@@ -17,11 +16,11 @@ from polars.testing import assert_frame_equal
 
 import synthetic
 from conftest import BIN, command
+from figures import Figure
 from process.errors import ProcessError
 from process.memory import Room, room
 from process.text import size_of
 
-Figure = Callable[[str, object], None]
 M = 1 << 20
 LIMIT = 400
 """MiB."""

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,13 +15,12 @@ import polars as pl
 import pytest
 
 from captures import write_capture
+from figures import Figure, count_figures, run_script
 from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import Progress, decode
 from process.temporary import Temporary, remove_stale, temporary
-from test_campaign import run_script, show_figures
 
-Figure = Callable[[str, object], None]
 HERE = Path(__file__).parent
 FORMATS = [("a.sqlite", Format.SQLITE), ("a.parquet", Format.PARQUET)]
 
@@ -37,7 +35,7 @@ def count(out: Path) -> int:
 
 def test_stopped_and_killed_runs_leave_nothing_and_give_the_same_rows_again(figure: Figure) -> None:
     done = run_script("kill_processes.py", "8", "--events", "8000")
-    found = show_figures(figure, "process stopped or killed", done)
+    found = count_figures(figure, "process stopped or killed", done)
     assert done.returncode == 0, done.stderr
     assert found["runs stopped or killed"] > 3
     assert found["hangs, orphans, half outputs, leftovers, wrong statuses, other rows"] == 0
@@ -45,7 +43,7 @@ def test_stopped_and_killed_runs_leave_nothing_and_give_the_same_rows_again(figu
 
 def test_an_output_disk_that_fails_at_any_call_leaves_the_old_output_or_the_whole_new(figure: Figure) -> None:
     done = run_script("failing_output.py")
-    found = show_figures(figure, "process on a failing disk", done)
+    found = count_figures(figure, "process on a failing disk", done)
     assert done.returncode == 0, done.stderr
     assert found["faults"] > 100 and found["runs that failed"] > found["faults"] // 2
     assert found["old outputs lost, half outputs, leftovers, unclear messages"] == 0
