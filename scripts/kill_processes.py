@@ -2,7 +2,8 @@
 
 Each run decodes a generated capture with two workers, in a session of its own. It gets SIGINT or SIGTERM (itself, or
 its whole process group, as Ctrl-C does), once or twice, or SIGKILL, at a moment between its start and its end. Then
-it is run again, and must give what a run gives that nobody disturbs.
+it is run again, and must give what a run gives that nobody disturbs. Every third run, and the one after it, is made
+with --resume: it may do again what workers had in hand, a segment each, and no more.
 """
 
 from __future__ import annotations
@@ -26,12 +27,27 @@ from pathlib import Path
 import polars as pl
 
 from capture.chunk import Room
+from process.resume import folder_of
 from source import Source
 
 ROOT = Path(__file__).resolve().parent.parent
 STOPS = (signal.SIGINT, signal.SIGTERM)
 OUTPUTS = ("run.sqlite", "run.parquet")
 STOPPED = "process: error: stopped; nothing is left of the output\n"
+STOPPED_WITH_RESUME = "process: error: stopped; what is done is kept in OUT.resume: go on with --resume\n"
+JOBS = 2
+STEPS = """
+import os, process.batch, process.resume as resume
+process.batch.SMALL = 0
+inner = resume._do
+def told(item, **given):
+    with open({log!r}, "a") as log:
+        log.write("begun\\n")
+    return inner(item, **given)
+told.__module__, told.__qualname__ = "process.resume", "_do"
+resume._do = told
+"""
+"""Makes each segment a step of its own, and each step tell that it has begun."""
 ROOM = Room(events=2000, strings=4000, string_bytes=1 << 20, sets=4000, tasks=64, marks=64, files=64)
 """A chunk of the capture, and a segment."""
 PATIENCE = 120.0
@@ -49,6 +65,7 @@ class Stop:
         times: How often.
         moment: When: between 0, its start, and 1, when an undisturbed run ends.
         force: Whether it replaces an output that is there.
+        resume: Whether it, and the run after it, is made with ``--resume``.
     """
 
     out: str
@@ -57,6 +74,7 @@ class Stop:
     times: int
     moment: float
     force: bool
+    resume: bool
 
 
 @dataclass
@@ -66,11 +84,15 @@ class Counts:
     Attributes:
         runs: That were stopped or killed before they had ended.
         finished: That had ended, or were about to.
+        resumed: Runs that went on where another was stopped.
+        again: Segments that such a pair of runs has begun to survey or to decode twice, at most.
         problems: What must not be, a line each.
     """
 
     runs: int = 0
     finished: int = 0
+    resumed: int = 0
+    again: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -79,6 +101,7 @@ class Place:
 
     Attributes:
         folder: Where.
+        segments: Of the capture.
         seconds: That an undisturbed run takes, by output.
         hashes: Of its rows, by output.
     """
@@ -90,6 +113,10 @@ class Place:
         source = Source(folder / "caps", 5, segment_size=1, wait=True, room=ROOM)
         source.run(events)
         source.recorder.close()
+        self.segments = len(list((folder / "caps").glob("*.seg")))
+        (folder / "site").mkdir()
+        self._log = folder / "site" / "log"
+        (folder / "site" / "sitecustomize.py").write_text(STEPS.format(log=str(self._log)))
         self.seconds, self.hashes = {}, {}
         for out in OUTPUTS:
             began = time.monotonic()
@@ -101,10 +128,11 @@ class Place:
     def start(self, out: str, *options: str) -> subprocess.Popen[str]:
         """Begin a run in a session of its own."""
         code = "from process.cli import main; main()"
-        line = [sys.executable, "-c", code, "caps", "-o", out, "-j", "2", "--quiet", *options]
+        line = [sys.executable, "-c", code, "caps", "-o", out, "-j", str(JOBS), "--quiet", *options]
+        path = f"{self.folder / 'site'}:{ROOT}" if "--resume" in options else str(ROOT)
         return subprocess.Popen(
             line, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder / "tmp")},
+            env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.folder / "tmp")},
         )  # fmt: skip
 
     def again(self, out: str, *options: str) -> None:
@@ -119,16 +147,24 @@ class Place:
             raise RuntimeError(f"a run that nobody disturbed ended with {running.returncode}: {text}")
 
     def left(self) -> list[str]:
-        """Names of what is there beside the capture and the outputs."""
-        here = {path.name for path in self.folder.iterdir()} - {"caps", "tmp", *OUTPUTS}
+        """Names of what is there beside the capture, the outputs and what ``--resume`` keeps."""
+        mine = {"caps", "tmp", "site", *OUTPUTS, *(folder_of(Path(out)).name for out in OUTPUTS)}
+        here = {path.name for path in self.folder.iterdir()} - mine
         return sorted(here | {path.name for path in (self.folder / "tmp").iterdir()})
 
+    def again_begun(self) -> int:
+        """Segments that runs with ``--resume`` have begun to survey, or to decode, again since the last call."""
+        begun = self._log.read_text().count("\n") if self._log.exists() else 0
+        self._log.unlink(missing_ok=True)
+        return begun - 2 * self.segments
+
     def clear(self, out: str) -> None:
-        """Remove an output."""
+        """Remove an output, and what ``--resume`` has kept of it."""
         path = self.folder / out
         if path.is_dir():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
+        shutil.rmtree(folder_of(path), ignore_errors=True)
 
 
 def rows_hash(out: Path) -> str:
@@ -173,7 +209,7 @@ def stop_one(place: Place, stop: Stop, counts: Counts) -> None:
         counts.problems.append(f"{stop}: {text}")
 
     before = place.hashes[stop.out] if stop.force else ""
-    options = ["--force"] if stop.force else []
+    options = ["--resume"] if stop.resume else ["--force"] if stop.force else []
     running = place.start(stop.out, *options)
     time.sleep(stop.moment * place.seconds[stop.out])
     for _ in range(stop.times):
@@ -205,9 +241,9 @@ def stop_one(place: Place, stop: Stop, counts: Counts) -> None:
         if place.left():
             problem(f"left {place.left()}")
         early = status == -stop.number or (status, text) == (1, "process: error: stopped\n")  # before it had begun
-        if status != 0 and not early and (status, text) != (1, STOPPED):
+        if status != 0 and not early and (status, text) != (1, STOPPED_WITH_RESUME if stop.resume else STOPPED):
             problem(f"status {status}, {text!r}")
-    if now and not before:
+    if now and not before and not stop.resume:
         options = ["--force"]
     place.again(stop.out, *options)
     if rows_hash(place.folder / stop.out) != place.hashes[stop.out]:
@@ -216,6 +252,12 @@ def stop_one(place: Place, stop: Stop, counts: Counts) -> None:
         problem(f"the next run has left {place.left()}")
         for path in [*place.folder.glob(".sysreel-*"), *(place.folder / "tmp").iterdir()]:
             shutil.rmtree(path)
+    if stop.resume:
+        counts.resumed += 1
+        again = place.again_begun()
+        counts.again = max(counts.again, again)
+        if not 0 <= again <= JOBS:
+            problem(f"{again} segments were begun again")
     if not stop.force:
         place.clear(stop.out)
 
@@ -228,7 +270,9 @@ def stops(moments: int, seed: int) -> Iterator[Stop]:
         number = signal.SIGKILL if is_kill else source.choice(STOPS)
         times = 1 if is_kill else source.choice((1, 1, 2))
         moment = 1.05 * source.choice((k + source.random(), moments * source.random())) / moments
-        yield Stop(out, number, not is_kill and source.random() < 0.5, times, moment, k // 4 % 2 == 1)
+        resume = k % 3 == 2
+        group, force = not is_kill and source.random() < 0.5, k // 4 % 2 == 1 and not resume
+        yield Stop(out, number, group, times, moment, force, resume)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -257,6 +301,8 @@ def main(words: list[str] | None = None) -> int:
         print(text, file=sys.stderr)
     print(f"runs stopped or killed: {counts.runs}")
     print(f"runs that had ended before: {counts.finished}")
+    print(f"runs that went on with --resume: {counts.resumed}")
+    print(f"segments that two workers did again, at most: {counts.again}")
     print(f"hangs, orphans, half outputs, leftovers, wrong statuses, other rows: {len(counts.problems)}")
     return 1 if counts.problems else 0
 

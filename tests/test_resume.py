@@ -19,6 +19,7 @@ import pytest
 
 from captures import write_capture
 from fd_world import World, write
+from kill_processes import STEPS
 from process import batch
 from process.errors import ProcessError
 from process.output import Format
@@ -281,20 +282,6 @@ def test_losses_are_told_every_time(caps: Path, tmp_path: Path) -> None:
     stats = json.dumps(sqlite3.connect(tmp_path / "all.sqlite").execute("SELECT * FROM stats").fetchall())
     assert "taken" not in stats
     assert_lines(run("caps", "-o", "all.sqlite", "--resume", "--strict", cwd=tmp_path), 1, "no output was left")
-
-
-STEPS = """
-import os, process.batch, process.resume as resume
-process.batch.SMALL = 0
-inner = resume._do
-def told(item, **given):
-    with open({log!r}, "a") as log:
-        log.write("begun\\n")
-    return inner(item, **given)
-told.__module__, told.__qualname__ = "process.resume", "_do"
-resume._do = told
-"""
-"""Makes each segment a step of its own, and each step tell that it has begun."""
 
 
 @pytest.mark.usefixtures("alone")
