@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from capture.segment import SegmentError
 from process.errors import ProcessError
+from process.garbage import collect_rarely
 from process.memory import peak
 from process.stopping import begin_worker, held
 
@@ -154,6 +155,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 def _begin_worker() -> None:
     """Leave Ctrl-C to the parent, and do not outlive it."""
     begin_worker()
+    collect_rarely()
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
