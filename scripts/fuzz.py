@@ -1,8 +1,7 @@
 """Fuzz the readers of segments: mutated segments are read, verified, dumped and decoded, and nothing may go wrong.
 
-Most mutations are of what lies beneath the checksums: payloads, and fields of headers, which are then sealed anew. A
-file of which only a checksum is wrong gets no further than that check; so an engine that is guided by coverage would
-need these same mutations first (docs/RELIABILITY.md).
+The mutations are those of scripts/mutations.py. With Atheris (a fuzzer for Python, on libFuzzer) what reaches code
+that was not reached before is mutated further; without it, or with ``--engine plain``, only sound segments are.
 
 What fails is kept as a file; tests/test_fuzz.py runs again whatever lies in tests/data/crashers.
 """
@@ -11,37 +10,26 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
+import os
 import random
+import re
 import shutil
+import struct
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
-import zstandard
 
-from capture.chunk import Room
-from capture.recorder import Recorder
-from capture.segment import (
-    ABI_NUMBERS,
-    BLOCK_MAGIC,
-    FILE_HEADER_SIZE,
-    MAX_RAW,
-    BlockType,
-    Encoding,
-    EventFlag,
-    Header,
-    Segment,
-    SegmentError,
-    StringFlag,
-    pack_block,
-    parse_segment,
-)
+from capture.segment import SegmentError
+from mutations import Mutator, seeds
 from process.decode import Decoder
 from process.discover import discover
 from process.errors import ProcessError
@@ -51,58 +39,11 @@ from process.records import records
 from process.verify import verify
 
 CRASHERS = Path(__file__).resolve().parent.parent / "tests" / "data" / "crashers"
-NUMBERS = (*range(60), 72, 78, 80, 81, 89, 101, 157, 231, 257, 272, 290, 292, 293, 322, 425, 435, 436, 9999)
-"""Of x86_64: calls with paths, descriptors, forks, ends, and one that is none."""
-ROOM = Room(events=16, strings=64, string_bytes=1 << 20, sets=64, tasks=64, marks=32, files=32)
-LARGE = Room(events=256, strings=1024, string_bytes=1 << 20, sets=1024, tasks=256, marks=128, files=256)
-"""A chunk that nothing is sealed of: a live file with all that was recorded."""
-EDGES = (
-    0,
-    1,
-    2,
-    7,
-    8,
-    0x7F,
-    0xFF,
-    0xFFFF,
-    1 << 31,
-    (1 << 31) - 1,
-    (1 << 32) - 1,
-    1 << 63,
-    (1 << 63) - 1,
-    (1 << 64) - 1,
-)
-
-
-@dataclass
-class Piece:
-    """A block, to be changed and packed again.
-
-    Attributes:
-        kind: Its type, any number.
-        encoding: Any number.
-        index: Of the block in its file.
-        count: Records that it claims.
-        first: Number of the first.
-        payload: Unpacked.
-        raw: Bytes that it claims; None for what it has.
-    """
-
-    kind: int
-    encoding: int
-    index: int
-    count: int
-    first: int
-    payload: bytearray
-    raw: int | None = None
-
-    def pack(self, header: Header) -> bytes:
-        """The block with sound checksums, whatever it claims."""
-        stored = bytes(self.payload) if self.encoding == Encoding.RAW else zstandard.compress(bytes(self.payload), 1)
-        raw = len(self.payload) if self.raw is None else self.raw
-        kind, encoding = BlockType(self.kind), Encoding(self.encoding)
-        index, count, raw = (value & 2**32 - 1 for value in (self.index, self.count, raw))
-        return pack_block(header, kind, encoding, index, count, self.first, raw, stored)
+HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
+COUNTS = struct.Struct("<2Q")
+"""What the process that Atheris runs in tells: executions, and those with rows."""
+MOST_MEMORY = 4096
+"""MB that a process may have before Atheris takes it for a failure."""
 
 
 @dataclass
@@ -113,162 +54,15 @@ class Fuzzed:
         executions: Segments that were tried.
         decoded: Of these, some events were rows.
         failures: Of these, something went wrong: names of the files kept.
+        corpus: Segments that each reach code which those before did not; 0 without Atheris.
+        coverage: Branches that were reached; 0 without Atheris.
     """
 
     executions: int = 0
     decoded: int = 0
     failures: list[str] = field(default_factory=list)
-
-
-def seeds(folder: Path) -> list[bytes]:
-    """Sound segments and live files by the real recorder, with every kind of record."""
-    for seed in range(3):
-        source = random.Random(seed)
-        room = ROOM if seed < 2 else LARGE
-        recorder = Recorder(folder / str(seed), "x86_64", segment_size=4000, room=room, wait=True)
-        for k in range(60):
-            pid = source.choice((100, 101, 102))
-            task = pid << 32 | source.choice((pid, pid + 50))
-            if k % 9 == 0:
-                recorder.mark(f"mark {k}")
-                recorder.identity(task, pid << 12, pid, task & 0xFFFFFFFF, 1, 31, 7, b"sh", b"sh\0-c\0", 0, table=pid)
-                recorder.files(pid, [(0, b"/dev/console", 0), (1, b"pipe:[7]", 0)], snapshot=True)
-                recorder.folder(task, b"/tmp")
-            text = ((1, b"/tmp/%d" % source.randrange(9), 0), (2, source.randbytes(9), int(StringFlag.BUFFER)))
-            strings = recorder.strings(text[: source.randrange(3)]) if source.random() < 0.7 else 0
-            a, b, c, d, e, f = (source.choice((0, 1, 3, 5, 0x7000, *EDGES)) for _ in range(6))
-            ret = source.choice((0, 3, 103, (1 << 64) - 2))
-            flags = int(EventFlag.RETURNED) if source.random() < 0.9 else 0
-            recorder.event(100 * k, 50, task, a, b, c, d, e, f, ret, source.choice(NUMBERS), strings, flags)
-        if seed < 2:
-            recorder.close()
-        else:
-            found = [path.read_bytes() for path in sorted((folder / "2").iterdir()) if path.suffix == ".live"]
-            recorder.close()
-    return [path.read_bytes() for path in sorted(folder.glob("*/*.seg"))] + found
-
-
-def pieces(segment: Segment) -> list[Piece]:
-    """The blocks of records of a sealed segment."""
-    return [
-        Piece(block.type, block.encoding, block.index, block.count, block.first, bytearray(block.payload()))
-        for block in segment.blocks
-    ]
-
-
-class Mutator:
-    """Makes segments out of sound ones (which differ from run to run: each is a capture of its own)."""
-
-    def __init__(self, seed: int, sound: list[bytes]) -> None:
-        self._random, self._sound = random.Random(seed), sound
-
-    def next(self) -> bytes:
-        """One more."""
-        choose = self._random
-        data = choose.choice(self._sound)
-        segment = parse_segment(data, "seed")
-        if segment.header.live or choose.random() < 0.2:
-            return self._raw(data)
-        header, blocks = segment.header, pieces(segment)
-        for _ in range(choose.choice((1, 1, 2, 4, 8))):
-            choose.choice((self._payload, self._payload, self._payload, self._claim, self._order))(blocks)
-        if choose.random() < 0.15:
-            header = self._header(header)
-        packed = b"".join(block.pack(header) for block in blocks)
-        end = data[data.rfind(BLOCK_MAGIC) :] if choose.random() < 0.5 and header == segment.header else b""
-        return header.pack() + packed + end
-
-    def _raw(self, data: bytes) -> bytes:
-        """Bytes changed, cut, doubled or moved, with no care for checksums."""
-        choose, out = self._random, bytearray(data)
-        for _ in range(choose.choice((1, 1, 3, 9))):
-            at = choose.randrange(len(out) + 1) if choose.random() < 0.6 else choose.randrange(min(len(out), 500) + 1)
-            size = choose.choice((1, 2, 4, 8, 96, 700))
-            kind = choose.randrange(5)
-            if kind == 0:
-                out[at : at + 8] = choose.choice(EDGES).to_bytes(8, "little")
-            elif kind == 1:
-                out[at : at + size] = choose.randbytes(size)
-            elif kind == 2:
-                del out[at : at + size]
-            elif kind == 3:
-                out[at:at] = out[max(0, at - size) : at]
-            elif len(out) > FILE_HEADER_SIZE + 1:
-                del out[choose.randrange(FILE_HEADER_SIZE, len(out)) :]
-        return bytes(out)
-
-    def _payload(self, blocks: list[Piece]) -> None:
-        """A word of a payload, or some of its bytes."""
-        choose = self._random
-        payload = choose.choice(blocks).payload if blocks else bytearray()
-        if not payload:
-            return
-        width = choose.choice((4, 8))
-        at = choose.randrange(len(payload)) // width * width
-        kind = choose.randrange(5)
-        if kind == 0:
-            payload[at : at + width] = (choose.choice(EDGES) & (1 << 8 * width) - 1).to_bytes(width, "little")
-        elif kind == 1:
-            payload[at : at + width] = choose.randbytes(width)
-        elif kind == 2:
-            payload[at] ^= 1 << choose.randrange(8)
-        elif kind == 3:
-            other = choose.randrange(len(payload)) // width * width
-            payload[at : at + width] = payload[other : other + width]
-        else:
-            del payload[at : at + choose.choice((1, width, 96))]
-
-    def _claim(self, blocks: list[Piece]) -> None:
-        """A field of a block's header."""
-        choose = self._random
-        if not blocks:
-            return
-        block = choose.choice(blocks)
-        edge = choose.choice((*EDGES, block.count + 1, block.first + 1, max(block.first - 1, 0)))
-        kind = choose.randrange(6)
-        if kind == 0:
-            block.count = edge
-        elif kind == 1:
-            block.first = edge
-        elif kind == 2:
-            block.kind = int(choose.choice(list(BlockType)))
-        elif kind == 3:
-            block.encoding = int(choose.choice(list(Encoding)))
-        elif kind == 4:
-            block.index = edge
-        else:
-            block.raw = choose.choice((edge, MAX_RAW, MAX_RAW + 1, len(block.payload) + 1))
-
-    def _order(self, blocks: list[Piece]) -> None:
-        """Blocks left out, doubled, or in another order."""
-        choose = self._random
-        if not blocks:
-            return
-        at, other = choose.randrange(len(blocks)), choose.randrange(len(blocks))
-        kind = choose.randrange(3)
-        if kind == 0:
-            del blocks[at]
-        elif kind == 1:
-            blocks.insert(other, replace(blocks[at], payload=bytearray(blocks[at].payload)))
-        else:
-            blocks[at], blocks[other] = blocks[other], blocks[at]
-
-    def _header(self, header: Header) -> Header:
-        """A field of the file's header."""
-        choose = self._random
-        edge = choose.choice(EDGES)
-        return choose.choice(
-            (
-                replace(header, abi=choose.choice((*ABI_NUMBERS, "", "\x1b[31m", "no such"))),
-                replace(header, word_size=choose.choice((0, 1, 4, 8, 255))),
-                replace(header, big_endian=not header.big_endian),
-                replace(header, first_event=edge),
-                replace(header, realtime_ns=edge),
-                replace(header, monotonic_ns=edge),
-                replace(header, segment=edge & (1 << 32) - 1),
-                replace(header, minor=choose.choice((0, 1, 9))),
-            )
-        )
+    corpus: int = 0
+    coverage: int = 0
 
 
 def examine(path: Path) -> int:
@@ -277,13 +71,22 @@ def examine(path: Path) -> int:
     Raises:
         Exception: Anything is a failure.
     """
-    rows = 0
-    found = discover([path])
-    for part in found.parts:
+    read(path)
+    return decode(path)
+
+
+def read(path: Path) -> None:
+    """Find a segment, show its records, verify it."""
+    for part in discover([path]).parts:
         for record in records(part):
             assert all(not isinstance(value, str) or value.isprintable() for value in record.values()), record
         with suppress(SegmentError, OSError):
             verify(part)
+
+
+def decode(path: Path) -> int:
+    """Make rows of a segment; gives how many."""
+    rows = 0
     try:
         prepared = prepare([path], Workers(1))
     except ProcessError:
@@ -299,22 +102,75 @@ def examine(path: Path) -> int:
     return rows
 
 
+def keep_failure(keep: Path, data: bytes) -> str:
+    """Keep a segment that has failed, and say why; while its exception is handled."""
+    keep.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(data).hexdigest()[:16] + ".seg"
+    (keep / name).write_bytes(data)
+    print(f"{name}:\n{traceback.format_exc()}", file=sys.stderr)
+    return name
+
+
 def fuzz(folder: Path, seed: int, keep: Path, goes_on: Callable[[int], bool]) -> Fuzzed:
     """Try segments for as long as ``goes_on`` says, which gets the number of those tried."""
     sound = seeds(folder / "seeds")
-    mutator, done, path = Mutator(seed, sound), Fuzzed(), folder / "a.seg"
+    choose, mutator, done, path = random.Random(seed), Mutator(seed), Fuzzed(), folder / "a.seg"
     while goes_on(done.executions):
-        data = mutator.next()
+        data = mutator.mutated(choose.choice(sound))
         path.write_bytes(data)
         done.executions += 1
         try:
             done.decoded += examine(path) > 0
         except Exception:
-            keep.mkdir(parents=True, exist_ok=True)
-            name = hashlib.sha256(data).hexdigest()[:16] + ".seg"
-            (keep / name).write_bytes(data)
-            done.failures.append(name)
-            print(f"{name}:\n{traceback.format_exc()}", file=sys.stderr)
+            done.failures.append(keep_failure(keep, data))
+    return done
+
+
+def fuzz_guided(
+    folder: Path, seed: int, keep: Path, seconds: float, patience: int = 60, targets: str = "fuzz"
+) -> Fuzzed:
+    """Have Atheris try segments, in a process of its own, which is begun anew if one ends it.
+
+    Args:
+        folder: Scratch.
+        seed: Of what is chosen.
+        keep: Folder for what fails.
+        seconds: How long.
+        patience: Seconds that one segment may take.
+        targets: Module with the functions `read` and `decode` that are tried.
+    """
+    done, until = Fuzzed(), time.monotonic() + seconds
+    corpus, counts = folder / "corpus", folder / "counts"
+    corpus.mkdir()
+    keep.mkdir(parents=True, exist_ok=True)
+    before = {path.name for path in keep.iterdir()}
+    for number, data in enumerate(seeds(folder / "seeds")):
+        (corpus / f"seed-{number}").write_bytes(data)
+    while (left := until - time.monotonic()) >= 1:
+        counts.write_bytes(bytes(COUNTS.size))
+        engine = Path(__file__).with_name("fuzz_guided.py")
+        options = {
+            "max_total_time": int(left), "seed": seed + len(done.failures), "timeout": patience,
+            "rss_limit_mb": MOST_MEMORY, "max_len": 1 << 22, "artifact_prefix": f"{keep}/",
+        }  # fmt: skip
+        words = [f"-{name}={value}" for name, value in options.items()]
+        ended = subprocess.run(
+            [sys.executable, engine, targets, folder, keep, *words, corpus],
+            stderr=subprocess.PIPE, text=True, errors="replace", check=False,
+            env={**os.environ, "POLARS_MAX_THREADS": "1"},
+        )  # fmt: skip
+        executions, decoded = COUNTS.unpack(counts.read_bytes())
+        done.executions, done.decoded = done.executions + executions, done.decoded + decoded
+        done.coverage = max([done.coverage, *(int(found) for found in re.findall(r"\bcov: (\d+)", ended.stderr))])
+        done.failures = sorted({path.name for path in keep.iterdir()} - before)
+        if ended.returncode or not executions:
+            print(ended.stderr[-4000:], file=sys.stderr)
+            done.failures = done.failures or [f"Atheris ended with {ended.returncode}"]
+            if not executions:
+                break
+        elif done.failures:
+            print(ended.stderr, file=sys.stderr)
+    done.corpus = len(list(corpus.iterdir()))
     return done
 
 
@@ -325,22 +181,33 @@ def main(words: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--executions", type=int, help="stop after so many, whatever the time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=CRASHERS, help="folder for what fails")
+    parser.add_argument(
+        "--engine", choices=("atheris", "plain"), default="atheris" if HAS_ATHERIS else "plain",
+        help="atheris, guided by coverage, where there is a wheel of it; else plain",
+    )  # fmt: skip
+    parser.add_argument("--patience", type=int, default=60, help="seconds that one segment may take, under Atheris")
+    parser.add_argument("--targets", default="fuzz", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
+    if options.engine == "atheris" and not HAS_ATHERIS:
+        parser.error("Atheris is not installed: it has wheels for Linux on x86_64 alone")
     until = time.monotonic() + 60 * options.minutes
     folder = Path(tempfile.mkdtemp(prefix="sysreel-fuzz-"))
     try:
-        done = fuzz(
-            folder, options.seed, options.keep,
-            lambda tried: tried < options.executions if options.executions else time.monotonic() < until,
-        )  # fmt: skip
+        if options.engine == "atheris":
+            seconds = 60 * options.minutes
+            done = fuzz_guided(folder, options.seed, options.keep, seconds, options.patience, options.targets)
+        else:
+            done = fuzz(folder, options.seed, options.keep, lambda _: time.monotonic() < until)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"executions: {done.executions}")
     print(f"segments with rows: {done.decoded}")
-    print(f"unexpected exceptions: {len(done.failures)}")
+    if options.engine == "atheris":
+        print(f"segments kept for what they reach: {done.corpus}")
+        print(f"branches reached: {done.coverage}")
+    print(f"unexpected exceptions, hangs, crashes: {len(done.failures)}")
     return 1 if done.failures else 0
 
 

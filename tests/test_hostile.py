@@ -7,14 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capture.segment import EVENT_ROW, SET_ROW, STRING_INDEX, TASK_ROW, BlockType, Encoding
+from capture.segment import EVENT_ROW, SET_ROW, STRING_INDEX, TASK_ROW, BlockType, Encoding, EventFlag
 from decoding import frame_of, losses
 from process.discover import discover
 from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode
 from process.records import records
-from segments import OPENAT, Builder, task
+from segments import OPENAT, RETURNED, Builder, task
 
 EVENT = EVENT_ROW.pack(1, 2, task(7), 1, 0x10, 0, 0, 0, 0, 0, OPENAT, 1, 1, 0)
 
@@ -180,3 +180,42 @@ def test_any_forged_blocks_are_survived(
         builder.add(kind, count, first, whole, encoding=encoding)
     frame, _ = frame_of(builder.write(tmp_path))
     assert frame["id"].to_list() == list(range(1, len(frame) + 1))
+
+
+EDGES = [0, 1, 3, 0x7FFF, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 4095, (1 << 64) - 1]
+WORD = st.sampled_from(EDGES) | st.integers(0, (1 << 64) - 1)
+CALL = st.tuples(
+    st.integers(0, 470) | st.integers(0, (1 << 30) - 1),
+    st.lists(WORD, min_size=6, max_size=6),
+    WORD,
+    st.sampled_from([0, RETURNED, RETURNED | EventFlag.CONTEXT]),
+    st.integers(1, 5),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([("x86_64", 8), ("aarch64", 8), ("riscv64", 8), ("i386", 4), ("arm", 4), ("mips-o32", 4)]),
+    st.booleans(),
+    st.lists(CALL, min_size=1, max_size=40),
+)
+def test_whatever_a_guest_calls_is_a_row_with_what_was_recorded(
+    tmp_path: Path, abi: tuple[str, int], big_endian: bool, events: list[tuple[int, list[int], int, int, int]]
+) -> None:
+    """Any numbers, arguments, results and tasks: a row each, with the registers as they were."""
+    name, size = abi
+    builder = Builder(abi=name, word_size=size, big_endian=big_endian)
+    for nr, args, ret, flags, pid in events:
+        words = [value & (1 << 8 * size) - 1 for value in (*args, ret)]
+        builder.event(nr, *words[:6], ret=words[6], who=task(pid), flags=flags)
+    frame, ledger = frame_of(builder.write(tmp_path))
+    assert frame["seq"].sort().to_list() == list(range(len(events))) and not losses(ledger)
+    for row in frame.iter_rows(named=True):
+        nr, args, ret, flags, pid = events[row["seq"]]
+        assert (row["nr"], row["pid"]) == (nr, pid)
+        assert (row["status"] == "returned") == bool(flags & RETURNED)
+        if size == 8:
+            values = [value - (value >> 63 << 64) for value in (*args, ret)]
+            assert row["retno"] == (values[6] if flags & RETURNED else None)
+            assert all(row[f"arg{k}"] in (None, values[k]) for k in range(6))
+            assert all((row[f"arg{k}"] is None) == (row[f"arg{k}_repr"] is None) for k in range(6))
