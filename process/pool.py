@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from capture.segment import SegmentError
 from process.backstop import Backstop, confine
 from process.errors import ProcessError
+from process.garbage import collect_rarely
 from process.memory import peak
 from process.stopping import begin_worker, held, mask_kept
 
@@ -171,6 +172,7 @@ def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
 def _begin_worker(limit: int | None) -> None:
     """Leave Ctrl-C to the parent, do not outlive it, and take no more memory than there is."""
     begin_worker()
+    collect_rarely()
     if limit is not None:
         confine(limit)
     threading.Thread(target=_follow_parent, daemon=True).start()

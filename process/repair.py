@@ -37,7 +37,7 @@ def read_header(path: Path) -> Header:
         SegmentError: It is none, or too damaged.
         OSError: The file cannot be read.
     """
-    with open(open_segment(path), "rb") as file:
+    with open(open_segment(path), "rb", buffering=0) as file:
         data = file.read(FILE_HEADER_SIZE)
     return Header.unpack(put_right(data) or data, str(path))
 
@@ -49,7 +49,7 @@ def read(path: Path) -> Segment:
         SegmentError: The file is no segment, is newer than this reader, or its header is too damaged.
         OSError: The file cannot be read.
     """
-    with open(open_segment(path), "rb") as file:
+    with open(open_segment(path), "rb", buffering=0) as file:
         data = file.read()
     return parse(data, str(path))
 
