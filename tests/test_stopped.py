@@ -118,3 +118,29 @@ def test_folders_of_killed_runs_are_removed_and_those_of_others_are_not(tmp_path
     assert (tmp_path / "elsewhere" / "x").is_dir()
     mine.remove()
     assert not mine.path.exists()
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize(("name", "format_"), FORMATS)
+def test_nobody_else_gets_at_what_is_half_made_and_outputs_have_the_modes_of_the_user(
+    tmp_path: Path, name: str, format_: Format, mask: int
+) -> None:
+    """Temporary folders and that of --resume are the owner's alone, whatever the umask; outputs go by the umask."""
+    write_capture(tmp_path / "caps")
+    (tmp_path / "out").mkdir()
+    seen: list[Path] = []
+
+    def look() -> None:
+        folders = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+        assert all(path.stat().st_mode & 0o777 == 0o700 for path in folders), folders
+        seen.extend(folders)
+
+    before = os.umask(mask)
+    try:
+        decode([tmp_path / "caps"], tmp_path / "out" / name, format_, resume=True, progress=Progress(whole=look))
+    finally:
+        os.umask(before)
+    assert {path.suffix for path in seen} == {".tmp", ".resume"}
+    made = [tmp_path / "out" / name, *(tmp_path / "out" / name).rglob("*")]
+    allowed = {path: 0o777 if path.is_dir() else 0o666 for path in made}
+    assert {path: path.stat().st_mode & 0o7777 for path in made} == {path: allowed[path] & ~mask for path in made}
