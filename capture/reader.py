@@ -115,10 +115,9 @@ def _block_at(view: memoryview, at: int, header: Header) -> Block | Damage | Non
     """The block whose header stands at ``at``; `Damage` for a bad payload; None if no sound header is there."""
     if at + BLOCK_HEADER_SIZE > len(view):
         return None
-    head = view[at : at + BLOCK.size]
-    if head[:4] != BLOCK_MAGIC or CRC.unpack_from(view, at + BLOCK.size)[0] != crc32c(head):
+    magic, kind, encoding, _, index, count, raw, length, first, segment, capture, crc = BLOCK.unpack_from(view, at)
+    if magic != BLOCK_MAGIC or CRC.unpack_from(view, at + BLOCK.size)[0] != crc32c(view[at : at + BLOCK.size]):
         return None
-    _, kind, encoding, _, index, count, raw, length, first, segment, capture, crc = BLOCK.unpack(head)
     start = at + BLOCK_HEADER_SIZE
     if capture != header.capture.bytes[:8] or segment != header.segment:
         return Damage(at, min(BLOCK_HEADER_SIZE + length, len(view) - at), "block of another segment", 0, 0)

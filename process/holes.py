@@ -21,7 +21,7 @@ def misplaced(sealed: Segment, elsewhere: list[int]) -> Iterator[str]:
         sealed: The file.
         elsewhere: Numbers of the blocks that live files have.
     """
-    if sealed.damage:
+    if sealed.damage or (not elsewhere and sealed.indexes == list(range(len(sealed.indexes)))):
         return
     if _is_disordered(sealed):
         yield "blocks are repeated or not in their order"

@@ -39,7 +39,7 @@ def test_parts_run_and_their_result_is_whole(tmp_path: Path, capsys: pytest.Capt
         assert step["cpu_us_per_event"] > 0
     assert found["parts"]["small"]["segments"] in (6, 7)  # the last may have nothing but its totals
     assert found["parts"]["sizes"]["recorded"]["segments"]["blocks"]["EVENTS"] > 0
-    assert len(found["targets"]) == 17
+    assert len(found["targets"]) == 18
     for target in found["targets"]:
         assert target["got"] >= 0
         assert target["met"] is (

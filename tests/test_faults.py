@@ -215,7 +215,7 @@ class _Equal(int):
 
 
 MUTANTS: list[tuple[ModuleType, str, str, str]] = [
-    (capture.reader, "_block_at", "!= crc32c(head)", "!= _EQUAL"),
+    (capture.reader, "_block_at", "!= crc32c(view[at : at + BLOCK.size])", "!= _EQUAL"),
     (capture.reader, "_block_at", "crc32c(stored) != crc", "_EQUAL != crc"),
     (capture.reader, "_block_at", "capture != header.capture.bytes[:8]", "False"),
     (capture.reader, "_block_at", "ROW_SIZES[kind] * count != raw", "False"),
