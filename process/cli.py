@@ -11,6 +11,7 @@ import typer
 from capture.version import VERSION
 from process import stopping
 from process.commands import decode, dump, info, recover, show, verify
+from process.garbage import collect_rarely
 
 app = typer.Typer(
     name="process",
@@ -40,6 +41,7 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status."""
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # the parallelism is in the workers
+    collect_rarely()
     stopping.obey()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--version"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,9 +97,10 @@ def discover(paths: Iterable[Path]) -> Found:
         if path.is_dir():
             found.running |= _running(path)
             before = len(headers) + len(found.rejected)
-            for child in folders.setdefault(path, _candidates(path)):
+            folders[path], untaken = _listed(path)
+            for child in folders[path]:
                 _take(child, headers, found)
-            found.rejected += [Rejected(text) for text in _untaken(path)]
+            found.rejected += [Rejected(text) for text in untaken]
             if len(headers) + len(found.rejected) == before:
                 found.rejected.append(Rejected(f"{path}: no segments in this folder; give one that capture wrote"))
             wanted.update(_key(headers[child]) for child in folders[path] if child in headers)
@@ -106,7 +108,9 @@ def discover(paths: Iterable[Path]) -> Found:
             _take(path, headers, found)
             if path in headers:
                 wanted.add(_key(headers[path]))
-                for beside in folders.setdefault(path.parent, _candidates(path.parent)):
+                if path.parent not in folders:
+                    folders[path.parent], _ = _listed(path.parent)
+                for beside in folders[path.parent]:
                     _take_beside(beside, headers, path)
         elif path.exists():
             found.rejected.append(Rejected(f"{path}: neither a file nor a folder"))
@@ -140,38 +144,35 @@ def _running(folder: Path) -> dict[uuid.UUID, Running]:
     return running
 
 
-def _candidates(folder: Path) -> list[Path]:
-    """The files of a folder that are segments or claim to be.
+def _listed(folder: Path) -> tuple[list[Path], list[str]]:
+    """The files of a folder that are segments or claim to be, and what is named as a segment and not opened.
 
-    A folder that is being written is listed twice: a file that was renamed while it was listed may not be in the list,
-    although younger ones are.
+    That is links, which may lead anywhere, and what is no file. A folder that is being written is listed twice: a file
+    that was renamed while it was listed may not be in the list, although younger ones are.
     """
     try:
-        found = set(folder.iterdir())
-        if any(child.suffix == LIVE_SUFFIX for child in found):
-            found |= set(folder.iterdir())
+        found = _entries(folder)
+        if any(name.endswith(LIVE_SUFFIX) for name in found):
+            found |= _entries(folder)
     except OSError:
-        return []
-    children = sorted(found)
-    files = (child for child in children if child.is_file() and not child.is_symlink())
-    return [child for child in files if _is_named(child) or _has_magic(child)]
+        return [], []
+    files, untaken = [], []
+    for name in sorted(found):
+        entry, path = found[name], folder / name
+        is_named = name.endswith((SEGMENT_SUFFIX, LIVE_SUFFIX)) and path.suffix in (SEGMENT_SUFFIX, LIVE_SUFFIX)
+        if entry.is_file(follow_symlinks=False):
+            if is_named or _has_magic(path):
+                files.append(path)
+        elif is_named and entry.is_symlink():
+            untaken.append(f"{path}: a link, which is not followed out of a folder; give the file itself")
+        elif is_named:
+            untaken.append(f"{path}: named as a segment, but no file")
+    return files, untaken
 
 
-def _untaken(folder: Path) -> Iterator[str]:
-    """What is named as a segment and not opened: links, which may lead anywhere, and what is no file."""
-    try:
-        children = sorted(child for child in folder.iterdir() if _is_named(child))
-    except OSError:
-        return
-    for child in children:
-        if child.is_symlink():
-            yield f"{child}: a link, which is not followed out of a folder; give the file itself"
-        elif not child.is_file():
-            yield f"{child}: named as a segment, but no file"
-
-
-def _is_named(path: Path) -> bool:
-    return path.suffix in (SEGMENT_SUFFIX, LIVE_SUFFIX)
+def _entries(folder: Path) -> dict[str, os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return {entry.name: entry for entry in entries}
 
 
 def _has_magic(path: Path) -> bool:
@@ -242,7 +243,7 @@ def _group(headers: dict[Path, Header]) -> list[Part]:
     sealed: dict[SegmentKey, list[Path]] = {}
     live: dict[SegmentKey, list[Path]] = {}
     began: dict[uuid.UUID, int] = {}
-    for path, header in sorted(headers.items()):
+    for path, header in sorted(headers.items(), key=lambda item: str(item[0])):
         (live if header.live else sealed).setdefault(_key(header), []).append(path)
         began[header.capture] = min(began.get(header.capture, header.realtime_ns), header.realtime_ns)
     parts = []

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from process.backstop import Backstop, backstop
 from process.batch import MOST
 from process.slices import SLICE
 
@@ -34,11 +35,13 @@ class Room:
         jobs: Worker processes.
         events: Of a slice; None: as many as is quickest.
         batch: Stored bytes of a batch of small segments, at most; likewise.
+        backstop: Where a worker is stopped.
     """
 
     jobs: int
     events: int | None = None
     batch: int | None = None
+    backstop: Backstop | None = None
 
 
 def room(limit: int | None, jobs: int, sizes: Iterable[int]) -> Room:
@@ -51,10 +54,10 @@ def room(limit: int | None, jobs: int, sizes: Iterable[int]) -> Room:
         jobs: Worker processes that are wanted.
         sizes: Stored bytes of each segment.
     """
-    if limit is None:
-        return Room(jobs)
     found = list(sizes)
     greatest, total = max(found, default=0), sum(found)
+    if limit is None:
+        return Room(jobs, backstop=backstop(None, jobs, _reckoned(max(greatest, min(MOST, total)), SLICE)))
     for workers in range(jobs, 0, -1):
         mine = (limit - (workers + 1) * _PROCESS) // workers
         batch = min(MOST, max(mine // (2 * _OF_FILE), _FEWEST))
@@ -63,8 +66,14 @@ def room(limit: int | None, jobs: int, sizes: Iterable[int]) -> Room:
             events = _LEAST
             while events < SLICE and 2 * events * _OF_EVENT <= left:
                 events *= 2
-            return Room(workers, events, batch)
+            reckoned = _reckoned(max(greatest, min(batch, total)), events)
+            return Room(workers, events, batch, backstop(limit, workers, reckoned))
     raise AssertionError("one job or more")
+
+
+def _reckoned(batch: int, events: int) -> int:
+    """Bytes that a worker takes for a batch and a slice."""
+    return _OF_FILE * batch + _OF_EVENT * events
 
 
 def peak(workers: int = 0) -> int:

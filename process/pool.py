@@ -14,9 +14,11 @@ from multiprocessing import resource_tracker
 from typing import Generic, TypeVar
 
 from capture.segment import SegmentError
+from process.backstop import Backstop, confine
 from process.errors import ProcessError
+from process.garbage import collect_rarely
 from process.memory import peak
-from process.stopping import begin_worker, held
+from process.stopping import begin_worker, held, mask_kept
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,9 +26,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong with one item, as a line."""
+    """What went wrong with one item.
+
+    Attributes:
+        reason: As a line.
+        starved: Whether it was memory that there was not.
+    """
 
     reason: str
+    starved: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,13 @@ class Workers:
     Attributes:
         jobs: How many; with 1, all runs in this process.
         apart: Whether even one has a process of its own, whose memory is free when it ends.
+        backstop: Where one is stopped that takes memory without end; None: nowhere. Of those that are yet to start.
         memory: Bytes that this process and they held at the most while there were any.
     """
 
     def __init__(self, jobs: int) -> None:
         self.jobs, self.apart, self.memory = jobs, False, 0
+        self.backstop: Backstop | None = None
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
@@ -65,7 +75,7 @@ class Workers:
         A single item, or any with one job, runs in this process when its outcome is asked for, unless they are to
         be ``apart``. Otherwise workers are a little ahead of the caller, and no further. A worker that dies takes only
         its own item with it: what the others had in hand is run again, each item in a worker of its own, which finds
-        the one that kills.
+        the one that kills. So is an item for which a worker had too little memory beside others.
 
         Args:
             function: At the top level of a module. What it raises becomes a `Failure`, but for ProcessError,
@@ -89,10 +99,13 @@ class Workers:
                 self.end()
                 for item, future in window:
                     done = future.done() and future.exception() is None
-                    yield Outcome(item, future.result() if done else _alone(function, item))
+                    yield Outcome(item, future.result() if done else self._alone(function, item))
                 window.clear()
             else:
-                yield Outcome(window.popleft()[0], result)
+                item, _ = window.popleft()
+                if isinstance(result, Failure) and result.starved and self.backstop is not None:
+                    result = self._alone(function, item)
+                yield Outcome(item, result)
 
     def anew(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
         """As `run`; nothing is taken over from earlier runs."""
@@ -100,7 +113,7 @@ class Workers:
 
     def _begin(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = _pool(self.jobs)
+            self._pool = _pool(self.jobs, self.backstop.beside if self.backstop else None)
         return self._pool
 
     def end(self) -> None:
@@ -110,19 +123,18 @@ class Workers:
             self._pool = None
             self.memory = max(self.memory, peak(self.jobs))
 
-
-def _alone(function: Callable[[Item], Result], item: Item) -> Result | Failure:
-    """Run one item in a fresh worker."""
-    with _pool(1) as pool:
-        try:
-            with held():
-                future = pool.submit(_guarded, function, item)
-            return future.result()
-        except BrokenProcessPool:
-            return Failure("the worker that decoded it was killed (out of memory?); try fewer jobs (-j)")
-        except BaseException:
-            _kill(pool)
-            raise
+    def _alone(self, function: Callable[[Item], Result], item: Item) -> Result | Failure:
+        """Run one item in a fresh worker."""
+        with _pool(1, self.backstop.alone if self.backstop else None) as pool:
+            try:
+                with held():
+                    future = pool.submit(_guarded, function, item)
+                return future.result()
+            except BrokenProcessPool:
+                return Failure("the worker that decoded it was killed (out of memory?); try fewer jobs (-j)")
+            except BaseException:
+                _kill(pool)
+                raise
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
@@ -142,22 +154,31 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result | Failure
     except OSError as error:
         return Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except MemoryError:
-        return Failure("out of memory; try fewer jobs (-j)")
+        return Failure("out of memory; try fewer jobs (-j)", starved=True)
     except Exception as error:  # hostile input must not take the sound segments with it
         return Failure(f"internal error, please report it: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    """Workers that are spawned, since Polars does not survive a fork, each with one thread of Polars."""
+def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
+    """Workers that are spawned, since Polars does not survive a fork, each with one thread of Polars.
+
+    Args:
+        jobs: How many.
+        limit: Bytes that each may take beyond what it begins with; None for any.
+    """
     os.environ["POLARS_MAX_THREADS"] = "1"  # read by Polars when a worker imports it
-    resource_tracker.ensure_running()  # it unblocks signals when it starts, which `held` has blocked
+    with mask_kept():  # workers must begin with what `held` has blocked
+        resource_tracker.ensure_running()
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker)
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(limit,))
 
 
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it."""
+def _begin_worker(limit: int | None) -> None:
+    """Leave Ctrl-C to the parent, do not outlive it, and take no more memory than there is."""
     begin_worker()
+    collect_rarely()
+    if limit is not None:
+        confine(limit)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

@@ -82,7 +82,7 @@ def prepare(
     """
     found = discover(paths)
     space = room(memory, workers.jobs, (part.size for part in found.parts))
-    workers.jobs, workers.apart = space.jobs, memory is not None
+    workers.jobs, workers.apart, workers.backstop = space.jobs, memory is not None, space.backstop
     ledger = Ledger()
     for rejected in found.rejected:
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)

@@ -8,14 +8,8 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from capture.segment import (
-    FILE_HEADER_SIZE,
-    FILE_MAGIC,
-    Damage,
-    Header,
-    Segment,
-    parse_segment,
-)
+from capture.reader import Damage, Segment, parse_segment
+from capture.segment import FILE_HEADER_SIZE, FILE_MAGIC, Header
 
 REASON = "a wrong bit in the file's header, which its CRC tells"
 """What such a file's damage is called."""
@@ -37,7 +31,7 @@ def read_header(path: Path) -> Header:
         SegmentError: It is none, or too damaged.
         OSError: The file cannot be read.
     """
-    with open(open_segment(path), "rb") as file:
+    with open(open_segment(path), "rb", buffering=0) as file:
         data = file.read(FILE_HEADER_SIZE)
     return Header.unpack(put_right(data) or data, str(path))
 
@@ -49,7 +43,7 @@ def read(path: Path) -> Segment:
         SegmentError: The file is no segment, is newer than this reader, or its header is too damaged.
         OSError: The file cannot be read.
     """
-    with open(open_segment(path), "rb") as file:
+    with open(open_segment(path), "rb", buffering=0) as file:
         data = file.read()
     return parse(data, str(path))
 

@@ -41,8 +41,8 @@ def succeeded(
 
 
 def _enter(plan: Plan, failure: Failure, ledger: Ledger) -> None:
-    """Enter a segment that could not be decoded."""
-    ledger.add(Severity.LOSS, "decode", f"{plan.batch.name}: not decoded: {failure.reason}")
+    """Enter a segment that could not be decoded, with the rows that it had."""
+    ledger.add(Severity.LOSS, "decode", f"{plan.batch.name}: not decoded: {failure.reason}", max(plan.rows, 1))
 
 
 def _divided(prepared: Prepared, plans: Sequence[Plan], workers: Workers) -> list[Plan]:
@@ -51,8 +51,9 @@ def _divided(prepared: Prepared, plans: Sequence[Plan], workers: Workers) -> lis
     for plan in plans:
         capture = [one for one in prepared.surveys if one.batch.header.capture == plan.batch.header.capture]
         mine, failed = survey_all(plan.batch.alone(), workers, prepared.folder, files=plan.start is not None)
+        rows = dict(zip(plan.batch.parts, plan.counts, strict=True))
         for part, reason in failed:
-            prepared.ledger.add(Severity.LOSS, "decode", f"{part.name}: not decoded: {reason}")
+            prepared.ledger.add(Severity.LOSS, "decode", f"{part.name}: not decoded: {reason}", max(rows[part], 1))
         at = next(k for k, one in enumerate(capture) if one.batch == plan.batch)
         if mine:
             made += divide(capture[:at] + mine + capture[at + 1 :], plan)

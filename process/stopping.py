@@ -50,6 +50,16 @@ def held() -> Iterator[None]:
         signal.raise_signal(stopped)
 
 
+@contextmanager
+def mask_kept() -> Iterator[None]:
+    """Block the same signals after the block as before it: what starts multiprocessing's tracker unblocks some."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def begin_worker() -> None:
     """Leave Ctrl-C to the parent; SIGTERM ends a worker at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -87,8 +87,9 @@ class StringTable:
         if first + count > MAX_ID + 1 or index_size > len(payload):
             return False
         index = np.frombuffer(payload, "<u4", 2 * count).reshape(count, 2)
-        bounds = np.concatenate(([0], index[:, 0])).astype(np.int64)
-        if (np.diff(bounds) < 0).any() or bounds[-1] != len(payload) - index_size:
+        bounds = np.zeros(count + 1, np.int64)
+        bounds[1:] = index[:, 0]
+        if (bounds[1:] < bounds[:-1]).any() or bounds[-1] != len(payload) - index_size:
             return False
         at = bisect_right(self._firsts, first)
         self._firsts.insert(at, first)

@@ -40,4 +40,6 @@ def printable(text: str) -> str:
     So are lone surrogates, which stand for the bytes of a name that is not UTF-8, and what turns the direction
     of writing.
     """
+    if text.isprintable():
+        return text
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

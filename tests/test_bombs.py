@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from capture.segment import FILE_HEADER_SIZE, MAX_RAW, ROW_SIZES, STRING_INDEX, BlockType, Encoding, pack_block
-from figures import Figure
+from figures import Figure, count_figures, run_script
 from segments import OPENAT, Builder
 
 ROOT = str(Path(__file__).parent.parent)
@@ -63,10 +64,15 @@ def test_blocks_that_unpack_to_gigabytes_are_refused(tmp_path: Path, figure: Fig
         filled(builder, kind, 60 * MIB, 8)
     filled(builder, BlockType.STRINGS, 60 * MIB, 30)
     path = builder.write(tmp_path)
+    began = time.monotonic()
     status, text, peak = run(tmp_path, path, "-o", "a.parquet", "-j", 1)
+    seconds = time.monotonic() - began
     assert status == LOSS and text.count("with it the segment unpacks to more than it may") == 62
     assert peak < 600, peak
-    figure(f"bombs of {(4 * 488 + 1800) / 1024:.1f} GiB in {path.stat().st_size:,} bytes, peak RSS", f"{peak} MiB")
+    figure(
+        f"bombs of {(4 * 488 + 1800) / 1024:.1f} GiB in {path.stat().st_size:,} bytes, peak RSS",
+        f"{peak} MiB, {seconds:.1f} s",
+    )
 
 
 def test_frames_that_lie_about_their_size_are_refused_before_they_are_unpacked(tmp_path: Path, figure: Figure) -> None:
@@ -91,10 +97,12 @@ def test_frames_that_lie_about_their_size_are_refused_before_they_are_unpacked(t
         )
     builder._index += len(cases)
     path = builder.write(tmp_path)
+    began = time.monotonic()
     status, text, peak = run(tmp_path, path, "-o", "a.parquet", "-j", 1)
+    seconds = time.monotonic() - began
     assert status == LOSS and text.count("damaged at offset") == len(cases), text
     assert peak < 400, peak
-    figure("frames that lie about their size, peak RSS", f"{peak} MiB")
+    figure("frames that lie about their size, peak RSS", f"{peak} MiB, {seconds:.1f} s")
 
 
 def test_a_segment_too_large_for_memory_is_named_and_the_others_are_decoded(tmp_path: Path, figure: Figure) -> None:
@@ -137,6 +145,16 @@ def test_thousands_of_tiny_segments_with_few_descriptors(tmp_path: Path, out: st
     assert text.count("loss:") == 5, text
     assert sorted(os.listdir(tmp_path)) == sorted(["caps", out])
     figure(f"{number:,} segments with ulimit -n 64", "hangs 0, written outside the output 0")
+
+
+def test_one_huge_segment_is_decoded_within_a_limit(figure: Figure) -> None:
+    """The limit is for all processes; the greatest of them must leave room for another."""
+    done = run_script("extremes.py", "--huge", "300000")
+    found = count_figures(figure, "one huge segment", done)
+    assert done.returncode == 0, done.stderr
+    assert found["events missing or twice"] == found["events missing or twice with --max-memory 300M"] == 0
+    assert found["peak RSS of a process, MiB with --max-memory 300M"] < 250
+    assert found["said that the limit is not kept"] == 0
 
 
 def test_a_header_alone_and_a_file_of_magics_are_told(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Workers: order, look-ahead, and what becomes of the others when one dies."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -97,3 +98,28 @@ def test_workers_do_not_outlive_their_parent() -> None:
             return
         time.sleep(0.1)
     pytest.fail("a worker is still there")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_workers_begin_with_signals_blocked_so_that_ctrl_c_finds_none_unprepared() -> None:
+    """The first of a process, too: multiprocessing's resource tracker, which is started with it, unblocks them."""
+    code = (
+        "from pathlib import Path\n"
+        "from process.pool import Workers\n"
+        "from process.stopping import held\n"
+        "from workers import square\n"
+        "if __name__ == '__main__':\n"
+        "    with Workers(1) as workers:\n"
+        "        with held():\n"
+        "            pool = workers._begin()\n"
+        "            pool.submit(square, 2)\n"
+        "        (pid,) = pool._processes\n"
+        "        print(Path(f'/proc/{pid}/status').read_text())\n"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+        env={"PYTHONPATH": f"{root}:{root / 'tests'}"},
+    )  # fmt: skip
+    (blocked,) = [int(line.split()[1], 16) for line in done.stdout.splitlines() if line.startswith("SigBlk:")]
+    assert blocked >> signal.SIGINT - 1 & 1 and blocked >> signal.SIGTERM - 1 & 1

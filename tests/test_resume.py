@@ -5,11 +5,9 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -19,7 +17,6 @@ import pytest
 
 from captures import write_capture
 from fd_world import World, write
-from kill_processes import STEPS
 from process import batch
 from process.errors import ProcessError
 from process.output import Format
@@ -282,47 +279,3 @@ def test_losses_are_told_every_time(caps: Path, tmp_path: Path) -> None:
     stats = json.dumps(sqlite3.connect(tmp_path / "all.sqlite").execute("SELECT * FROM stats").fetchall())
     assert "taken" not in stats
     assert_lines(run("caps", "-o", "all.sqlite", "--resume", "--strict", cwd=tmp_path), 1, "no output was left")
-
-
-@pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("format_", Format)
-def test_runs_that_were_stopped_go_on(tmp_path: Path, format_: Format, record_property: Callable[..., None]) -> None:
-    """After so many steps, and a little while: what was done is not done again, what was in hand is."""
-    jobs, segments, source, redone = 2, 8, random.Random(format_.value), 0
-    write_capture(tmp_path / "caps", segments, events=1000)
-    out, log = tmp_path / f"all.{format_.value}", tmp_path / "log"
-    wanted = from_nothing(tmp_path / "caps", out, format_)
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(STEPS.format(log=str(log)))
-    code = "from process.cli import main; main()"
-    command = [sys.executable, "-c", code, "caps", "-o", out.name, "--resume", "-j", str(jobs), "--quiet"]
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"}
-    for number, steps in (
-        (signal.SIGINT if format_ is Format.SQLITE else signal.SIGTERM, source.randrange(2, segments)),
-        (signal.SIGKILL, source.randrange(segments, 2 * segments)),
-    ):
-        shutil.rmtree(folder_of(out), ignore_errors=True)
-        log.write_text("")
-        started = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
-        )
-        while started.poll() is None and log.read_text().count("\n") < steps:
-            time.sleep(0.002)
-        time.sleep(source.random() / 20)
-        os.killpg(started.pid, number)
-        text = started.communicate()[1]
-        if number != signal.SIGKILL and started.returncode:  # it may have ended before
-            assert started.returncode == 1
-            assert "stopped; what is done is kept in OUT.resume: go on with --resume" in text
-        begun = log.read_text().count("\n")
-        done = len(list(folder_of(out).glob("*.entry")))
-        redone = max(redone, begun - done)
-        if out.exists():
-            assert content(out) == wanted, "an output is whole or not there"
-        summary = decode([tmp_path / "caps"], out, format_, resume=True)
-        taken, decoded, surveyed = shares(summary)
-        assert decoded + surveyed + done == 2 * segments and taken == segments - decoded
-        assert content(out) == wanted
-        shutil.rmtree(out) if out.is_dir() else out.unlink()
-    record_property(f"FIGURE resume: most segments done again by {jobs} workers that were stopped", redone)
-    assert redone <= jobs

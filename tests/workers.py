@@ -6,6 +6,9 @@ import os
 import signal
 import time
 
+import numpy as np
+import polars as pl
+
 from capture.segment import SegmentError
 from process.errors import ProcessError
 
@@ -27,3 +30,21 @@ def name_and_wait(number: int) -> int:
     """The worker's process id, after a while."""
     time.sleep(0.2)
     return os.getpid()
+
+
+def devour(kind: str) -> int:
+    """Take some MiB, which are given back, or memory without end."""
+    if kind.endswith(" MiB"):
+        return len(b"\1" * (int(kind.split()[0]) << 20)) >> 20
+    if kind != "nothing":
+        poison(kind)
+    return 0
+
+
+def poison(kind: str) -> None:
+    """End this process, or have it take memory without end, in pieces that it uses: numpy's or Polars'."""
+    if kind == "SIGKILL":
+        os.kill(os.getpid(), signal.SIGKILL)
+    held: list[object] = []
+    while True:
+        held.append(np.ones(1 << 20) if kind == "numpy" else pl.select(pl.int_range(1 << 20).cast(pl.Float64)))
