@@ -39,6 +39,7 @@ class Descriptors:
     Attributes:
         names: Texts of names by their codes.
         changes: Of dtype `CHANGE`, all that the segment itself makes.
+        node: The node of each, -1 if not known.
     """
 
     def __init__(self, start: Start, scan: Scan) -> None:
@@ -57,13 +58,17 @@ class Descriptors:
         recode(self.changes, recoded)
         roots = plant(self.changes, list(codes), start.has_roots, start.folders)
         node, source = place(self.changes, start.files, start.folders, start.owners)
-        before = len(start.changes)
+        self.node, before = node, len(start.changes)
         self._resolver = Resolver(
             start.nodes, joined([start.changes, self.changes]), np.concatenate([start.node, node]),
             np.concatenate([np.full(before, -1), source]), np.concatenate([np.full(before, -1), roots]),
             list(codes), start.given,
         )  # fmt: skip
         self.names = self._resolver.names
+
+    def results(self, changes: Numbers) -> Answers:
+        """What descriptors were after the segment's own changes, by the changes' indices."""
+        return self._resolver.results(len(self._start.changes) + changes)
 
     def ask(
         self, sequences: Numbers, words: Words, rows: npt.NDArray[np.intp], fds: Numbers, clock: Callable[[], Numbers]

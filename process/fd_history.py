@@ -1,137 +1,270 @@
 """The table `fd`: which process had which file open as which descriptor, from when to when.
 
 All changes of a capture and all beginnings of tables stand in one order, by table and descriptor; a stretch in which
-the descriptor is open and stays the same file is a row. Of each stretch it is known why it ends: the next change, or
-the end of its table. What ends in a way that nobody saw has no end, and is flagged `lost`.
+the descriptor is open and stays the same file is a row (`fd_steps`). Of each stretch it is known why it ends: the next
+change, or the end of its table. What ends in a way that nobody saw has no end, and is flagged `lost`. Most of it is
+done by workers, each for a batch (`fd_pieces`); what they cannot decide is put together here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from process.fd_index import Pairs
-from process.fd_keys import TimeKeys
-from process.fd_records import (
-    CLOSED,
-    NEVER,
-    SOURCES,
-    UNKNOWN,
-    Birth,
-    By,
-    Cloexec,
-    Join,
-    Life,
-    Records,
-    Scan,
-    stored,
-    taken,
-)
-from process.fd_state import Effect, Whole, bases, gaps_of, join_all, settle
-from process.grouping import distinct, in_order
-from process.read import MAX_SEQUENCE
-from process.render import labels, nullable
+from process.errors import ProcessError
+from process.fd_pieces import EARLY, EVERY, Made, Piece, in_order, make, pair_of, programs_at
+from process.fd_records import ALWAYS, NEVER, Birth, Life, Records, Scan
+from process.fd_state import Effect, Start, Whole, bases, gaps_of, join_all, settle
+from process.fd_steps import (
+    EXEC,
+    EXECED,
+    EXIT,
+    FORKED,
+    KEYS,
+    LOST,
+    SEEN,
+    UNSHARE,
+    UNSHARED,
+    Ends,
+    Rows,
+    Steps,
+    same_as_before,
+)  # fmt: skip
+from process.fd_timeline import Timeline
+from process.grouping import distinct, ranges
+from process.pool import Failure, Outcome
 from process.tree import Tree
 
 Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+Run = Callable[[Callable[[Piece], Made | None], Sequence[Piece]], Iterator[Outcome[Piece, Made | None]]]
+"""As `Workers.run`."""
 
-_ENDS = ("close", "replaced", "exec", "exit", "unshare", "lost")
-"""How a descriptor's row ends; none of them if it was open at the end."""
-_CLOSE, _REPLACED, _EXEC, _EXIT, _UNSHARE, _LOST = range(len(_ENDS))
-_HOW = ("open", "dup", "accept", "pipe", "socket", "made", "fork", "unshare", "exec", "seen")
-_OPEN, _DUP, _ACCEPT, _PIPE, _SOCKET, _MADE, _FORKED, _UNSHARED, _EXECED, _SEEN = range(len(_HOW))
 _ENDED_BY = (
-    ((Life.UNSHARE, Life.RANGE), _UNSHARE, "t1"),
-    ((Life.EXEC,), _EXEC, "t1"),
-    ((Life.EXIT, Life.EXIT_GROUP), _EXIT, "t0"),
+    ((Life.UNSHARE, Life.RANGE), UNSHARE, "t1"),
+    ((Life.EXEC,), EXEC, "t1"),
+    ((Life.EXIT, Life.EXIT_GROUP), EXIT, "t0"),
 )
 """Which steps of a process end its use of a table, how, and when that is."""
-_IN_PLACE = (Join.SAME, Join.LOCAL, Join.PEER)
 
 
-@dataclass
-class _Steps:
-    """What happens to descriptors: changes, and what tables hold when they begin; arrays of one length.
+@dataclass(frozen=True)
+class Sheet:
+    """Some rows of the table, which follow each other.
 
     Attributes:
-        group: Of the table, which is the same as long as this is.
-        fd: The descriptor.
-        time: When it was over; `NEVER` if nobody saw that.
-        began: When it began.
-        seq: By which event.
-        rank: Orders what is at one time: a table's begin comes first.
-        node: The table.
-        pid: Whose call it was, else who has the table.
-        name: Code of a name, `UNKNOWN` or `CLOSED`.
-        cloexec: As `Cloexec`.
-        source: As `Source`.
-        how: Index into the ways to be made.
-        begins: Whether what is open now was not before.
-        told: Whether capture read it.
-        is_open: Whether it is open for sure.
+        parts: Rows, or where they are; together all of them, in any order.
+        capture: The capture's number.
+        first_id: Of the first row.
+        count: How many there are.
     """
 
-    group: Numbers
-    fd: Numbers
-    time: Numbers
-    began: Numbers
-    seq: Numbers
-    rank: Numbers
-    node: Numbers
-    pid: Numbers
-    name: Numbers
-    cloexec: Numbers
-    source: Numbers
-    how: Numbers
-    begins: Mask
-    told: Mask
-    is_open: Mask
+    parts: tuple[pl.DataFrame | Path, ...]
+    capture: int
+    first_id: int
+    count: int
 
-    @classmethod
-    def of(cls, births: _Steps, changes: _Steps) -> _Steps:
-        """Both, by group, descriptor and time, then rank, then event. Changes are given by rank."""
-        first = births.only(np.argsort(births.seq, kind="stable"))
-        columns = {name: np.concatenate([column, getattr(changes, name)]) for name, column in vars(first).items()}
-        pairs, time = Pairs(columns["group"], columns["fd"]), columns["time"]
-        never = time == NEVER
-        order = in_order(TimeKeys(len(pairs), time[~never]).of(pairs.own, time) + never)
-        return cls(**{name: column[order] for name, column in columns.items()})
+    def frame(self) -> pl.DataFrame:
+        """The rows, with the columns of `schema.FD_COLUMNS`, in another order.
 
-    def only(self, which: Mask | Numbers) -> _Steps:
-        """Some of them."""
-        return _Steps(**{name: column[which] for name, column in vars(self).items()})
+        Raises:
+            ProcessError: What was kept of them is gone.
+        """
+        try:
+            parts = [pl.read_ipc(part) if isinstance(part, Path) else part for part in self.parts]
+        except (OSError, pl.exceptions.PolarsError):
+            folders = {str(part.parent) for part in self.parts if isinstance(part, Path)}
+            raise ProcessError(f"{min(folders)}: what was kept there is gone; is someone clearing it?") from None
+        made = parts[0] if len(parts) == 1 else in_order(pl.concat(parts))
+        ids = pl.int_range(self.first_id, self.first_id + len(made), dtype=pl.Int64)
+        return made.drop(KEYS).with_columns(id=ids, capture=pl.lit(self.capture, pl.Int64))
 
 
-def history(effects: Sequence[Effect], starts: Numbers, tree: Tree, realtime_ns: int) -> pl.DataFrame | None:
-    """The rows of one capture: see `schema.FD_COLUMNS`; ``program`` in place of ids is an index into the tree.
+@dataclass(frozen=True)
+class Source:
+    """One capture.
 
-    Args:
-        effects: Of its segments, in order.
+    Attributes:
+        number: Its number in the output.
+        effects: Of its batches, in order.
+        known: What is known of descriptors when each starts.
         starts: Sequence numbers at which events follow a gap, or the capture's first event.
         tree: Its programs.
+        ids: Of each program, -1 for one that has no row in the table `process`.
         realtime_ns: Unix time of its clock's zero.
+        folder: Where workers put rows; None to give them back.
     """
-    full = [replace(effect, scan=_unpruned(effect)) for effect in effects]
-    settle(full, starts)
-    whole = join_all(full, starts)
+
+    number: int
+    effects: Sequence[Effect]
+    known: Sequence[Start]
+    starts: Numbers
+    tree: Tree
+    ids: Numbers
+    realtime_ns: int
+    folder: Path | None
+
+
+def history(source: Source, run: Run, before: int) -> list[Sheet]:
+    """The rows of one capture.
+
+    Args:
+        source: The capture.
+        run: Runs what workers do.
+        before: Rows of the captures before it.
+    """
+    effects, starts = source.effects, source.starts
+    settle(effects, starts)
+    whole = join_all(effects, starts)
     if not len(whole.nodes):
-        return None
-    lives = np.concatenate([effect.scan.lives for effect in full])
-    tables = _Tables(whole, lives, {gap.before for gap in gaps_of(full, starts)[0]})
-    changes = _changes(whole, tables)
-    births = _births(whole, tables, changes)
-    steps = _Steps.of(births, changes)
-    return _rows(_without_doubles(steps), tables, whole, tree, starts, realtime_ns) if len(steps.fd) else None
+        return []
+    lives = np.concatenate([effect.scan.lives for effect in effects])
+    tables = _Tables(whole, lives, {gap.before for gap in gaps_of(effects, starts)[0]})
+    timeline = source.tree.timeline()
+    timeline.nodes = np.append(source.ids, -1)[timeline.nodes]
+    made = _made(_Pieces(source, whole, tables, timeline), run)
+    left = Steps.joined([one.steps for one in made])
+    births = _births(whole, tables, left)
+    left.name = _renamed(made, whole.resolver.names)
+    steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), left])
+    if not len(steps.fd):
+        return _sheets(source, made, None, before)
+    steps = _without_doubles(steps.only(steps.order()))
+    rows = Rows.of(steps, tables.ends)
+    program = _programs(source, timeline, steps, rows)
+    rest = in_order(rows.frame(steps, whole.resolver.names, program, source.realtime_ns))
+    return _sheets(source, made, rest, before)
 
 
-def _unpruned(effect: Effect) -> Scan:
-    scan = stored(effect.stored) if effect.stored is not None else None
-    return effect.scan if scan is None else Scan(scan.changes, effect.scan.lives, scan.texts)
+def _made(pieces: _Pieces, run: Run) -> list[Made]:
+    """What workers make of all batches; again of those of which one turns out to reach into another."""
+    early = pieces.early()
+    todo = [pieces.piece(number, early) for number in range(pieces.count)]
+    done: dict[int, tuple[Piece, Made]] = {}
+    while todo:
+        for outcome in run(make, todo):
+            found = outcome.result
+            if found is None or isinstance(found, Failure):
+                found = make(outcome.item) or make(replace(outcome.item, scan=pieces.scan(outcome.item.number)))
+            assert found is not None  # it has its scan
+            done[outcome.item.number] = outcome.item, found
+        early = distinct_early([early, *(made.early for _, made in done.values())])
+        todo = []
+        for number, (piece, _) in done.items():
+            again = pieces.piece(number, early)
+            if not (np.array_equal(again.reached, piece.reached) and np.array_equal(again.since, piece.since)):
+                todo.append(again)
+    return [made for _, (_, made) in sorted(done.items())]
+
+
+def distinct_early(parts: Sequence[Records]) -> Records:
+    """Records of dtype `EARLY`, each once."""
+    found: Records = np.unique(np.concatenate(parts))
+    return found
+
+
+class _Pieces:
+    """The work of workers, for each batch."""
+
+    def __init__(self, source: Source, whole: Whole, tables: _Tables, timeline: Timeline) -> None:
+        self._source, self._whole, self._tables, self._timeline = source, whole, tables, timeline
+        self.count = len(source.effects)
+        nodes = whole.nodes
+        ranged = np.isin(nodes["kind"], (Birth.RANGE, Birth.RANGE_CLOEXEC))
+        self._order = np.lexsort((nodes["since"], tables.group))
+        self._began = np.where(ranged, nodes["t0"], nodes["since"])
+        self._sorted = tables.group[self._order]
+        times = whole.changes["t1"]
+        latest = [effect.clock for effect in source.effects]
+        over = np.flatnonzero(times != NEVER)
+        highest = np.array([ALWAYS, *latest], np.int64)
+        np.maximum.at(highest, whole.segment[over] + 1, times[over])
+        self._clock = np.maximum.accumulate(highest)
+
+    def scan(self, number: int) -> Scan:
+        """What the survey gave of a batch."""
+        return self._source.effects[number].scan
+
+    def early(self) -> Records:
+        """The changes that reach into other batches, as far as their net effects tell."""
+        whole, changes = self._whole, self._whole.changes
+        before, never = self._clock[whole.segment], changes["t1"] == NEVER
+        known = (whole.node >= 0) & (changes["fd"] >= 0)
+        which = np.flatnonzero(known & (never | (changes["since"] < before) | (changes["t1"] < before)))
+        found = np.zeros(len(which), EARLY)
+        found["pair"] = pair_of(self._tables.group[whole.node[which]], changes["fd"][which].astype(np.int64))
+        found["began"] = np.minimum(changes["since"][which], changes["t1"][which])
+        found["batch"] = np.where(never[which], EVERY, whole.segment[which])
+        return found
+
+    def piece(self, number: int, early: Records) -> Piece:
+        """The work for a batch, given what reaches into it."""
+        source, start, tables = self._source, self._source.known[number], self._tables
+        groups = distinct(start.nodes["group"].astype(np.int64))
+        low, high = (np.searchsorted(self._sorted, groups, side) for side in ("left", "right"))
+        at = self._order[ranges(low, high)]
+        place = np.repeat(np.arange(len(groups)), high - low)
+        mine = early[(early["batch"] > number) & (early["began"] < self._clock[number + 1])]
+        mine = mine[np.isin(mine["pair"] >> 32, groups)]
+        mine = mine[np.lexsort((mine["began"], mine["pair"]))]
+        first = np.append(True, mine["pair"][1:] != mine["pair"][:-1])[: len(mine)]
+        pids = distinct(np.concatenate([tables.owner[start.numbers], self._tasks(number)]))
+        timeline = self._timeline
+        moves = np.flatnonzero(np.isin(timeline.holders.astype(np.int64), pids))
+        timeline = Timeline(timeline.holders[moves], timeline.times[moves], timeline.nodes[moves])
+        return Piece(
+            number, start, source.effects[number].scan if source.effects[number].stored is None else None,
+            int(self._clock[number]), groups, tables.ends.end[groups], tables.owner[start.numbers],
+            np.stack([place, self._whole.nodes["since"][at], self._began[at]]), mine["pair"][first].copy(),
+            mine["began"][first].copy(), timeline,
+            source.starts, source.realtime_ns,
+            source.folder / f"fd-{source.number}-{number}.ipc" if source.folder is not None else None,
+        )  # fmt: skip
+
+    def _tasks(self, number: int) -> Numbers:
+        """The processes of a batch."""
+        found: Numbers = (self._source.effects[number].sights["task"] >> np.uint64(32)).astype(np.int64)
+        return found
+
+
+def _renamed(made: Sequence[Made], names: list[str]) -> Numbers:
+    """The names of the steps that are left, as codes into ``names``, which grow."""
+    codes = {text: code for code, text in enumerate(names)}
+    found = [np.zeros(0, np.int64)]
+    for one in made:
+        own = np.array([codes.setdefault(text, len(codes)) for text in one.names] + [-2, -1], np.int64)
+        found.append(own[one.steps.name])  # the last two count from the end
+    names += list(codes)[len(names) :]
+    return np.concatenate(found)
+
+
+def _sheets(source: Source, made: Iterable[Made], rest: pl.DataFrame | None, before: int) -> list[Sheet]:
+    """All rows in their order: those of batches that overlap are put together, with what was left between them."""
+    bunches: list[tuple[int, int, list[pl.DataFrame | Path]]] = []
+    last = -1
+    for one in sorted((one for one in made if one.count), key=lambda one: one.first):
+        if bunches and one.first <= last:
+            first, count, parts = bunches.pop()
+            bunches.append((first, count + one.count, [*parts, one.rows]))
+        else:
+            bunches.append((one.first, one.count, [one.rows]))
+        last = max(last, one.last)
+    if rest is not None and len(rest):
+        bunches = bunches or [(0, 0, [])]
+        seqs = rest["_seq"].to_numpy()
+        edges = [0, *np.searchsorted(seqs, [first for first, _, _ in bunches[1:]]).tolist(), len(rest)]
+        for at, (first, count, parts) in enumerate(bunches):
+            some = rest[edges[at] : edges[at + 1]]
+            bunches[at] = first, count + len(some), [*parts, *([some] if len(some) else [])]
+    found: list[Sheet] = []
+    for _, count, parts in bunches:
+        found.append(Sheet(tuple(parts), source.number, before + 1, count))
+        before += count
+    return found
 
 
 class _Tables:
@@ -140,9 +273,7 @@ class _Tables:
     Attributes:
         group: Of each node.
         owner: Of each node, the process that had it first, -1 for none.
-        end: Of each group, when the last task that had it ended or left it; `NEVER`.
-        ended: Of each group, how, -1 if it did not.
-        end_seq: Of each group, by which event, -1 if that is not known.
+        ends: How they end.
     """
 
     def __init__(self, whole: Whole, lives: Records, gaps: set[int]) -> None:
@@ -156,18 +287,19 @@ class _Tables:
         until = np.full(len(files.nodes), NEVER)
         same = files.holders[1:] == files.holders[:-1]
         until[:-1] = np.where(same, files.times[1:], NEVER)
-        self.end = np.full(groups, np.iinfo(np.int64).min)
-        np.maximum.at(self.end, self.group[files.nodes[has]], until[has])
-        self.ended = np.where(self.end == NEVER, -1, _LOST)
-        self.end_seq = np.full(groups, -1)
-        lasts = has[until[has] == self.end[self.group[files.nodes[has]]]]
+        end = np.full(groups, np.iinfo(np.int64).min)
+        np.maximum.at(end, self.group[files.nodes[has]], until[has])
+        ended = np.where(end == NEVER, -1, LOST)
+        end_seq = np.full(groups, -1)
+        lasts = has[until[has] == end[self.group[files.nodes[has]]]]
         lasts = lasts[until[lasts] != NEVER]
         ends = _ends(lives)
         for move in lasts.tolist():
             time, pid = int(until[move]), int(files.holders[move]) >> 32
             if (pid, time) in ends and time not in gaps:
                 group = int(self.group[files.nodes[move]])
-                self.ended[group], self.end_seq[group] = ends[pid, time]
+                ended[group], end_seq[group] = ends[pid, time]
+        self.ends = Ends(end, ended, end_seq)
 
 
 def _ends(lives: Records) -> dict[tuple[int, int], tuple[int, int]]:
@@ -180,38 +312,7 @@ def _ends(lives: Records) -> dict[tuple[int, int], tuple[int, int]]:
     return found
 
 
-def _changes(whole: Whole, tables: _Tables) -> _Steps:
-    """The changes of descriptors whose table is known."""
-    which = np.flatnonzero((whole.node >= 0) & (whole.changes["fd"] >= 0))
-    rows, node = taken(whole.changes, which), whole.node[which]
-    answers = whole.resolver.results(which)
-    by_call, join = rows["by"] == By.CALL, rows["join"]
-    begins = by_call & ~((rows["src"] == rows["fd"]) & np.isin(join, _IN_PLACE))
-    unnamed = begins & (answers.name == UNKNOWN) & (rows["t1"] != NEVER) & (answers.cloexec != Cloexec.UNSURE)
-    return _Steps(
-        group=tables.group[node], fd=rows["fd"].astype(np.int64), time=rows["t1"].copy(),
-        began=rows["t0"].copy(), seq=rows["seq"].copy(), rank=1 + np.arange(len(rows)), node=node,
-        pid=np.where(by_call, (rows["holder"] >> np.uint64(32)).astype(np.int64), tables.owner[node]),
-        name=answers.name, cloexec=answers.cloexec.astype(np.int64), source=answers.source.astype(np.int64),
-        how=np.where(by_call, _ways(join, whole.resolver.names, answers.name), _SEEN), begins=begins,
-        told=~by_call, is_open=(answers.name >= 0) | unnamed,
-    )  # fmt: skip
-
-
-def _ways(join: npt.NDArray[np.uint8], names: list[str], codes: Numbers) -> Numbers:
-    """How descriptors were made, by how their names were."""
-    text = pl.Series(names, dtype=pl.String)
-    by_name = np.full(len(names) + 1, _MADE)
-    for prefix, way in (("/", _OPEN), ("/memfd:", _MADE), ("/secretmem", _MADE), ("pipe(", _PIPE), ("socket", _SOCKET)):
-        by_name[:-1][text.str.starts_with(prefix).to_numpy()] = way
-    found = by_name[np.maximum(codes, -1)]
-    found[np.isin(join, (Join.PATH, Join.ROOTED))] = _OPEN
-    found[join == Join.SAME] = _DUP
-    found[join == Join.ACCEPT] = _ACCEPT
-    return found
-
-
-def _births(whole: Whole, tables: _Tables, changes: _Steps) -> _Steps:
+def _births(whole: Whole, tables: _Tables, changes: Steps) -> Steps:
     """What tables held when they began: all that is known of a new one, all that there was of one that goes on."""
     kind, group = whole.nodes["kind"], tables.group
     first = np.full(int(group.max()) + 1, len(group))
@@ -227,111 +328,33 @@ def _births(whole: Whole, tables: _Tables, changes: _Steps) -> _Steps:
     node, fd = node[fd >= 0], fd[fd >= 0]
     answers = whole.resolver.born(node, fd)
     kinds = [kind[node] == one for one in (Birth.COPY, Birth.EXEC, Birth.WHOLE)]
-    ways = np.select(kinds, [_FORKED, _EXECED, _SEEN], _UNSHARED)
+    ways = np.select(kinds, [FORKED, EXECED, SEEN], UNSHARED)
     since = whole.nodes["since"][node]
     ranged = goes_on[node] & np.isin(kind[node], (Birth.RANGE, Birth.RANGE_CLOEXEC))
-    return _Steps(
+    return Steps(
         group=group[node], fd=fd, time=since,
         began=np.where(ranged, whole.nodes["t0"][node], since), seq=whole.nodes["seq"][node],
-        rank=np.zeros(len(node), np.int64), node=node, pid=tables.owner[node], name=answers.name,
+        is_birth=np.ones(len(node), np.bool_), node=node, pid=tables.owner[node], name=answers.name,
         cloexec=answers.cloexec.astype(np.int64), source=answers.source.astype(np.int64), how=ways,
         begins=~goes_on[node], told=np.zeros(len(node), np.bool_), is_open=answers.name >= 0,
     )  # fmt: skip
 
 
-def _without_doubles(steps: _Steps) -> _Steps:
+def _without_doubles(steps: Steps) -> Steps:
     """Without begins of tables that say less than what capture read at the same time."""
     if not len(steps.fd):
         return steps
-    next_told = np.append(steps.told[1:] & _same(steps)[1:] & (steps.time[1:] == steps.time[:-1]), False)
-    return steps.only(~((steps.rank == 0) & next_told))
+    next_told = np.append(steps.told[1:] & same_as_before(steps)[1:] & (steps.time[1:] == steps.time[:-1]), False)
+    return steps.only(~(steps.is_birth & next_told))
 
 
-def _same(steps: _Steps) -> Mask:
-    """Whether each is of the same descriptor as the one before."""
-    found = np.zeros(len(steps.fd), np.bool_)
-    found[1:] = (steps.group[1:] == steps.group[:-1]) & (steps.fd[1:] == steps.fd[:-1])
-    return found
-
-
-def _rows(steps: _Steps, tables: _Tables, whole: Whole, tree: Tree, starts: Numbers, realtime_ns: int) -> pl.DataFrame:
-    """Stretches of steps in which a descriptor stays open, as rows by their first event."""
-    same, is_birth = _same(steps), steps.rank == 0
-    before = np.maximum(np.arange(len(same)) - 1, 0)
-    named = (steps.name == steps.name[before]) | steps.told | ~(steps.begins | is_birth)
-    follows = same & steps.is_open[before] & ~steps.begins & named & ((steps.node == steps.node[before]) | is_birth)
-    unnamed = ~steps.is_open & (steps.name == UNKNOWN) & (steps.name[before] == UNKNOWN)  # stays what it was
-    steps.is_open |= follows & unnamed & ~is_birth & (steps.cloexec != Cloexec.UNSURE)
-    heads = np.flatnonzero(steps.is_open & ~(follows & steps.is_open[before]))
-    breaks = np.flatnonzero(~(follows & steps.is_open))
-    after = np.append(breaks, len(same))[np.searchsorted(breaks, heads, "right")]
-    last = after - 1
-    ended, end_seq, end_time = _endings(steps, tables, same, last, after)
-    pid, name = steps.pid[heads], steps.name[last]
-    frame = pl.DataFrame({
-        "program": _programs(tree, starts, pid, steps.seq[heads], steps.how[heads]),
-        "pid": nullable(pid, pid >= 0),
-        "fd": steps.fd[heads],
-        "name": pl.Series(whole.resolver.names, dtype=pl.String).gather(pl.Series(nullable(name, name >= 0))),
-        "source": labels(steps.source[last], SOURCES).cast(pl.String),
-        "cloexec": nullable(steps.cloexec[last], np.isin(steps.cloexec[last], (Cloexec.NO, Cloexec.YES))),
-        "how": labels(steps.how[heads], _HOW).cast(pl.String),
-        "start_seq": nullable(steps.seq[heads], steps.seq[heads] >= 0),
-        "start_time_ns": np.minimum(steps.time[heads], MAX_SEQUENCE - realtime_ns) + realtime_ns,
-        "ended": labels(ended, _ENDS).cast(pl.String),
-        "end_seq": nullable(end_seq, end_seq >= 0),
-        "end_time_ns": nullable(np.minimum(end_time, MAX_SEQUENCE - realtime_ns) + realtime_ns, end_time != NEVER),
-    })  # fmt: skip
-    order = np.lexsort((steps.fd[heads], pid, steps.time[heads], steps.seq[heads]))
-    return frame[order]
-
-
-def _endings(
-    steps: _Steps, tables: _Tables, same: Mask, last: Numbers, after: Numbers
-) -> tuple[Numbers, Numbers, Numbers]:
-    """How stretches end, by which event (-1), and when (`NEVER`, if that is not known).
-
-    Args:
-        steps: In order.
-        tables: They are of.
-        same: Whether each step is of the same descriptor as the one before.
-        last: The last step of each stretch.
-        after: The one behind it.
-    """
-    inside = after < len(same)
-    at = np.minimum(after, len(same) - 1)
-    within = inside & same[at] & (steps.time[at] <= tables.end[steps.group[last]])
-    group = steps.group[last]
-    sure = within & ((steps.node[at] == steps.node[last]) | (steps.rank[at] == 0))
-    closed = sure & (steps.name[at] == CLOSED) & ~steps.told[at] & (steps.how[at] != _SEEN)
-    replaced = sure & steps.is_open[at] & steps.begins[at] & (steps.how[at] == _DUP)
-    seq = np.where(within, steps.seq[at], tables.end_seq[group])
-    time = np.where(within, steps.time[at], tables.end[group])
-    later = np.minimum(after + within, len(same))  # calls that began before the end may have been the end
-    disturbed = np.append(same, False)[later] & (_earliest(steps, same)[later] < time)
-    ended = np.select([disturbed, closed, replaced, within], [_LOST, _CLOSE, _REPLACED, _LOST], tables.ended[group])
-    return ended, np.where(ended == _LOST, -1, seq), np.where(ended == _LOST, NEVER, time)
-
-
-def _earliest(steps: _Steps, same: Mask) -> Numbers:
-    """When the first of each step and those after it of the same descriptor began; one more, `NEVER`."""
-    stretch = np.cumsum(~same)
-    order = np.lexsort((steps.began, stretch))
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    lowest = np.minimum.accumulate(ranks[::-1])[::-1]
-    return np.append(steps.began[order[lowest]], NEVER)
-
-
-def _programs(tree: Tree, starts: Numbers, pid: Numbers, seq: Numbers, how: Numbers) -> Numbers:
-    """The program whose descriptors these are, an index into the tree's; -1 if none is known."""
-    timeline = tree.timeline()
-    move = timeline.index(pid.astype(np.uint64), seq)
-    run = np.append(0, starts)[np.searchsorted(starts, seq, "right")]
-    found = np.append(timeline.nodes, -1)[move]
-    found[np.append(timeline.times, -1)[move] < run] = -1
-    begun = {(one.pid, one.start_seq): index for index, one in enumerate(tree.programs) if one.start_seq is not None}
-    births = np.flatnonzero(np.isin(how, (_FORKED, _EXECED)))
+def _programs(source: Source, timeline: Timeline, steps: Steps, rows: Rows) -> Numbers:
+    """The id of the program whose descriptor each row is; -1 if none is known."""
+    pid, seq, how = (column[rows.heads] for column in (steps.pid, steps.seq, steps.how))
+    found = programs_at(timeline, source.starts, pid, seq)
+    programs = source.tree.programs
+    begun = {(one.pid, one.start_seq): index for index, one in enumerate(programs) if one.start_seq is not None}
+    births = np.flatnonzero(np.isin(how, (FORKED, EXECED)))
     keys = zip(pid[births].tolist(), seq[births].tolist(), strict=True)
-    found[births] = [begun.get(key, -1) for key in keys]
+    found[births] = np.append(source.ids, -1)[[begun.get(key, -1) for key in keys]]
     return found

@@ -55,7 +55,7 @@ class ChangeIndex:
         self._starts = np.searchsorted(which, np.arange(len(self._pairs) + 1))
         self._node, self._t1, self._seq = node[order], t1[order], changes["seq"][self._change]
         t0, calls = changes["t0"][self._change], changes["by"][self._change] == By.CALL
-        self._under_way = _later(changes["since"][self._change], which)
+        self._under_way = later(changes["since"][self._change], which)
         count = len(order)
         before = np.maximum.accumulate(np.where(calls, np.arange(count), -1))  # the last one by a call
         before = np.concatenate(([-1], before[:-1]))[:count]
@@ -146,7 +146,7 @@ def _pair(group: Numbers, fd: Numbers) -> Numbers:
     return pair
 
 
-def _later(since: Numbers, which: Numbers) -> Numbers:
+def later(since: Numbers, which: Numbers) -> Numbers:
     """The earliest of ``since`` from each place to the end of its stretch of equal ``which``, which ascends."""
     if not len(since):
         return since

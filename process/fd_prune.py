@@ -1,7 +1,8 @@
 """What of a segment's changes can matter to another segment: the net effect.
 
 A change is left out if the same task changes the same descriptor again in the segment, and its process does nothing in
-between that reads the descriptor (dup, a relative path) or all of them (fork, exec, close_range ...). Readers of other
+between that reads the descriptor (dup, a relative path) or all of them (fork, exec, close_range ...). A change that was
+not seen to end may still come about, and is kept. Readers of other
 processes, which share the table by clone(CLONE_FILES), are not looked at: a capture with such is not pruned.
 """
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_keys import TimeKeys
-from process.fd_records import NONE, By, Life, Records, joined, taken
+from process.fd_records import NEVER, NONE, By, Life, Records, joined, taken
 from process.grouping import group, in_order, ranges
 
 Numbers = npt.NDArray[np.int64]
@@ -68,6 +69,7 @@ class Together:
         before = np.searchsorted(keys, self._at.of(things[which], when, before=True), "right") - 1
         keeps = np.zeros(count, np.bool_)
         keeps[ends] = True
+        keeps[calls["t1"] == NEVER] = True  # it is under way from then on
         keeps[before[before >= starts[which]]] = True
         kept = np.flatnonzero(keeps)
         first = np.append(0, kept[:-1] + 1)  # each kept one ends a stretch of those that it stands for

@@ -86,6 +86,7 @@ class Start:
         given: What they and the older nodes hold.
         names: Texts of names.
         stored: Where the segment's own scan is kept, if it is.
+        numbers: int64, of the nodes, their indices among those of the whole capture.
     """
 
     clock: int = ALWAYS
@@ -99,6 +100,7 @@ class Start:
     given: Given = field(default_factory=Given)
     names: list[str] = field(default_factory=list)
     stored: Path | None = None
+    numbers: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass
@@ -366,10 +368,16 @@ def _ancestors(nodes: Records, wanted: Numbers, old: npt.NDArray[np.bool_]) -> t
 
 
 def _last_of_each(whole: Whole, changes: Numbers) -> Numbers:
-    """Of some changes the last one of each descriptor of each group."""
+    """Of some changes the last one of each descriptor of each group: by a call, read, and the first that never ended.
+
+    What has not ended hides nothing, and is under way from its beginning on.
+    """
     rows, pair = whole.changes[changes], _pair(whole, changes)
-    order = np.lexsort((rows["seq"], rows["t1"], pair))
-    last = np.append(pair[order][1:] != pair[order][:-1], True) if len(order) else np.zeros(0, np.bool_)
+    never = rows["t1"] == NEVER
+    kind = np.where(never, 2, rows["by"] != By.CALL)
+    order = np.lexsort((rows["seq"], np.where(never, ~rows["since"], rows["t1"]), kind, pair))
+    pair, kind = pair[order], kind[order]
+    last = np.append((pair[1:] != pair[:-1]) | (kind[1:] != kind[:-1]), True) if len(order) else np.zeros(0, np.bool_)
     found: Numbers = np.sort(changes[order[last]])
     return found
 
@@ -413,7 +421,7 @@ def _pack(
     nodes = whole.nodes[wanted]
     nodes["kind"][old[wanted]] = Birth.BASE
     nodes["parent"] = number[nodes["parent"]]
-    start.nodes = nodes
+    start.nodes, start.numbers = nodes, wanted
     for timeline in (start.files, start.folders, start.owners):
         timeline.nodes = number[timeline.nodes]
     changes = taken(whole.changes, chosen)

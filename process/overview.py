@@ -108,7 +108,8 @@ def _of_segments(paths: Sequence[Path], jobs: int) -> Overview:
         prepared = prepare(paths, workers)
         decoded = sorted(succeeded(_count, prepared, workers), key=lambda one: one[0].first_id)
     account(decoded, prepared.ledger)
-    found = {name: table.to_dicts() for name, table in tables(prepared, decoded, files=False).items()}
+    made = tables(prepared, decoded, None)
+    found = {name: table.to_dicts() for name, table in made.items() if isinstance(table, pl.DataFrame)}
     spans = [survey.span for survey in prepared.surveys if survey.span]
     span = (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
     return Overview(sum(tally.rows for _, tally in decoded), span, **found)

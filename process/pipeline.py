@@ -135,9 +135,9 @@ def _write_parquet(
             link(part, folder / f"part-{plan.label}.parquet")
         decoded.append((plan, tally))
         advance(tally.rows)
-    workers.end()  # what is to come needs memory, and not them
     _finish(prepared, decoded)
-    write_tables(folder, tables(prepared, decoded, files=show_files(columns)))
+    write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers)
+    workers.end()
     return folder, decoded
 
 
@@ -152,9 +152,10 @@ def _write_sqlite(
             writer.append(part)
             decoded.append((plan, tally))
             advance(tally.rows)
-        workers.end()
         _finish(prepared, decoded)
-        writer.finish(tables(prepared, decoded, files=show_files(columns)))
+        made = tables(prepared, decoded, workers if show_files(columns) else None)
+        workers.end()  # what is to come does not need them
+        writer.finish(made)
     return path, decoded
 
 

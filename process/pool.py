@@ -107,6 +107,10 @@ class Workers:
                     result = self._alone(function, item)
                 yield Outcome(item, result)
 
+    def anew(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
+        """As `run`; nothing is taken over from earlier runs."""
+        return Workers.run(self, function, items)
+
     def _begin(self) -> ProcessPoolExecutor:
         if self._pool is None:
             self._pool = _pool(self.jobs, self.backstop.beside if self.backstop else None)

@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from process.discover import Part
-from process.fd_history import history
+from process.fd_history import Sheet, Source, history
+from process.fd_state import Start
 from process.ledger import Ledger, Severity
 from process.plan import Plan, captures, runs_of
+from process.pool import Workers
 from process.prepare import Prepared
 from process.process_rows import process_rows
 from process.read import MAX_SEQUENCE
-from process.render import nullable
 from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, TEXT_COLUMNS
 from process.strings import escape
 from process.tally import Tally
 from process.text import printable
 
-Tables = dict[str, pl.DataFrame]
+
+@dataclass
+class Files:
+    """The table `fd`, which may be large: in pieces.
+
+    Attributes:
+        sheets: They, in order.
+    """
+
+    sheets: list[Sheet] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Rows."""
+        return sum(sheet.count for sheet in self.sheets)
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The rows, of each piece when it is asked for; one frame at least.
+
+        Raises:
+            ProcessError: What was kept of them is gone.
+        """
+        yield _frame(FD_COLUMNS, [])
+        for sheet in self.sheets:
+            yield frame_of(sheet)
+
+
+def frame_of(sheet: Sheet) -> pl.DataFrame:
+    """The rows of a piece of the table `fd`."""
+    return sheet.frame().select(FD_COLUMNS).cast(_frame(FD_COLUMNS, []).schema)
+
+
+Tables = dict[str, pl.DataFrame | Files]
 """Tables by their names."""
 
 Decoded = list[tuple[Plan, Tally]]
@@ -45,12 +79,12 @@ def account(decoded: Decoded, ledger: Ledger) -> None:
         ledger.add(Severity.WARNING, "decode", f"calls of {abi} syscall {number}, which no table has", count)
 
 
-def tables(prepared: Prepared, decoded: Decoded, *, files: bool = True) -> Tables:
-    """The small tables of an output, without `fd` unless ``files``; the ledger last: it must be complete."""
+def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tables:
+    """The small tables of an output, without `fd` if nobody is to make it; the ledger last: it must be complete."""
     rows, ids = _processes(prepared, decoded)
     return {
         "process": _frame(PROCESS_COLUMNS, rows),
-        **({"fd": _files(prepared, ids)} if files else {}),
+        **({"fd": _files(prepared, ids, workers)} if workers is not None else {}),
         "segment": _frame(
             SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})
         ),
@@ -86,24 +120,22 @@ def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ..
     return rows, ids
 
 
-def _files(prepared: Prepared, ids: list[dict[int, int]]) -> pl.DataFrame:
+def _files(prepared: Prepared, ids: list[dict[int, int]], workers: Workers) -> Files:
     """The table `fd`, by capture and event."""
-    found = [_frame(FD_COLUMNS, [])]
+    found = Files()
+    plans = iter(prepared.plans)
     for capture, (segments, tree, known) in enumerate(
         zip(captures(prepared.surveys), prepared.trees, ids, strict=True), 1
     ):
-        began = segments[0].batch.header.realtime_ns
-        frame = history([survey.effect for survey in segments], runs_of(segments).starts, tree, began)
-        if frame is not None:
-            first = sum(map(len, found)) + 1
-            named = np.full(len(tree.programs) + 1, -1)
-            named[list(known)] = list(known.values())
-            program = named[frame["program"].to_numpy()]
-            frame = frame.with_columns(
-                id=pl.int_range(first, first + len(frame)), capture=capture, program=nullable(program, program >= 0)
-            )
-            found.append(frame.select(FD_COLUMNS).cast(found[0].schema))
-    return pl.concat(found)
+        named = np.full(len(tree.programs), -1)
+        named[list(known)] = list(known.values())
+        starts = [next(plans).start or Start() for _ in segments]
+        source = Source(
+            capture, [survey.effect for survey in segments], starts, runs_of(segments).starts, tree, named,
+            segments[0].batch.header.realtime_ns, prepared.folder.path,
+        )  # fmt: skip
+        found.sheets += history(source, workers.anew, found.count)
+    return found
 
 
 def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:

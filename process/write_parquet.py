@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from process.decode import Decoder
+from process.fd_history import Sheet
 from process.lazy import lazy
 from process.output import sync, unwritable
 from process.plan import Plan
+from process.pool import Failure, Workers
 from process.schema import SCHEMA
+from process.tables import Files, Tables, frame_of
 from process.tally import Tally
 
 PART_GLOB = "part-*.parquet"
@@ -20,6 +25,8 @@ ROW_GROUP = 1 << 17
 """Rows of a row group: what a reader can skip by a column's minimum and maximum."""
 _LINES = 1 << 16
 """Rows of a small table that are made into text at a time."""
+_PIECE = 1 << 20
+"""Bytes of text that are copied at a time."""
 
 
 def write_part(
@@ -58,18 +65,50 @@ def write_part(
     return decoder.tally, path
 
 
-def write_tables(folder: Path, tables: dict[str, pl.DataFrame]) -> None:
+def write_tables(folder: Path, tables: Tables, workers: Workers) -> None:
     """Write each small table as NAME.json: a list of objects, one a line.
 
     Raises:
         OSError: The folder cannot be written.
+        ProcessError: A worker failed.
     """
     for name, table in tables.items():
         path = folder / f"{name}.json"
-        with path.open("w", encoding="utf-8") as file:
-            between = "[\n"
-            for some in table.iter_slices(_LINES):
-                file.write(between + some.write_ndjson().rstrip("\n").replace("\n", ",\n"))
-                between = ",\n"
-            file.write("\n]\n" if len(table) else "[]\n")
+        with path.open("wb") as file:
+            between = b"[\n"
+            for some in _written(table, folder, workers) if isinstance(table, Files) else _lines(table):
+                file.write(between)
+                if isinstance(some, Path):
+                    with some.open("rb") as made:
+                        shutil.copyfileobj(made, file, _PIECE)
+                    some.unlink()
+                else:
+                    file.write(some)
+                between = b",\n"
+            file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
         sync(path)
+
+
+def _lines(table: pl.DataFrame) -> Iterator[bytes]:
+    """The rows of a table as text, some at a time."""
+    for some in table.iter_slices(_LINES):
+        if len(some):
+            yield some.write_ndjson().rstrip("\n").replace("\n", ",\n").encode()
+
+
+def _written(table: Files, folder: Path, workers: Workers) -> Iterator[Path]:
+    """Likewise of a table in pieces, which workers write."""
+    for outcome in workers.anew(partial(_write_sheet, folder=folder), table.sheets):
+        if isinstance(outcome.result, Failure):
+            yield _write_sheet(outcome.item, folder)
+        else:
+            yield outcome.result
+
+
+def _write_sheet(sheet: Sheet, folder: Path) -> Path:
+    """Write a piece of the table `fd` as text, without what stands around it."""
+    path = folder / f"fd-{sheet.first_id}.part"
+    with path.open("wb") as file:
+        for number, text in enumerate(_lines(frame_of(sheet))):
+            file.write(b",\n" * bool(number) + text)
+    return path

@@ -16,6 +16,7 @@ from process.decode import Decoder
 from process.output import unwritable
 from process.plan import Plan
 from process.schema import ARGS, SCHEMA
+from process.tables import Files, Tables
 from process.tally import Tally
 
 TABLE: Final = "syscalls"
@@ -165,7 +166,7 @@ class SqliteWriter:
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
-    def finish(self, tables: dict[str, pl.DataFrame]) -> None:
+    def finish(self, tables: Tables) -> None:
         """Write the views and the small tables, and close.
 
         Raises:
@@ -179,11 +180,13 @@ class SqliteWriter:
                 if set(needed) <= set(self._columns):
                     connection.execute(view)
             for name, table in tables.items():
-                types = ("TEXT" if kind == pl.String else "INTEGER" for kind in table.dtypes)
-                typed = ", ".join(f"{column} {kind}" for column, kind in zip(table.columns, types, strict=True))
-                connection.execute(f"CREATE TABLE {name} ({typed})")
-                insert = f"INSERT INTO {name} VALUES ({', '.join('?' * table.width)})"
-                connection.executemany(insert, table.iter_rows())
+                for number, some in enumerate(table.frames() if isinstance(table, Files) else (table,)):
+                    if number == 0:
+                        types = ("TEXT" if kind == pl.String else "INTEGER" for kind in some.dtypes)
+                        typed = ", ".join(f"{column} {kind}" for column, kind in zip(some.columns, types, strict=True))
+                        connection.execute(f"CREATE TABLE {name} ({typed})")
+                    insert = f"INSERT INTO {name} VALUES ({', '.join('?' * some.width)})"
+                    connection.executemany(insert, some.iter_rows())
             connection.execute("COMMIT")
             self.close()
         except sqlite3.Error as error:

@@ -7,25 +7,37 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import polars as pl
 import pytest
 
 from capture.segment import FileFlag
 from fd_world import NR, RETURNED, World, write
+from process import fd_pieces
+from process.fd_pieces import Piece
+from process.fd_steps import Steps
 from process.pool import Workers
 from process.prepare import prepare
-from process.tables import tables
+from process.tables import Files, tables
 from segments import BEGAN, CLOSE, OPENAT, Builder, task
 
+pytestmark = pytest.mark.usefixtures("no_batching")  # so that each segment is a worker's
+
 Row = dict[str, Any]
+AT_FDCWD = 2**64 - 100
 CUTS = [50, 100, 130, 400, 700]
 
 
 def files(*paths: Path) -> list[Row]:
     """The table `fd` of segments; ``procname`` and ``began`` are those of its program."""
     with Workers(1) as workers:
-        made = tables(prepare(paths, workers), [])
-    programs = {row["id"]: row for row in made["process"].to_dicts()}
-    rows = made["fd"].to_dicts()
+        prepared = prepare(paths, workers)
+        made = tables(prepared, [], workers)
+        found, table = made["process"], made["fd"]
+        assert isinstance(found, pl.DataFrame) and isinstance(table, Files)
+        programs = {row["id"]: row for row in found.to_dicts()}
+        rows = pl.concat(table.frames()).to_dicts()
     for row in rows:
         assert row["program"] is None or programs[row["program"]]["pid"] == row["pid"], row
     return rows
@@ -126,3 +138,47 @@ def test_the_kernels_own_name_is_the_rows_name_from_the_call_that_opened_it_on(t
         (3, "/real", "captured", "open", opened, "close", closed, 0, None),
         (4, "/x", "captured", "open", closed + 1, None, None, 1, None),
     ]
+
+
+def busy(seed: int, folder: Path, segments: int) -> None:
+    """Two processes, one of two threads, that open and close few descriptors often; some calls take long, or for ever.
+
+    The events are the same whatever the number of segments.
+    """
+    rng, last, clock, made, count = random.Random(seed), dict.fromkeys((task(7), task(7, 8), task(9)), 0), 100, 0, 2400
+    for segment in range(segments):
+        builder = Builder(segment=segment, first=made)
+        for _ in range(count // segments):
+            clock += 10
+            who, fd, lasts = rng.choice(list(last)), rng.randrange(3, 6), rng.random()
+            lasted = rng.randrange(1, 3000) if lasts < 0.01 else 3
+            began, last[who] = max(last[who] + 1, clock - lasted), clock
+            flags = 0 if rng.random() < 0.001 else RETURNED
+            nr, args, ret = rng.choice(
+                [(OPENAT, (AT_FDCWD, 1), fd)] * 3 + [(CLOSE, (fd,), 0)] * 4 + [(NR["dup2"], (fd, 3), 3)]
+            )
+            strings = builder.set(a1=rng.choice((b"/a", b"/b", b"c"))) if nr == OPENAT else 0
+            builder.event(nr, *args, ret=ret, who=who, time=began, duration=clock - began, strings=strings, flags=flags)
+            made += 1
+        builder.write(folder)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_workers_finish_are_those_of_all_steps_together(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for segments in (1, 3, 12):
+        busy(seed, tmp_path / str(segments), segments)
+    found = [files(tmp_path / str(segments)) for segments in (1, 3, 12)]
+    passed: list[int] = []
+
+    def pass_on(piece: Piece, steps: Steps) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        passed.append(int(cut(piece, steps)[0].sum()))
+        return np.zeros(len(steps.fd), np.bool_), steps.began
+
+    cut = fd_pieces._cut
+    monkeypatch.setattr(fd_pieces, "_cut", pass_on)
+    rows = files(tmp_path / "1")
+    assert found == [rows] * 3
+    assert passed[0] > 0 and files(tmp_path / "12") == rows
+    assert {"close", "lost"} <= {row["ended"] for row in rows}

@@ -1,0 +1,215 @@
+"""What one batch of segments gives the table `fd`: rows that begin and end within it, and the steps that are left.
+
+Runs in a worker. Behind a close nothing depends on what was before it. So of the steps of a descriptor from its first
+close to its last one, rows are made here, and only the two closes are passed on, with what is outside of them. Where
+something else may reach into that (a call of a later batch that had begun by then, one that never came back, a table
+that begins anew or ends), closes count only before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from process.descriptors import Descriptors
+from process.fd_index import later
+from process.fd_keys import TimeKeys
+from process.fd_records import CLOSED, NEVER, Records, Scan, stored, taken
+from process.fd_state import Start
+from process.fd_steps import KEYS, Ends, Rows, Steps, of_changes, same_as_before
+from process.fd_timeline import Timeline
+from process.grouping import distinct
+
+Numbers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+EARLY = np.dtype([("pair", np.int64), ("began", np.int64), ("batch", np.int64)])
+"""A change that reaches into other batches than its own: of a descriptor (see `pair_of`), since when, and into which:
+those before this one. One that never came back reaches into all."""
+EVERY = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a worker must know.
+
+    Attributes:
+        number: Of the batch, from 0.
+        start: What is known of descriptors when it starts.
+        scan: Its own records, if they are not kept where ``start`` says.
+        before: The latest time of the batches before it; `ALWAYS` for none.
+        groups: Ascending, the groups of the start's nodes.
+        ends: When the tables of these end.
+        owner: Of each node of the start, the process that had it first, -1 for none.
+        begins: Of tables of these groups: int64 of shape (3, n): index into ``groups``, since when, and when the call
+            that made them began; by the first two.
+        reached: Ascending, descriptors (see `pair_of`) into which changes of other batches reach.
+        since: From when on.
+        programs: Of which id the program is that each process runs, -1 if none is known.
+        gaps: Sequence numbers that follow a gap.
+        realtime_ns: Unix time of the clock's zero.
+        path: Where rows go; None to give them back.
+    """
+
+    number: int
+    start: Start
+    scan: Scan | None
+    before: int
+    groups: Numbers
+    ends: Numbers
+    owner: Numbers
+    begins: Numbers
+    reached: Numbers
+    since: Numbers
+    programs: Timeline
+    gaps: Numbers
+    realtime_ns: int
+    path: Path | None
+
+
+@dataclass
+class Made:
+    """What came of it.
+
+    Attributes:
+        steps: Those that are left, in the order of the changes; names are codes into ``names``.
+        names: Texts.
+        early: Of dtype `EARLY`.
+        rows: The rows, or where they are, by `fd_steps.KEYS`.
+        count: Of rows.
+        first: The lowest sequence number of these, and ``last`` the highest.
+    """
+
+    steps: Steps
+    names: list[str]
+    early: Records
+    rows: pl.DataFrame | Path
+    count: int = 0
+    first: int = 0
+    last: int = -1
+
+
+def pair_of(group: Numbers, fd: Numbers) -> Numbers:
+    """A number for the table and the descriptor."""
+    pair: Numbers = group << 32 | fd & 0xFFFFFFFF
+    return pair
+
+
+def make(piece: Piece) -> Made | None:
+    """Make the rows; None if what the survey kept is gone."""
+    scan = piece.scan
+    if scan is None:
+        scan = stored(piece.start.stored) if piece.start.stored is not None else Scan()
+    if scan is None:
+        return None
+    found = Descriptors(piece.start, scan)
+    which = np.flatnonzero((found.node >= 0) & (found.changes["fd"] >= 0))
+    nodes, group = found.node[which], piece.start.nodes["group"].astype(np.int64)
+    changes, answers = taken(found.changes, which), found.results(which)
+    steps = of_changes(changes, nodes, group, piece.owner, answers, found.names)
+    early = _early(piece, steps)
+    order = np.arange(len(which))
+    if len(which):
+        order = steps.order()
+        steps = steps.only(order)
+    drops, began = _cut(piece, steps)
+    rows = _rows(piece, steps, drops, found.names)
+    steps.began = began
+    kept = np.flatnonzero(~drops)
+    left = steps.only(kept[np.argsort(order[kept])])
+    left.node = piece.start.numbers[left.node]
+    used = distinct(left.name[left.name >= 0])
+    left.name = np.where(left.name >= 0, np.searchsorted(used, left.name), left.name)
+    made = Made(left, [found.names[code] for code in used.tolist()], early, rows, len(rows))
+    if len(rows):
+        made.first, made.last = int(rows["_seq"][0]), int(rows["_seq"][-1])
+        if piece.path is not None:
+            try:
+                rows.write_ipc(piece.path, compression="lz4")
+                made.rows = piece.path
+            except (OSError, pl.exceptions.PolarsError):  # no room: they stay in memory
+                piece.path.unlink(missing_ok=True)
+    return made
+
+
+def _early(piece: Piece, steps: Steps) -> Records:
+    """The changes that reach into other batches."""
+    never = steps.time == NEVER
+    which = np.flatnonzero(never | (steps.began < piece.before) | (steps.time < piece.before))
+    found = np.zeros(len(which), EARLY)
+    found["pair"], found["began"] = pair_of(steps.group[which], steps.fd[which]), steps.began[which]
+    found["began"] = np.minimum(found["began"], steps.time[which])
+    found["batch"] = np.where(never[which], EVERY, piece.number)
+    return found
+
+
+def _limits(piece: Piece, steps: Steps) -> tuple[Numbers, Numbers]:
+    """Until when each step's neighbours alone decide, and which beginning of its table is the next (a number)."""
+    place = np.searchsorted(piece.groups, steps.group)
+    limit = piece.ends[place]
+    groups, since, began = piece.begins
+    at = TimeKeys(len(piece.groups), since)
+    next_ = np.searchsorted(at.of(groups, since), at.of(place, np.minimum(steps.time, NEVER - 1)), "right")
+    earliest = np.append(later(began, groups), NEVER)[next_]
+    limit = np.where(np.append(groups, -1)[next_] == place, np.minimum(limit, earliest), limit)
+    if len(piece.reached):
+        pairs = pair_of(steps.group, steps.fd)
+        near = np.minimum(np.searchsorted(piece.reached, pairs), len(piece.reached) - 1)
+        limit = np.where(piece.reached[near] == pairs, np.minimum(limit, piece.since[near]), limit)
+    return limit, next_
+
+
+def _cut(piece: Piece, steps: Steps) -> tuple[Mask, Numbers]:
+    """Which steps are not passed on, and when each began: for the close behind these, when the first of them did."""
+    drops, began = np.zeros(len(steps.fd), np.bool_), steps.began.copy()
+    if not len(drops):
+        return drops, began
+    limit, epoch = _limits(piece, steps)
+    same = same_as_before(steps)
+    same[1:] &= epoch[1:] == epoch[:-1]
+    run = np.cumsum(~same)
+    closes = np.flatnonzero((steps.name == CLOSED) & (steps.time <= limit))
+    if not len(closes):
+        return drops, began
+    ends = np.append(np.flatnonzero(run[closes][1:] != run[closes][:-1]), len(closes) - 1)
+    first, last = closes[np.append(0, ends[:-1] + 1)], closes[ends]
+    first, last = first[last > first + 1], last[last > first + 1]
+    edges = np.zeros(len(drops) + 1, np.int64)
+    edges[first + 1] += 1
+    edges[last] -= 1
+    drops = np.cumsum(edges[:-1]) > 0
+    if len(first):
+        spans = np.stack([first + 1, last + 1], axis=1).reshape(-1)
+        began[last] = np.minimum.reduceat(np.append(began, NEVER), spans)[::2]
+    return drops, began
+
+
+def _rows(piece: Piece, steps: Steps, drops: Mask, names: list[str]) -> pl.DataFrame:
+    """The rows that begin with steps that are not passed on."""
+    size = int(piece.groups[-1]) + 1 if len(piece.groups) else 0
+    end = np.full(size, NEVER)
+    end[piece.groups] = piece.ends
+    nobody = np.full(size, -1)
+    rows = Rows.of(steps, Ends(end, nobody, nobody))
+    rows = rows.only(drops[rows.heads])
+    pid, seq = steps.pid[rows.heads], steps.seq[rows.heads]
+    frame = rows.frame(steps, names, programs_at(piece.programs, piece.gaps, pid, seq), piece.realtime_ns)
+    return in_order(frame)
+
+
+def in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the order of the table."""
+    return frame[np.lexsort([frame[key].to_numpy() for key in reversed(KEYS)])]
+
+
+def programs_at(timeline: Timeline, gaps: Numbers, pid: Numbers, seq: Numbers) -> Numbers:
+    """The program that each of some processes ran at an event; -1 if none is known."""
+    move = timeline.index(pid.astype(np.uint64), seq)
+    run = np.append(0, gaps)[np.searchsorted(gaps, seq, "right")]
+    found = np.append(timeline.nodes, -1)[move]
+    found[np.append(timeline.times, -1)[move] < run] = -1
+    return found
