@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from capture.segment import AREAS, CONTROL, CONTROL_OFFSET, COUNTERS, COUNTERS_OFFSET, Header, live_areas
+from capture.live import AREAS, CONTROL, CONTROL_OFFSET, COUNTERS_OFFSET, live_areas
+from capture.segment import COUNTERS, Header
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import astuple
 from enum import Enum
 
 from capture.chunk import Room
-from capture.segment import live_areas
+from capture.live import live_areas
 
 SPARES = 2
 """Empty chunks that are kept ready."""

@@ -13,11 +13,10 @@ from typing import Any
 
 from capture.chunk import Chunk, Room
 from capture.limits import Policy, Quota
+from capture.live import AREAS, CONTROL, live_block_count
 from capture.running import RUNNING_SUFFIX, RunningFile, host_name
 from capture.sealer import Sealer
 from capture.segment import (
-    AREAS,
-    CONTROL,
     COUNTERS,
     EVENT_ROW,
     FILE_ROW,
@@ -32,7 +31,6 @@ from capture.segment import (
     FileFlag,
     Header,
     StringFlag,
-    live_block_count,
 )
 from capture.version import TOOL
 

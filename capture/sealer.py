@@ -22,6 +22,7 @@ import zstandard
 
 from capture.chunk import Chunk, Room
 from capture.limits import SPARES
+from capture.live import live_blocks
 from capture.segment import (
     COUNTERS,
     EVENT_ROW,
@@ -32,7 +33,6 @@ from capture.segment import (
     BlockType,
     Encoding,
     Header,
-    live_blocks,
     pack_block,
 )
 

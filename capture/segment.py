@@ -1,21 +1,16 @@
-"""The segment format: byte layout, block codec and reader. docs/FORMAT.md is the specification.
+"""The segment format: byte layout, file header and block codec. docs/FORMAT.md is the specification.
 
-This is the only module that both stages share. It knows bytes, not syscalls: it never looks inside an event
-row. Every integer is little-endian, whatever the guest's byte order. The reader trusts no length: a header or a
-payload that fails its CRC32C costs its own block, and the next block is found by its magic.
+Both stages share it, with `live.py` and `reader.py`. It knows bytes, not syscalls: it never looks inside an event
+row. Every integer is little-endian, whatever the guest's byte order.
 """
 
 from __future__ import annotations
 
-import json
 import struct
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import zstandard
 from crc32c import crc32c
@@ -25,8 +20,6 @@ FILE_MAGIC = b"\x89SREEL\r\n"  # a high bit and a CR LF pair, so that a text-mod
 BLOCK_MAGIC = b"\xb1SRB"
 MAX_RAW = 1 << 26
 """No block unpacks to more bytes than this; a larger claim is damage, not a request for memory."""
-_MAX_META = 1 << 20
-"""Bytes of JSON that are parsed, since parsed they take many times as much."""
 
 BLOCK_EVENTS = 8192
 """Events of a block at the most: what a damaged one costs. 32768 make a capture 9 % smaller, 2048 11 % larger."""
@@ -37,10 +30,10 @@ UNKNOWN = (1 << 64) - 1
 """A duration that is not known."""
 
 _FILE = struct.Struct("<8sHHIIHBB16s16s24sQQQI16xI")
-_BLOCK = struct.Struct("<4sHBBIIIIQI8sI")
-_CRC = struct.Struct("<I")
+BLOCK = struct.Struct("<4sHBBIIIIQI8sI")
+CRC = struct.Struct("<I")
 FILE_HEADER_SIZE = _FILE.size
-BLOCK_HEADER_SIZE = _BLOCK.size + _CRC.size
+BLOCK_HEADER_SIZE = BLOCK.size + CRC.size
 
 EVENT_ROW = struct.Struct("<3Q6QQIIII")
 """time_ns, duration_ns, task, args[6], ret, nr, strings, flags, entry: one event, 96 bytes."""
@@ -81,7 +74,6 @@ class Encoding(IntEnum):
     EVENTS block are brought into another order before: see docs/FORMAT.md."""
 
 
-_KNOWN_TYPES = frozenset(BlockType)
 ROW_SIZES: dict[int, int] = {
     BlockType.SETS: SET_ROW.size,
     BlockType.TASKS: TASK_ROW.size,
@@ -174,33 +166,9 @@ marks and file records that found no room; unmatched are returns whose entry was
 descriptors and folders whose path could not be read.
 """
 
-CONTROL = (
-    "events", "strings", "string_bytes", "sets", "tasks", "marks", "first_event", "first_string", "first_set",
-    "first_block", "max_events", "max_strings", "max_string_bytes", "max_sets", "max_tasks", "max_marks",
-    "files", "max_files",
-)  # fmt: skip
-"""The words that follow a live file's header: how much of each area is committed, what it starts at, its room."""
-
-AREAS = ("events", "strings", "string_bytes", "sets", "tasks", "marks", "files")
-"""A live file's areas, in the order in which they lie. Each has two words of ``CONTROL``: NAME and max_NAME."""
-
-CONTROL_OFFSET = FILE_HEADER_SIZE
-COUNTERS_OFFSET = CONTROL_OFFSET + 8 * 32
-LIVE_DATA_OFFSET = 4096
-
 
 class SegmentError(ValueError):
     """A file that cannot be read as a segment at all. The text is one line: what, where, what to do."""
-
-
-class Damage(NamedTuple):
-    """A stretch of a file that had to be passed over; type and records of its block are 0 if its header is lost."""
-
-    offset: int
-    length: int
-    reason: str
-    block_type: int
-    records: int
 
 
 @dataclass(frozen=True)
@@ -230,7 +198,7 @@ class Header:
             self.word_size, 2 if self.big_endian else 1, self.capture.bytes, self.abi.encode(),
             self.tool.encode(), self.realtime_ns, self.monotonic_ns, self.first_event, self.pid, 0,
         )  # fmt: skip
-        return body[: -_CRC.size] + _CRC.pack(crc32c(body[: -_CRC.size]))
+        return body[: -CRC.size] + CRC.pack(crc32c(body[: -CRC.size]))
 
     @classmethod
     def unpack(cls, data: bytes, name: str) -> Header:
@@ -249,7 +217,7 @@ class Header:
             raise SegmentError(
                 f"{name}: segment format {major}.{minor} is newer than this sysreel reads ({MAJOR}.x); upgrade sysreel"
             )
-        if crc32c(data[: FILE_HEADER_SIZE - _CRC.size]) != crc or size < FILE_HEADER_SIZE:
+        if crc32c(data[: FILE_HEADER_SIZE - CRC.size]) != crc or size < FILE_HEADER_SIZE:
             raise SegmentError(f"{name}: damaged file header (CRC mismatch at offset {FILE_HEADER_SIZE - 4})")
         return cls(
             uuid.UUID(bytes=capture), segment, _text(abi), word, order == 2, real, mono, first, _text(tool),
@@ -289,104 +257,15 @@ class Block:
         return data
 
 
-@dataclass
-class Segment:
-    """One file, read: its sound blocks in file order, what had to be passed over, and its totals."""
-
-    name: str
-    header: Header
-    blocks: list[Block]
-    damage: list[Damage]
-    sealed: bool
-    counters: dict[str, int]
-    meta: dict[str, Any]
-    size: int
-    indexes: list[int] = field(default_factory=list)
-    """Of all its sound blocks, in file order; for a file whose blocks are all there they count from 0."""
-
-
 def pack_block(
     header: Header, kind: BlockType, encoding: Encoding, index: int, count: int, first: int, raw: int, stored: bytes
 ) -> bytes:
     """A block's bytes: header with both CRCs, then ``stored``."""
-    head = _BLOCK.pack(
+    head = BLOCK.pack(
         BLOCK_MAGIC, kind, encoding, 0, index, count, raw, len(stored), first, header.segment,
         header.capture.bytes[:8], crc32c(stored),
     )  # fmt: skip
-    return head + _CRC.pack(crc32c(head)) + stored
-
-
-def read_segment(path: Path) -> Segment:
-    """Read a segment or a live file whole, passing over what is damaged.
-
-    Raises:
-        SegmentError: The file is no segment, is newer than this reader, or its header is damaged.
-        OSError: The file cannot be read.
-    """
-    return parse_segment(path.read_bytes(), str(path))
-
-
-def parse_segment(data: bytes, name: str) -> Segment:
-    """`read_segment` for bytes in memory; ``name`` is for messages."""
-    header = Header.unpack(data, name)
-    if header.live:
-        return _parse_live(data, name, header)
-    segment = Segment(name, header, [], [], False, dict.fromkeys(COUNTERS, 0), {}, len(data))
-    for found in _scan(data, header):
-        if isinstance(found, Damage):
-            segment.damage.append(found)
-            continue
-        segment.indexes.append(found.index)
-        if found.type == BlockType.END:
-            segment.sealed = True
-            segment.counters.update(_counters(found))
-        elif found.type == BlockType.META:
-            segment.meta = _meta(found)
-        elif found.type in _KNOWN_TYPES:
-            segment.blocks.append(found)
-    return segment
-
-
-def _scan(data: bytes, header: Header) -> Iterator[Block | Damage]:
-    """Walk the blocks of a file; whatever lies between sound blocks is reported once, as damage."""
-    view, at, lost_from = memoryview(data), struct.unpack_from("<I", data, 12)[0], -1
-    while at < len(data):
-        found = _block_at(view, at, header)
-        if found is None:
-            lost_from = at if lost_from < 0 else lost_from
-            following = data.find(BLOCK_MAGIC, at + 1)
-            at = len(data) if following < 0 else following
-            continue
-        if lost_from >= 0:
-            yield Damage(lost_from, at - lost_from, "no sound block header", 0, 0)
-            lost_from = -1
-        yield found
-        at = found.offset + (found.length if isinstance(found, Damage) else BLOCK_HEADER_SIZE + len(found.stored))
-    if lost_from >= 0:
-        yield Damage(lost_from, len(data) - lost_from, "no sound block header", 0, 0)
-
-
-def _block_at(view: memoryview, at: int, header: Header) -> Block | Damage | None:
-    """The block whose header stands at ``at``; `Damage` for a bad payload; None if no sound header is there."""
-    if at + BLOCK_HEADER_SIZE > len(view):
-        return None
-    head = view[at : at + _BLOCK.size]
-    if head[:4] != BLOCK_MAGIC or _CRC.unpack_from(view, at + _BLOCK.size)[0] != crc32c(head):
-        return None
-    _, kind, encoding, _, index, count, raw, length, first, segment, capture, crc = _BLOCK.unpack(head)
-    start = at + BLOCK_HEADER_SIZE
-    if capture != header.capture.bytes[:8] or segment != header.segment:
-        return Damage(at, min(BLOCK_HEADER_SIZE + length, len(view) - at), "block of another segment", 0, 0)
-    if start + length > len(view):
-        return Damage(at, len(view) - at, "truncated block", kind, count)
-    stored = view[start : start + length]
-    if crc32c(stored) != crc:
-        return Damage(at, BLOCK_HEADER_SIZE + length, "payload CRC mismatch", kind, count)
-    if raw > MAX_RAW:
-        return Damage(at, BLOCK_HEADER_SIZE + length, f"claims {raw} bytes, more than any block has", kind, count)
-    if kind in ROW_SIZES and ROW_SIZES[kind] * count != raw:
-        return Damage(at, BLOCK_HEADER_SIZE + length, f"{raw} bytes do not hold {count} records", kind, 0)
-    return Block(kind, encoding, index, count, first, raw, stored, at)
+    return head + CRC.pack(crc32c(head)) + stored
 
 
 def _decompress(stored: memoryview, raw_length: int, offset: int) -> bytes:
@@ -414,103 +293,5 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return found
 
 
-def _meta(block: Block) -> dict[str, Any]:
-    """The META block's JSON object; an unreadable one is an empty object, since nothing depends on it."""
-    if block.raw_length > _MAX_META:
-        return {}
-    try:
-        value = json.loads(bytes(block.payload()))
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _counters(block: Block) -> dict[str, int]:
-    """An END block's words by name; words that this version does not know are left out."""
-    try:
-        data = block.payload()
-    except SegmentError:
-        return {}
-    return dict(zip(COUNTERS, struct.unpack(f"<{len(data) // 8}Q", data), strict=False))
-
-
 def _text(data: bytes) -> str:
     return data.rstrip(b"\0").decode("ascii", "replace")
-
-
-# --- live files: the block that is being filled -------------------------------------------------------------
-
-
-class Area(NamedTuple):
-    """One area of a live file; ``size`` is that of one record, 1 for the string bytes."""
-
-    name: str
-    offset: int
-    room: int
-    size: int
-
-
-def live_areas(rooms: Sequence[int]) -> tuple[dict[str, Area], int]:
-    """Where each area of a live file lies, and the file's length.
-
-    Args:
-        rooms: The room of each area in the order of ``AREAS``.
-    """
-    sizes = (EVENT_ROW.size, STRING_INDEX.size, 1, SET_ROW.size, TASK_ROW.size, MARK_ROW.size, FILE_ROW.size)
-    areas, at = {}, LIVE_DATA_OFFSET
-    for name, room, size in zip(AREAS, rooms, sizes, strict=True):
-        areas[name] = Area(name, at, room, size)
-        at += -(-room * size // 8) * 8
-    return areas, at
-
-
-def live_blocks(data: bytes | memoryview, control: dict[str, int]) -> Iterator[Block]:
-    """The committed part of a live file as raw blocks, in the order in which they are sealed."""
-    areas, _ = live_areas([control[f"max_{name}"] for name in AREAS])
-    view = memoryview(data)
-
-    def committed(name: str) -> memoryview:
-        area = areas[name]
-        return view[area.offset : area.offset + control[name] * area.size]
-
-    ends, text = committed("strings"), committed("string_bytes")
-    used = STRING_INDEX.unpack_from(ends, len(ends) - STRING_INDEX.size)[0] if ends else 0
-    strings = memoryview(b"".join((ends, text[:used])))
-    pieces = [
-        (BlockType.STRINGS, "strings", control["first_string"], control["strings"], strings),
-        (BlockType.SETS, "sets", control["first_set"], control["sets"], committed("sets")),
-        (BlockType.TASKS, "tasks", control["first_event"], control["tasks"], committed("tasks")),
-        (BlockType.MARKS, "marks", control["first_event"], control["marks"], committed("marks")),
-        (BlockType.FILES, "files", control["first_event"], control["files"], committed("files")),
-    ]
-    events = committed("events")
-    for start in range(0, control["events"], BLOCK_EVENTS):
-        rows = events[start * EVENT_ROW.size : (start + BLOCK_EVENTS) * EVENT_ROW.size]
-        first = control["first_event"] + start
-        pieces.append((BlockType.EVENTS, "events", first, len(rows) // EVENT_ROW.size, rows))
-    index = control["first_block"]
-    for kind, name, first, count, stored in pieces:
-        if count:
-            yield Block(kind, Encoding.RAW, index, count, first, len(stored), stored, areas[name].offset)
-            index += 1
-
-
-def live_block_count(control: dict[str, int]) -> int:
-    """How many blocks `live_blocks` gives."""
-    others = sum(control[name] > 0 for name in ("strings", "sets", "tasks", "marks", "files"))
-    return others + -(-control["events"] // BLOCK_EVENTS)
-
-
-def _parse_live(data: bytes, name: str, header: Header) -> Segment:
-    """Read a live file: what a killed emulator left of the block that it was filling."""
-    if len(data) < LIVE_DATA_OFFSET:
-        raise SegmentError(f"{name}: truncated live file ({len(data)} bytes); nothing to recover")
-    words = struct.unpack_from(f"<{len(CONTROL)}Q", data, CONTROL_OFFSET)
-    control = dict(zip(CONTROL, words, strict=True))
-    rooms = [control[f"max_{area}"] for area in AREAS]
-    if any(room > MAX_RAW for room in rooms) or live_areas(rooms)[1] != len(data):
-        raise SegmentError(f"{name}: damaged live file (its areas do not fit its {len(data)} bytes)")
-    if any(control[area] > room for area, room in zip(AREAS, rooms, strict=True)):
-        raise SegmentError(f"{name}: damaged live file (more is committed than its areas hold)")
-    counters = dict(zip(COUNTERS, struct.unpack_from(f"<{len(COUNTERS)}Q", data, COUNTERS_OFFSET), strict=True))
-    return Segment(name, header, list(live_blocks(data, control)), [], False, counters, {}, len(data))

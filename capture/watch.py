@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from capture.live import CONTROL, CONTROL_OFFSET
 from capture.recorder import Recorder
 from capture.running import RUNNING_SUFFIX, Running, read_running
-from capture.segment import CONTROL, CONTROL_OFFSET, LIVE_SUFFIX, SegmentError
+from capture.segment import LIVE_SUFFIX, SegmentError
 
 _PAUSE = 0.5
 """Seconds between two lines."""

@@ -310,7 +310,7 @@ def _io_uring(batch: Batch, call: Called) -> None:
 def _fork(batch: Batch, call: Called) -> None:
     flags = fork_flags(batch, call)
     made = call.ok & (call.ret > 0)
-    batch.life(call, made, Life.FORK, call.ret.view(np.uint64), flags)
+    batch.life(call, made, Life.FORK, (call.ret & 0xFFFFFFFF).view(np.uint64), flags)  # a pid_t, as the program sees it
     batch.life(call, call.pending, Life.FORK, 0, flags)
     batch.life(call, call.pending & (flags & (CLONE_FILES | CLONE_THREAD) == CLONE_FILES), Life.TAINT)
     batch.life(call, call.child, Life.CHILD, call.raw_ret, flags)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from capture.segment import FILE_HEADER_SIZE, Block, BlockType, Segment
+from capture.reader import Segment
+from capture.segment import FILE_HEADER_SIZE, Block, BlockType
 
 _STATELESS = (BlockType.EVENTS, BlockType.STRINGS, BlockType.SETS)
 """Blocks whose loss shows by itself: as missing numbers, and as strings that are not found."""

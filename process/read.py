@@ -13,17 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from capture.segment import (
-    COUNTERS,
-    FILE_HEADER_SIZE,
-    ROW_SIZES,
-    Block,
-    BlockType,
-    Encoding,
-    Header,
-    Segment,
-    SegmentError,
-)
+from capture.reader import Segment
+from capture.segment import COUNTERS, FILE_HEADER_SIZE, ROW_SIZES, Block, BlockType, Encoding, Header, SegmentError
 from process.discover import Part, current
 from process.holes import breaks, misplaced
 from process.repair import read

@@ -8,14 +8,8 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from capture.segment import (
-    FILE_HEADER_SIZE,
-    FILE_MAGIC,
-    Damage,
-    Header,
-    Segment,
-    parse_segment,
-)
+from capture.reader import Damage, Segment, parse_segment
+from capture.segment import FILE_HEADER_SIZE, FILE_MAGIC, Header
 
 REASON = "a wrong bit in the file's header, which its CRC tells"
 """What such a file's damage is called."""

@@ -127,7 +127,7 @@ def fuzz(folder: Path, seed: int, keep: Path, goes_on: Callable[[int], bool]) ->
 
 
 def fuzz_guided(
-    folder: Path, seed: int, keep: Path, seconds: float, patience: int = 60, targets: str = "fuzz"
+    folder: Path, seed: int, keep: Path, seconds: float, patience: int = 60, targets: str = "fuzz", first: bool = False
 ) -> Fuzzed:
     """Have Atheris try segments, in a process of its own, which is begun anew if one ends it.
 
@@ -138,6 +138,7 @@ def fuzz_guided(
         seconds: How long.
         patience: Seconds that one segment may take.
         targets: Module with the functions `read` and `decode` that are tried.
+        first: Whether to end with the first failure.
     """
     done, until = Fuzzed(), time.monotonic() + seconds
     corpus, counts = folder / "corpus", folder / "counts"
@@ -146,7 +147,7 @@ def fuzz_guided(
     before = {path.name for path in keep.iterdir()}
     for number, data in enumerate(seeds(folder / "seeds")):
         (corpus / f"seed-{number}").write_bytes(data)
-    while (left := until - time.monotonic()) >= 1:
+    while (left := until - time.monotonic()) >= 1 and not (first and done.failures):
         counts.write_bytes(bytes(COUNTS.size))
         engine = Path(__file__).with_name("fuzz_guided.py")
         options = {
@@ -155,7 +156,7 @@ def fuzz_guided(
         }  # fmt: skip
         words = [f"-{name}={value}" for name, value in options.items()]
         ended = subprocess.run(
-            [sys.executable, engine, targets, folder, keep, *words, corpus],
+            [sys.executable, engine, targets, folder, keep, "first" if first else "all", *words, corpus],
             stderr=subprocess.PIPE, text=True, errors="replace", check=False,
             env={**os.environ, "POLARS_MAX_THREADS": "1"},
         )  # fmt: skip
@@ -188,6 +189,7 @@ def main(words: list[str] | None = None) -> int:
         help="atheris, guided by coverage, where there is a wheel of it; else plain",
     )  # fmt: skip
     parser.add_argument("--patience", type=int, default=60, help="seconds that one segment may take, under Atheris")
+    parser.add_argument("--first", action="store_true", help="end with the first failure, under Atheris")
     parser.add_argument("--targets", default="fuzz", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.engine == "atheris" and not HAS_ATHERIS:
@@ -197,7 +199,9 @@ def main(words: list[str] | None = None) -> int:
     try:
         if options.engine == "atheris":
             seconds = 60 * options.minutes
-            done = fuzz_guided(folder, options.seed, options.keep, seconds, options.patience, options.targets)
+            done = fuzz_guided(
+                folder, options.seed, options.keep, seconds, options.patience, options.targets, options.first
+            )
         else:
             done = fuzz(folder, options.seed, options.keep, lambda _: time.monotonic() < until)
     finally:

@@ -1,6 +1,7 @@
 """What scripts/fuzz.py runs under Atheris: its targets, instrumented, and its mutations as Atheris's own.
 
-Words: a module with targets, a scratch folder, a folder for what fails, then libFuzzer's. What is raised is kept, and
+Words: a module with targets, a scratch folder, a folder for what fails, `first` to end with the first failure, then
+libFuzzer's. What is raised is kept, and
 fuzzing goes on; hangs, crashes and exhausted memory end the process, and libFuzzer keeps what made them.
 """
 
@@ -47,12 +48,15 @@ def main(words: list[str]) -> None:
                 told.add(place)
                 fuzz.keep_failure(keep, data)
         os.pwrite(counts, fuzz.COUNTS.pack(done.executions, done.decoded), 0)
+        if told and words[4] == "first":
+            sys.stderr.flush()
+            os._exit(1)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         mutator = Mutator(seed, lambda some: atheris.Mutate(some, max(len(some) + 64, 128)) if some else b"")
         return mutator.mutated(data)[:most]
 
-    atheris.Setup([words[0], *words[4:]], examine, custom_mutator=mutate)
+    atheris.Setup([words[0], *words[5:]], examine, custom_mutator=mutate)
     atheris.Fuzz()
 
 

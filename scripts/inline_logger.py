@@ -21,7 +21,8 @@ from sqlalchemy import BigInteger, Column, Connection, ForeignKey, Integer, Stri
 from sqlalchemy.orm import DeclarativeBase, Session
 
 import errno_tables
-from capture.segment import SET_ROW, STRING_INDEX, BlockType, read_segment
+from capture.reader import read_segment
+from capture.segment import SET_ROW, STRING_INDEX, BlockType
 from process import prototypes
 from process.read import ARG0, NR_STRINGS, RET, TASK, words
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import zstandard
 
 from capture.chunk import Room
+from capture.reader import Segment, parse_segment
 from capture.recorder import Recorder
 from capture.segment import (
     ABI_NUMBERS,
@@ -23,11 +24,9 @@ from capture.segment import (
     Encoding,
     EventFlag,
     Header,
-    Segment,
     SegmentError,
     StringFlag,
     pack_block,
-    parse_segment,
 )
 
 NUMBERS = (*range(60), 72, 78, 80, 81, 89, 101, 157, 231, 257, 272, 290, 292, 293, 322, 425, 435, 436, 9999)
@@ -81,7 +80,7 @@ class Piece:
         raw = len(self.payload) if self.raw is None else self.raw
         kind, encoding = BlockType(self.kind), Encoding(self.encoding)
         index, count, raw = (value & 2**32 - 1 for value in (self.index, self.count, raw))
-        return pack_block(header, kind, encoding, index, count, self.first, raw, stored)
+        return pack_block(header, kind, encoding, index, count, self.first & 2**64 - 1, raw, stored)
 
 
 def seeds(folder: Path) -> list[bytes]:

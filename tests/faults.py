@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from capture.segment import Segment, SegmentError
+from capture.reader import Segment
+from capture.segment import SegmentError
 from decoding import frame_of, losses
 from ledger_source import Told
 from process import repair

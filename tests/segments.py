@@ -9,12 +9,9 @@ from pathlib import Path
 
 import zstandard
 
+from capture.live import AREAS, CONTROL, CONTROL_OFFSET, COUNTERS_OFFSET, live_areas
 from capture.segment import (
-    AREAS,
-    CONTROL,
-    CONTROL_OFFSET,
     COUNTERS,
-    COUNTERS_OFFSET,
     EVENT_ROW,
     FILE_ROW,
     MARK_ROW,
@@ -30,7 +27,6 @@ from capture.segment import (
     Header,
     StringFlag,
     TaskFlag,
-    live_areas,
     pack_block,
 )
 

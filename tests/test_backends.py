@@ -12,7 +12,7 @@ import pytest
 
 from capture.profile import Profile
 from capture.profile_cache import profile_of
-from capture.segment import read_segment
+from capture.reader import read_segment
 from conftest import capture_guest, command, decode
 from lab import panda
 from lab.guest import guest

@@ -12,7 +12,7 @@ import pytest
 
 from capture.chunk import Room
 from capture.limits import LEAST_SIZE, Policy, budget, fitting_room, length_of
-from capture.segment import read_segment
+from capture.reader import read_segment
 from capture.watch import captures_of, line, live_line, table
 from conftest import command
 from figures import Figure, count_figures, run_script

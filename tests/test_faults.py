@@ -14,10 +14,11 @@ from typing import cast
 import numpy as np
 import pytest
 
-import capture.segment
+import capture.reader
 import process.holes
 import process.read
-from capture.segment import BLOCK_HEADER_SIZE, FILE_HEADER_SIZE, BlockType, SegmentError, pack_block, parse_segment
+from capture.reader import parse_segment
+from capture.segment import BLOCK_HEADER_SIZE, FILE_HEADER_SIZE, BlockType, SegmentError, pack_block
 from figures import Figure
 from process.discover import discover
 from process.read import Contents, load
@@ -214,10 +215,10 @@ class _Equal(int):
 
 
 MUTANTS: list[tuple[ModuleType, str, str, str]] = [
-    (capture.segment, "_block_at", "!= crc32c(head)", "!= _EQUAL"),
-    (capture.segment, "_block_at", "crc32c(stored) != crc", "_EQUAL != crc"),
-    (capture.segment, "_block_at", "capture != header.capture.bytes[:8]", "False"),
-    (capture.segment, "_block_at", "ROW_SIZES[kind] * count != raw", "False"),
+    (capture.reader, "_block_at", "!= crc32c(head)", "!= _EQUAL"),
+    (capture.reader, "_block_at", "crc32c(stored) != crc", "_EQUAL != crc"),
+    (capture.reader, "_block_at", "capture != header.capture.bytes[:8]", "False"),
+    (capture.reader, "_block_at", "ROW_SIZES[kind] * count != raw", "False"),
     (process.holes, "_absent", "following - one > 1", "False"),
     (process.read, "in_order", "block.first < end", "False"),
 ]

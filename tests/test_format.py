@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import format_reader
+from capture import live, reader
 from capture import segment as layout
 from capture.chunk import Room
 from capture.recorder import OpenFile, Recorder
@@ -103,7 +104,7 @@ def test_crc32c_has_its_published_check_value() -> None:
         ("Mark", layout.MARK_ROW.size),
         ("File", layout.FILE_ROW.size),
         ("String index entry", layout.STRING_INDEX.size),
-        ("Live control", 8 * len(layout.CONTROL)),
+        ("Live control", 8 * len(live.CONTROL)),
     ],
 )
 def test_every_table_of_the_page_has_the_size_that_the_code_has(section: str, size: int) -> None:
@@ -138,7 +139,7 @@ def test_a_running_file_is_as_the_page_says(tmp_path: Path) -> None:
 def test_counters_and_control_words_have_the_names_of_the_page() -> None:
     totals = re.findall(r"^\| \d+ \| (\w+) \|", format_reader.sections()["Totals"], re.MULTILINE)
     assert tuple(totals) == layout.COUNTERS
-    assert tuple(name for *_, name in format_reader.fields("Live control")) == layout.CONTROL
+    assert tuple(name for *_, name in format_reader.fields("Live control")) == live.CONTROL
 
 
 def record_something(directory: Path, events: int) -> None:
@@ -187,7 +188,7 @@ def test_both_readers_agree_on_a_capture_of_a_real_guest() -> None:
 def compare(path: Path) -> None:
     """Fail unless both readers see the same records in a sealed segment."""
     theirs = list(format_reader.read(path.read_bytes()))
-    ours = layout.read_segment(path)
+    ours = reader.read_segment(path)
     assert ours.sealed and not ours.damage
     assert theirs[0][1]["capture"] == ours.header.capture.bytes
     assert dict(theirs)["END"] == ours.counters
@@ -306,7 +307,7 @@ def test_a_capture_that_was_never_closed_is_whole_in_its_live_files(tmp_path: Pa
     for path in tmp_path.iterdir():
         if path.suffix in (".spare", ".running") or path.stat().st_size == 0:
             continue  # nothing yet; a segment file that was just being begun
-        for block in layout.read_segment(path).blocks:
+        for block in reader.read_segment(path).blocks:
             if block.type == BlockType.EVENTS:
                 seen |= set(range(block.first, block.first + block.count))
     assert seen == set(range(100))
@@ -362,11 +363,11 @@ def test_a_live_file_of_version_1_0_is_read(tmp_path: Path) -> None:
     builder.task()
     builder.event()
     data = bytearray(builder.live(tmp_path).read_bytes())
-    rooms = [layout.CONTROL_OFFSET + 8 * layout.CONTROL.index(name) for name in ("files", "max_files")]
+    rooms = [live.CONTROL_OFFSET + 8 * live.CONTROL.index(name) for name in ("files", "max_files")]
     assert struct.unpack_from("<Q", data, rooms[1])[0] == 3
     for at in rooms:
         data[at : at + 8] = bytes(8)
-    segment = layout.parse_segment(bytes(data[: -3 * layout.FILE_ROW.size]), "old")
+    segment = reader.parse_segment(bytes(data[: -3 * layout.FILE_ROW.size]), "old")
     assert [block.type for block in segment.blocks] == [BlockType.STRINGS, BlockType.TASKS, BlockType.EVENTS]
 
 
@@ -378,7 +379,7 @@ def test_a_full_folder_costs_counted_events_and_never_an_exception(tmp_path: Pat
     assert recorder.counts["events"] + recorder.counts["dropped"] == 1000
     assert recorder.counts["dropped"] > 0
     (path,) = [path for path in tmp_path.iterdir() if path.suffix == ".seg"]
-    assert layout.read_segment(path).counters == recorder.counts
+    assert reader.read_segment(path).counters == recorder.counts
 
 
 def test_a_segment_that_found_no_room_leaves_its_ledger_to_the_one_before(
@@ -391,7 +392,7 @@ def test_a_segment_that_found_no_room_leaves_its_ledger_to_the_one_before(
     monkeypatch.undo()
     recorder.close()
     (path,) = tmp_path.iterdir()
-    counters = layout.read_segment(path).counters
+    counters = reader.read_segment(path).counters
     assert (counters["events"], counters["dropped"]) == (64, 10)
 
 
@@ -401,7 +402,7 @@ def test_a_flipped_byte_costs_one_block_of_events_and_the_rest_decodes(tmp_path:
         recorder.event(i, 0, 1, i * i, i, 0, 0, 0, 0, 0, 10)  # mprotect, for its three arguments
     recorder.close()
     (path,) = (tmp_path / "sound").iterdir()
-    events = [block for block in layout.read_segment(path).blocks if block.type == BlockType.EVENTS]
+    events = [block for block in reader.read_segment(path).blocks if block.type == BlockType.EVENTS]
     assert [block.count for block in events] == [8192, 8192, 20_000 - 2 * 8192]
     data = bytearray(path.read_bytes())
     data[events[1].offset + layout.BLOCK_HEADER_SIZE + 1000] ^= 1

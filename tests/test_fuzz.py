@@ -50,7 +50,8 @@ def test_a_planted_bug_is_found(tmp_path: Path, bug: str, kept: str) -> None:
         return
     (tmp_path / "buggy.py").write_text(
         "import os, time\n"
-        "from capture.segment import SegmentError, read_segment\n"
+        "from capture.reader import read_segment\n"
+        "from capture.segment import SegmentError\n"
         "from fuzz import decode\n"
         "def read(path):\n"
         "    try:\n"
@@ -61,7 +62,7 @@ def test_a_planted_bug_is_found(tmp_path: Path, bug: str, kept: str) -> None:
         f"        {bug}\n"
     )
     crashers = tmp_path / "crashers"
-    done = run_fuzzer(10, crashers, "--targets", "buggy", "--patience", "2", path=tmp_path)
+    done = run_fuzzer(120, crashers, "--targets", "buggy", "--patience", "2", "--first", path=tmp_path)
     assert done.returncode == 1, done.stdout
     assert any(kept in path.name for path in crashers.iterdir()), done.stderr
 

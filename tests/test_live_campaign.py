@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from capture.segment import read_segment
+from capture.reader import read_segment
 from conftest import BIN, command, decode
 from figures import Figure, run_script, show_figures
 from lab import panda

@@ -9,8 +9,9 @@ import pytest
 
 from capture import calls
 from capture.chunk import Room
+from capture.reader import read_segment
 from capture.recorder import Recorder
-from capture.segment import EventFlag, read_segment
+from capture.segment import EventFlag
 from capture.tracer import Tracer
 from decoding import frame_of, losses, rows_of
 from fd_world import Event, World, write

@@ -16,7 +16,8 @@ from benchmarks.measure import run, tool
 from benchmarks.part import Options, Part, Report, Target, say
 from benchmarks.rates import size
 from benchmarks.record import capturing
-from capture.segment import BLOCK_HEADER_SIZE, BlockType, SegmentError, read_segment
+from capture.reader import read_segment
+from capture.segment import BLOCK_HEADER_SIZE, BlockType, SegmentError
 from lab import panda
 from lab.guest import guest
 from process.write_parquet import PART_GLOB, ROW_GROUP
