@@ -62,7 +62,7 @@ def decode(folder: Path, out: Path, events: int, *options: str, files: int = 102
         files: That a process may have open.
     """
     done = subprocess.run(
-        [sys.executable, "-c", _CODE.format(files=files), folder, "-o", out, "-j", "2", "--quiet", *options],
+        [sys.executable, "-c", _CODE.format(files=files), folder, "-o", out, "-j", "2", *options],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     peak = int(done.stdout.rpartition("peak ")[2] or -1)
