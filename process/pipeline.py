@@ -135,7 +135,7 @@ def _write_parquet(
             link(part, folder / f"part-{plan.label}.parquet")
         decoded.append((plan, tally))
         advance(tally.rows)
-    _finish(prepared, decoded)
+    _finish(prepared, decoded, workers)
     write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers)
     workers.end()
     return folder, decoded
@@ -152,19 +152,21 @@ def _write_sqlite(
             writer.append(part)
             decoded.append((plan, tally))
             advance(tally.rows)
-        _finish(prepared, decoded)
+        _finish(prepared, decoded, workers)
         made = tables(prepared, decoded, workers if show_files(columns) else None)
         workers.end()  # what is to come does not need them
         writer.finish(made)
     return path, decoded
 
 
-def _finish(prepared: Prepared, decoded: Decoded) -> None:
-    """Complete the ledger.
+def _finish(prepared: Prepared, decoded: Decoded, workers: Workers) -> None:
+    """Complete the ledger; below a limit the small tables get other workers, which hold nothing yet.
 
     Raises:
         ProcessError: There were segments, and none could be decoded.
     """
+    if workers.apart:
+        workers.end()
     decoded.sort(key=lambda one: one[0].first_id)
     account(decoded, prepared.ledger)
     if not decoded:

@@ -23,7 +23,7 @@ from process.memory import Room, room
 from process.text import size_of
 
 M = 1 << 20
-LIMIT = 400
+LIMIT = 360
 """MiB."""
 
 
