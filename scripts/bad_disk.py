@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import errno
 import os
@@ -36,6 +37,16 @@ class Disk:
         calls = self.calls()
         self._shim.failing_disk_set(b"", ctypes.c_long(1), ctypes.c_long(0), 0)
         return calls
+
+
+def asked(about: str | None, example: str, long: str, words: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a script that runs itself below the library: `long`, and `work`, the folder of that run."""
+    parser = argparse.ArgumentParser(
+        description=about, epilog=f"example: {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--long", action="store_true", help=long)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args(words)
 
 
 def run_below(scratch: Path, words: Sequence[str | Path]) -> str:

@@ -6,7 +6,6 @@ below a library that makes calls on the segments' folder fail (scripts/bad_disk.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bad_disk import ERRORS, FOREVER, Disk, run_below
+from bad_disk import ERRORS, FOREVER, Disk, asked, run_below
 from source import Source, check
 
 EVENTS = 700
@@ -169,13 +168,9 @@ def _explained(outcome: Outcome, losses: dict[str, int]) -> set[str]:
 
 def main(words: list[str] | None = None) -> int:
     """The command line: 0 if every fault cost what was counted and nothing else."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="example: scripts/failing_disk.py --long",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--long", action="store_true", help="each error at each call, for good and for a while")
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args(words)
+    options = asked(
+        __doc__, "scripts/failing_disk.py --long", "each error at each call, for good and for a while", words
+    )
     if options.work:
         work(options.work, options.long)
         return 0

@@ -6,7 +6,6 @@ for good from the N-th on, and once.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
@@ -18,7 +17,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bad_disk import ERRORS, FOREVER, Disk, run_below
+from bad_disk import ERRORS, FOREVER, Disk, asked, run_below
 
 OUTPUTS = ("a.sqlite", "a.parquet")
 
@@ -119,13 +118,7 @@ def _faults(calls: int, is_long: bool) -> Iterator[tuple[int, int]]:
 
 def main(words: list[str] | None = None) -> int:
     """The command line: 0 if every fault left the old output or the whole new one."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="example: scripts/failing_output.py --long",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--long", action="store_true", help="every call, not some of them")
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args(words)
+    options = asked(__doc__, "scripts/failing_output.py --long", "every call, not some of them", words)
     if options.work:
         print(json.dumps(asdict(work(options.work, options.long))))
         return 0

@@ -76,6 +76,15 @@ def test_a_segment_that_kills_its_worker_is_named_and_the_others_are_decoded(
     assert summary.rows == (60 + 1) + (1 + 60) + (1 + 60 + 1)
 
 
+def printed_by(code: str) -> str:
+    """What a script prints that starts workers, in a process of its own."""
+    root = Path(__file__).parent.parent
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
+        env={"PYTHONPATH": f"{root}:{root / 'tests'}"},
+    ).stdout  # fmt: skip
+
+
 def test_workers_do_not_outlive_their_parent() -> None:
     code = (
         "import os, signal\n"
@@ -87,12 +96,7 @@ def test_workers_do_not_outlive_their_parent() -> None:
         "            print(outcome.result, flush=True)\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
-        env={"PYTHONPATH": f"{root}:{root / 'tests'}"},
-    )  # fmt: skip
-    worker = Path("/proc") / done.stdout.split()[0]
+    worker = Path("/proc") / printed_by(code).split()[0]
     for _ in range(100):
         if not worker.exists():
             return
@@ -116,10 +120,5 @@ def test_workers_begin_with_signals_blocked_so_that_ctrl_c_finds_none_unprepared
         "        (pid,) = pool._processes\n"
         "        print(Path(f'/proc/{pid}/status').read_text())\n"
     )
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
-        env={"PYTHONPATH": f"{root}:{root / 'tests'}"},
-    )  # fmt: skip
-    (blocked,) = [int(line.split()[1], 16) for line in done.stdout.splitlines() if line.startswith("SigBlk:")]
+    (blocked,) = [int(line.split()[1], 16) for line in printed_by(code).splitlines() if line.startswith("SigBlk:")]
     assert blocked >> signal.SIGINT - 1 & 1 and blocked >> signal.SIGTERM - 1 & 1
