@@ -194,6 +194,7 @@ class Rows:
             realtime_ns: Unix time of the clock's zero.
         """
         heads, last = self.heads, self.last
+        zero = min(realtime_ns, MAX_SEQUENCE)  # a forged header's has 64 bits
         pid, seq, time, name = steps.pid[heads], steps.seq[heads], steps.time[heads], steps.name[last]
         return pl.DataFrame({
             "program": nullable(program, program >= 0),
@@ -204,12 +205,10 @@ class Rows:
             "cloexec": nullable(steps.cloexec[last], np.isin(steps.cloexec[last], (Cloexec.NO, Cloexec.YES))),
             "how": labels(steps.how[heads], _HOW).cast(pl.String),
             "start_seq": nullable(seq, seq >= 0),
-            "start_time_ns": np.minimum(time, MAX_SEQUENCE - realtime_ns) + realtime_ns,
+            "start_time_ns": np.minimum(time, MAX_SEQUENCE - zero) + zero,
             "ended": labels(self.ended, _ENDS).cast(pl.String),
             "end_seq": nullable(self.end_seq, self.end_seq >= 0),
-            "end_time_ns": nullable(
-                np.minimum(self.end_time, MAX_SEQUENCE - realtime_ns) + realtime_ns, self.end_time != NEVER
-            ),
+            "end_time_ns": nullable(np.minimum(self.end_time, MAX_SEQUENCE - zero) + zero, self.end_time != NEVER),
             **dict(zip(KEYS, (seq, time, pid, steps.fd[heads], steps.group[heads]), strict=True)),
         })  # fmt: skip
 

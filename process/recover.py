@@ -111,6 +111,6 @@ def _totals(checked: Checked, header: Header, index: int) -> bytes:
         "marks": counts.get(BlockType.MARKS, 0),
         "files": counts.get(BlockType.FILES, 0),
     }
-    there["dropped"] = max(ended - there["events"], 0)
+    there["dropped"] = min(max(ended - there["events"], 0), (1 << 64) - 1)  # forged totals add up to more than a word
     words = struct.pack(f"<{len(COUNTERS)}Q", *(there.get(name, counters[name]) for name in COUNTERS))
     return pack_block(header, BlockType.END, Encoding.RAW, index, len(COUNTERS), 0, len(words), words)

@@ -1,4 +1,4 @@
-"""Fuzz the readers of segments: mutated segments are read, verified, dumped and decoded, and nothing may go wrong.
+"""Fuzz the readers of segments: they are read, verified, recovered, dumped and decoded, and nothing may go wrong.
 
 The mutations are those of scripts/mutations.py. With Atheris (a fuzzer for Python, on libFuzzer) what reaches code
 that was not reached before is mutated further; without it, or with ``--engine plain``, only sound segments are.
@@ -28,6 +28,7 @@ from pathlib import Path
 
 import polars as pl
 
+from capture.reader import parse_segment
 from capture.segment import SegmentError
 from mutations import Mutator, seeds
 from process.decode import Decoder
@@ -36,6 +37,8 @@ from process.errors import ProcessError
 from process.pool import Workers
 from process.prepare import prepare
 from process.records import records
+from process.recover import recover
+from process.tables import Decoded, tables
 from process.verify import verify
 
 CRASHERS = Path(__file__).resolve().parent.parent / "tests" / "data" / "crashers"
@@ -76,28 +79,36 @@ def examine(path: Path) -> int:
 
 
 def read(path: Path) -> None:
-    """Find a segment, show its records, verify it."""
+    """Find a segment, show its records, verify it, recover it."""
     for part in discover([path]).parts:
         for record in records(part):
             assert all(not isinstance(value, str) or value.isprintable() for value in record.values()), record
         with suppress(SegmentError, OSError):
             verify(part)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                clean = recover(part, Path(folder)).path
+                assert parse_segment(clean.read_bytes(), clean.name).header.capture == part.header.capture
 
 
 def decode(path: Path) -> int:
-    """Make rows of a segment; gives how many."""
-    rows = 0
+    """Make rows and tables of a segment; gives how many rows."""
+    rows, decoded = 0, Decoded()
+    workers = Workers(1)
     try:
-        prepared = prepare([path], Workers(1))
+        prepared = prepare([path], workers)
     except ProcessError:
         return 0
     for plan in prepared.plans:
         with suppress(SegmentError):
-            for frame in Decoder(plan).frames():
+            decoder = Decoder(plan)
+            for frame in decoder.frames():
                 assert frame["id"].to_list() == list(range(rows + 1, rows + 1 + len(frame))), "ids are not in order"
                 rows += len(frame)
                 raw = frame.select(pl.col(pl.String).str.contains(r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]").any()).row(0)
                 assert not any(raw), "a raw control character"
+            decoded.append((plan, decoder.tally))
+    for table in tables(prepared, decoded, workers).values():
+        assert isinstance(table, pl.DataFrame) or sum(len(frame) for frame in table.frames()) == table.count
     assert all(item.isprintable() for _, _, item, _ in prepared.ledger.rows()), "a raw control character in the ledger"
     return rows
 

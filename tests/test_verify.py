@@ -76,6 +76,17 @@ def test_what_points_to_nothing_is_counted_and_totals_are_held_against_records(t
     assert status == LOSS and "1 events are there; its totals say 7" in text
 
 
+def test_totals_beyond_a_word_are_survived(tmp_path: Path) -> None:
+    """A forged header or END: the sum of what was recorded and dropped has more than 64 bits."""
+    builder = Builder(counters={"events": (1 << 64) - 1, "dropped": (1 << 64) - 1})
+    builder.event()
+    path = builder.write(tmp_path / "a")
+    assert run("verify", path, "-j", 1)[0] == LOSS
+    status, text = run("recover", path, "-o", tmp_path / "clean", "-j", 1)
+    assert status == LOSS and "1 events" in text
+    assert len(frame_of(tmp_path / "clean")[0]) == 1
+
+
 def test_nothing_to_verify_or_recover_is_a_failure(tmp_path: Path) -> None:
     assert run("verify", tmp_path, "-j", 1)[0] == 1
     assert run("recover", tmp_path, "-o", tmp_path / "out", "-j", 1)[0] == 1
