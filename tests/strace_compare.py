@@ -34,6 +34,7 @@ EXCEPTIONS = {
     "restart": "a signal cut it short: strace stops the task before the kernel has decided between EINTR and a restart",
     "sigreturn": "rt_sigreturn comes back into other code: strace takes that code's register for the result",
     "killed": "the task was killed before it was back in its program, or gave its place to a thread's execve",
+    "skipped": "killed while ptrace held it at a call's entry: the kernel leaves the call out, strace finds no task",
     "last": "exit and exit_group do not come back",
     "absent": "an exec's strings lay in pages that the kernel had yet to bring in; ptrace reads like the kernel",
     "kept": "strings that the capture does not record, see NOT_RECORDED",
@@ -90,12 +91,25 @@ def compare(tasks: dict[int, list[Call | End]], rows: pl.DataFrame) -> Findings:
         if tid == first.tid:
             execs = (i for i, row in enumerate(mine) if row["name"] == "sys_execve" and row["status"] == "returned")
             mine = mine[next(execs, len(mine)) :]
+        if mine and _is_skipped(items, calls, mine[-1]):
+            found.exceptions["skipped"] += 1
+            mine.pop()
         for call, row in _aligned(calls, mine, found):
             found.compared += 1
             found.pairs.append((call, row))
             for difference in _differences(call, row, found):
                 found.differences.append(f"{difference}\n  strace {call}\n  row    {row}")
     return found
+
+
+def _is_skipped(items: Sequence[Call | End], calls: Sequence[Call], last: Row) -> bool:
+    """Whether a task's last row is a call that its death by SIGKILL has left no time for, and strace did not see.
+
+    ptrace_report_syscall_entry tells the kernel to skip the call then, whose result stays ENOSYS (Linux 6.1,
+    kernel/entry/common.c, syscall_trace_enter).
+    """
+    is_killed = isinstance(items[-1], End) and items[-1].text == "killed by SIGKILL"
+    return is_killed and last["errno"] == "ENOSYS" and (not calls or function(calls[-1]) != last["name"])
 
 
 def made_once(calls: Sequence[Call], found: Findings) -> list[Call]:
