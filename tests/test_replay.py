@@ -21,7 +21,7 @@ HARNESS = Path(__file__).with_name("replay_harness.py")
 
 
 def test_a_replay_gives_every_call_that_the_program_made_when_it_was_recorded(tmp_path: Path) -> None:
-    job, environment = guest("x86_64", "calls", "loglevel=7 hold=60"), panda.environment("x86_64")
+    job, environment = guest("x86_64", "calls", "lead=3 hold=60"), panda.environment("x86_64")
     machine = [str(job.kernel), str(job.initrd), job.append]
     told = [str(tmp_path / "console"), str(tmp_path / "second")]
     recording = str(tmp_path / "recording")
