@@ -18,7 +18,7 @@ from process.fd_captured import Captured
 from process.fd_records import ALWAYS, Records, Scan
 from process.fd_sights import Sights
 from process.read import DURATION, FLAGS_ENTRY, LOW, MAX_SEQUENCE, TASK, TIME, Contents, Words
-from process.wanted import Wanted
+from process.wanted import Wanted, named
 
 Numbers = npt.NDArray[np.int64]
 
@@ -47,7 +47,7 @@ class Scanner:
         """
         self._batch = Batch(contents.header, contents.sets, contents.strings)
         self._rules, self._files = rules, files
-        self._wanted = Wanted(rules, HANDLERS)
+        self._wanted = Wanted(named(rules, HANDLERS))
         self._held: list[tuple[Numbers, Words]] = []
         self._count = 0
         self._sights = Sights()

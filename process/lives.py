@@ -17,7 +17,7 @@ from capture.segment import EventFlag
 from process.calls import Call, Events, Rules
 from process.read import FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Contents, Words
 from process.strings import Text, elements, escape, first_element
-from process.wanted import Wanted
+from process.wanted import Wanted, named
 
 _EXECS = {"sys_execve": (0, 1), "sys_execveat": (1, 2)}
 """Positions of path and argv."""
@@ -99,8 +99,8 @@ class Lives:
     def __init__(self, contents: Contents, rules: Rules) -> None:
         """Prepare; the strings are read already."""
         self._contents, self._rules = contents, rules
-        self._wanted = Wanted(self._rules, [name for name, make in _MAKERS.items() if make is not _signals])
-        self._wanted_of_spaces = Wanted(self._rules, _MAKERS)
+        self._wanted = Wanted(named(rules, [name for name, make in _MAKERS.items() if make is not _signals]))
+        self._wanted_of_spaces = Wanted(named(rules, _MAKERS))
         self._held: list[tuple[Rows, Words]] = []
         self._count = 0
         self._found: list[Step] = []

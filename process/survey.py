@@ -194,7 +194,9 @@ def _surveyed(block: EventBlock | Stretch, told: Lives | None) -> Words:
     some = np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0) + 1
     wanted = told.wanted(words) if told else np.zeros(0, np.intp)
     some = distinct(np.concatenate([[0], some[some < block.count], wanted]))  # the first may follow gaps
-    unpacked.fill_some(words, set(range(WORDS)).difference(_SURVEYED), some.astype(np.intp))
+    few = unpacked.some(some.astype(np.intp))
+    for word in set(range(WORDS)).difference(_SURVEYED):
+        words[word, few.rows] = unpacked.take(word, few)
     return words
 
 
