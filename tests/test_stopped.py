@@ -38,7 +38,8 @@ def test_stopped_and_killed_runs_leave_nothing_and_give_the_same_rows_again(figu
     done = run_script("kill_processes.py", "10")
     found = count_figures(figure, "process stopped or killed", done)
     assert done.returncode == 0, done.stderr
-    assert found["runs stopped"] + found["runs killed"] == 10 and found["of both, with --resume"] > 3
+    assert found["runs stopped"] + found["runs killed"] == 10
+    assert found["of both, with --resume"] >= 2  # of five; those that end before they are stopped are made again
     assert found["segments done again by 2 workers, at most"] <= 2
     assert not any(found[name] for name in PROBLEMS)
 
