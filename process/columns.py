@@ -100,6 +100,7 @@ class Rows:
     def count(self, tally: Tally) -> None:
         """Enter all but the number of rows into a tally; after `frame`."""
         plan, words = self._segment.plan, self.piece.words
+        assert plan.programs is not None  # else nobody counts
         tally.errors += self._results.errors
         tally.lost_strings += self._lost
         tally.add_calls(self.events.calls)

@@ -77,7 +77,8 @@ class Decoder:
 
     Attributes:
         plan: The batch, and all that must be known from others.
-        tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of them.
+        tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of
+            them, and so if the plan has no programs.
     """
 
     def __init__(
@@ -213,7 +214,7 @@ class Decoder:
                 return pl.DataFrame()
         rows, _ = self._only(rows, here)
         self._fill(rows.piece, self._columns)
-        if self._conditions:
+        if self._conditions or self.plan.programs is None:
             return rows.frame(self._columns)
         rows.piece.fill(_COUNTED)
         made = rows.frame(self._columns)

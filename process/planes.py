@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,18 @@ from process.grouping import ranges
 Words = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.intp]
 Numbers = npt.NDArray[np.uint16] | Words
+
+_HIGH_HALF = np.uint64(0xFFFFFFFF00000000)
+
+
+class Block(Protocol):
+    """Events of which some can be taken."""
+
+    def take(self, word: int, some: Some) -> Words:
+        """A word of some of them."""
+
+    def words(self, some: Some) -> Words:
+        """All words of some of them: uint64 of shape (words, n)."""
 
 
 class Planes:
@@ -48,12 +62,14 @@ class Planes:
 
     def word(self, word: int) -> Words:
         """A word of all records."""
+        same = None if word == self._key else _one_byte(self._planes[word])
+        if same is not None:
+            return np.full(self.count, same, np.uint64)
         plain = np.zeros(self.count, np.uint64)
         _interlace(self._planes[word], range(4 if word == self._key else 0, 8), plain)
         if self._key is None:
             return plain
-        found = np.empty(self.count, np.uint64)
-        found[self._order] = plain
+        found = plain.take(self._place_of)
         if word == self._key:
             found |= self.keys
         return found
@@ -66,6 +82,14 @@ class Planes:
         if word == self._key:
             plain |= self.keys[rows]
         return plain
+
+    def words(self, rows: Indices, places: Indices | slice) -> Words:
+        """All words of some records, by their indices and their `places`: uint64 of shape (words, n)."""
+        octets = np.ascontiguousarray(self._planes[:, :, places].transpose(0, 2, 1))
+        words: Words = octets.view("<u8")[:, :, 0].astype(np.uint64, copy=False)
+        if self._key is not None:
+            words[self._key] = words[self._key] & _HIGH_HALF | self.keys[rows]
+        return words
 
     def places(self, rows: Indices) -> Indices | slice:
         """Where some records are stored; where they are all that have their keys, the others need not be sorted.
@@ -90,15 +114,50 @@ class Planes:
         return places
 
     @cached_property
-    def _order(self) -> Indices:
-        """The record at each place; numpy sorts 16 bits by radix."""
-        return np.argsort(self.keys, kind="stable")
-
-    @cached_property
     def _place_of(self) -> Indices:
+        """Where each record is; numpy sorts 16 bits by radix, and to take words is faster than to put them."""
         places = np.empty(self.count, np.intp)
-        places[self._order] = np.arange(self.count)
+        places[np.argsort(self.keys, kind="stable")] = np.arange(self.count)
         return places
+
+
+@dataclass
+class Some:
+    """Some events of a block, whose words are made when they are wanted.
+
+    Attributes:
+        rows: Which.
+        places: Where they are stored.
+    """
+
+    _block: Block
+    rows: Indices
+    places: Indices | slice
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+    def fill(self, out: Words, wanted: Iterable[int]) -> None:
+        """Write some words to their rows of ``out``, uint64 of shape (12, count)."""
+        for word in wanted:
+            out[word] = self._block.take(word, self)
+
+    def words(self) -> Words:
+        """All words: uint64 of shape (12, count)."""
+        return self._block.words(self)
+
+
+def _one_byte(planes: npt.NDArray[np.uint8]) -> int | None:
+    """The value of all words, if it is the same and has one byte that is not zero, or none: so are most flags."""
+    if not planes.shape[1]:
+        return None
+    first = planes[:, 0]
+    filled = np.flatnonzero(first)
+    if len(filled) > 1 or (planes != first[:, None]).any():
+        return None
+    return int(first[filled[0]]) << 8 * int(filled[0]) if len(filled) else 0
 
 
 def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from capture.reader import Segment
 from capture.segment import COUNTERS, FILE_HEADER_SIZE, ROW_SIZES, Block, BlockType, Encoding, Header, SegmentError
 from process.discover import Part, current
 from process.holes import breaks, misplaced
-from process.planes import Planes
+from process.planes import Planes, Some
 from process.repair import read
 from process.strings import SetTable, StringTable
 
@@ -142,7 +143,12 @@ class Ready:
     def fill(self, out: Words, wanted: Iterable[int]) -> None:
         """Copy some words to their rows of ``out``, uint64 of shape (12, count)."""
         for word in wanted:
-            out[word] = self._words[word, : self.count]
+            out[word] = self.word(word)
+
+    def word(self, word: int) -> Words:
+        """A word of all events."""
+        row: Words = self._words[word, : self.count]
+        return row
 
     @property
     def numbers(self) -> Words:
@@ -164,6 +170,10 @@ class Ready:
         """A word of some of the events."""
         taken: Words = self._words[word, some.rows]
         return taken
+
+    def words(self, some: Some) -> Words:
+        """All words of some of the events."""
+        return self._words[:, some.rows]
 
 
 @dataclass
@@ -253,13 +263,13 @@ class Unpacked:
         """The ABI that each event names; None if none does."""
         if self._planes is not None and not self._planes.has(FLAGS_ENTRY, ABI_BYTE):
             return None
-        abis: Words = self._word(FLAGS_ENTRY)[: self.count] >> ABI_SHIFT & ABI_MASK
+        abis: Words = self.word(FLAGS_ENTRY) >> ABI_SHIFT & ABI_MASK
         return abis if abis.any() else None
 
     def fill(self, out: Words, wanted: Iterable[int]) -> None:
         """Write some words to their rows of ``out``, uint64 of shape (12, count)."""
         for word in wanted:
-            out[word] = self._word(word)[: self.count]
+            out[word] = self.word(word)
 
     def some(self, rows: Indices) -> Some:
         """Some of the events: their indices, ascending."""
@@ -268,41 +278,31 @@ class Unpacked:
     def take(self, word: int, some: Some) -> Words:
         """A word of some of the events; a time takes as long as all of them, since it needs those before it."""
         if word == TIME or self._planes is None:
-            taken: Words = self._word(word)[some.rows]
+            taken: Words = self.word(word)[some.rows]
             return taken
         return self._planes.some(word, some.rows, some.places)
 
-    def _word(self, word: int) -> Words:
-        """All of a word; times are stored as differences."""
+    def words(self, some: Some) -> Words:
+        """All words of some of the events."""
         if self._planes is None:
-            row: Words = self._rows[word]
+            return self._rows[:, some.rows]
+        found = self._planes.words(some.rows, some.places)
+        found[TIME] = self._times[some.rows]
+        return found
+
+    def word(self, word: int) -> Words:
+        """A word of all events."""
+        if self._planes is None:
+            row: Words = self._rows[word, : self.count]
             return row
-        found = self._planes.word(word)
-        return np.cumsum(found, out=found) if word == TIME else found
+        return self._times if word == TIME else self._planes.word(word)[: self.count]
 
-
-@dataclass
-class Some:
-    """Some events of a block, whose words are made when they are wanted.
-
-    Attributes:
-        rows: Which.
-        places: Where they are stored.
-    """
-
-    _block: Unpacked | Ready
-    rows: Indices
-    places: Indices | slice
-
-    @property
-    def count(self) -> int:
-        """How many."""
-        return len(self.rows)
-
-    def fill(self, out: Words, wanted: Iterable[int]) -> None:
-        """Write some words to their rows of ``out``, uint64 of shape (12, count)."""
-        for word in wanted:
-            out[word] = self._block.take(word, self)
+    @cached_property
+    def _times(self) -> Words:
+        """They are stored as differences."""
+        assert self._planes is not None  # else they are as they were recorded
+        found = self._planes.word(TIME)[: self.count]
+        return np.cumsum(found, out=found)
 
 
 def _flat(block: Block, payload: bytes | memoryview, width: int) -> Words:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import SegmentError
-from process.read import WORDS, Contents, Ready, Some, Unpacked, Words
+from process.planes import Some
+from process.read import WORDS, Contents, Ready, Unpacked, Words
 
 Sequences = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.intp]
