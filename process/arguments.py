@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ class Arguments:
     def __init__(
         self,
         events: Events,
-        string_ids: Ids,
+        string_ids: Callable[[int, Indices], Ids],
         strings: StringTable,
         files: FileNames,
         positions: Iterable[int] = range(ARGS),
@@ -69,7 +69,7 @@ class Arguments:
 
         Args:
             events: A slice.
-            string_ids: String of each argument of each event: int64 (6, n), as `SetTable.find` gives it.
+            string_ids: Gives the strings of the argument at a position in an event's set, of some events.
             strings: Of the segment.
             files: What descriptors are.
             positions: Those that are wanted.
@@ -114,13 +114,13 @@ class Arguments:
                 if position in self.columns:
                     yield index, position, call
 
-    def _captured(self, string_ids: Ids) -> dict[tuple[int, int], Ids]:
+    def _captured(self, string_ids: Callable[[int, Indices], Ids]) -> dict[tuple[int, int], Ids]:
         """The strings of each argument that has any, by the call's index and the position."""
         found = {}
         for index, position, call in self._wanted():
             kind, place = call.args[position].kind, call.target.places[position]
             if kind in _CAPTURED and place.string is not None:
-                ids = string_ids[place.string][call.rows]
+                ids = string_ids(place.string, call.rows)
                 if kind not in _AWAITED:
                     ids = np.where(ids == LOST, 0, ids)
                 if ids.any():

@@ -105,6 +105,16 @@ class Rules:
             codes[call.rows] = index
         return Events(words, self.own, calls + others, codes)
 
+    def target(self, abi_number: int, number: int) -> Target:
+        """What a number stands for, ways to other calls not followed.
+
+        Args:
+            abi_number: Of the ABI, as in an event's flags.
+            number: As recorded.
+        """
+        abi = abis.numbered(abi_number, self.own.word) if abi_number else self.own
+        return target(abi, number, self._big_endian)
+
     def may_be(self, abi_number: int, number: int, names: Collection[str]) -> bool:
         """Whether a number stands for a call of some names, or may lead to one.
 
@@ -113,20 +123,18 @@ class Rules:
             number: As recorded.
             names: Of calls.
         """
-        abi = abis.numbered(abi_number, self.own.word) if abi_number else self.own
-        found = target(abi, number, self._big_endian)
+        found = self.target(abi_number, number)
         if found.way is None or found.name in names:
             return found.name in names
         return any(reached(found, one, self._big_endian).name in names for one in numbers(found))
 
     def have_ways(self, numbers: npt.NDArray[np.integer]) -> bool:
         """Whether any of some numbers, of events that name no ABI, is a way to other calls."""
-        return any(target(self.own, one, self._big_endian).way is not None for one in set(numbers.tolist()))
+        return any(self.target(0, one).way is not None for one in set(numbers.tolist()))
 
     def _calls(self, abi_number: int, number: int, rows: Rows, words: Words) -> Iterator[Call]:
         """The calls of the events of one number: several if it is a way to others."""
-        abi = abis.numbered(abi_number, self.own.word) if abi_number else self.own
-        found = target(abi, number, self._big_endian)
+        found = self.target(abi_number, number)
         if found.way is None:
             yield Call(found, rows)
             return

@@ -100,6 +100,7 @@ class Rows:
     def count(self, tally: Tally) -> None:
         """Enter all but the number of rows into a tally; after `frame`."""
         plan, words = self._segment.plan, self.piece.words
+        assert plan.programs is not None  # else nobody counts
         tally.errors += self._results.errors
         tally.lost_strings += self._lost
         tally.add_calls(self.events.calls)
@@ -167,14 +168,18 @@ class Rows:
         made = {"fd_source": labels(source, SOURCES)} if "fd_source" in wanted else {}
         if positions:
             contents = self._segment.contents
-            sets = contents.sets.find((self.piece.words[NR_STRINGS] >> HIGH).astype(np.int64))
-            found = Arguments(self.events, sets, contents.strings, files, positions)
+            found = Arguments(self.events, self._strings_of, contents.strings, files, positions)
             found.add()
             self._lost = found.lost
             suffixes = found.suffixes
             for k, column in found.columns.items():
                 made[f"arg{k}_repr"] = column.texts(found.prefixes, suffixes)
         return made
+
+    def _strings_of(self, position: int, rows: Indices) -> Sequences:
+        """The string at a position of the set of each of some events."""
+        sets = (self.piece.words[NR_STRINGS][rows] >> HIGH).astype(np.int64)
+        return self._segment.contents.sets.of_argument(sets, position)
 
     def _files(self, positions: Collection[int]) -> tuple[FileNames, Codes]:
         """What descriptors are, and for each event where the name of its first one is from; -1 if it has none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,28 @@ from process.calls import Rules
 from process.clock import Clock
 from process.columns import Rows, Segment, show_files
 from process.fd_state import Start
+from process.grouping import group
 from process.merge import kept, load_batch
 from process.plan import Plan
-from process.predicates import holds, parts
-from process.read import ARG0, DURATION, FLAGS_ENTRY, LOW, NR_STRINGS, RET, TASK, TIME, WORDS
+from process.predicates import holds, met_by, of_calls, parts
+from process.read import (
+    ABI_MASK,
+    ABI_SHIFT,
+    ARG0,
+    DURATION,
+    FLAGS_ENTRY,
+    HIGH,
+    LOW,
+    NR_STRINGS,
+    RET,
+    TASK,
+    TIME,
+    WORDS,
+)
 from process.schema import ARGS, REPRS, SCHEMA
-from process.slices import Slice
+from process.slices import Slice, joined
 from process.tally import Tally
+from process.wanted import Wanted
 
 _CALL = (NR_STRINGS, FLAGS_ENTRY)
 _WORDS_OF: dict[str, tuple[int, ...]] = {
@@ -36,6 +52,24 @@ _WORDS_OF: dict[str, tuple[int, ...]] = {
 """The words that a column is made of where each argument has a register of its own; all for one that is not here."""
 _COUNTED = (*_CALL, RET, TASK, TIME)
 """Words for the tally."""
+_DESCRIBED = (TASK, TIME, DURATION)
+"""Words that tell what a descriptor is."""
+
+
+class _Held(NamedTuple):
+    """Rows of a slice, to be made with those of others.
+
+    Attributes:
+        number: Of the slice.
+        rows: Indices in it.
+        piece: The events, with all words that will be asked for.
+        ids: Of the rows.
+    """
+
+    number: int
+    rows: npt.NDArray[np.intp]
+    piece: Slice
+    ids: npt.NDArray[np.int64]
 
 
 class Decoder:
@@ -43,7 +77,8 @@ class Decoder:
 
     Attributes:
         plan: The batch, and all that must be known from others.
-        tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of them.
+        tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of
+            them, and so if the plan has no programs.
     """
 
     def __init__(
@@ -69,7 +104,8 @@ class Decoder:
         """
         self.plan, self.tally = plan, Tally()
         self._columns = [name for name in SCHEMA if columns is None or name in columns]
-        self._conditions = [(one, one.meta.root_names()) for one in parts(predicate)]
+        conditions = parts(predicate)
+        self._conditions = [(one, one.meta.root_names()) for one in conditions]
         self._asked = {*self._columns, *(name for _, names in self._conditions for name in names)}
         self._shows_files = show_files(self._asked)
         contents = kept(plan.kept) if plan.kept is not None else None
@@ -84,6 +120,8 @@ class Decoder:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
         self._segment = Segment(plan, contents, rules, start or self._planned, events)
         self._clock = Clock(self._segment.slices, plan.dropped)
+        chosen = of_calls(conditions)
+        self._wanted = Wanted(met_by(chosen, rules)) if chosen else None
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The rows, in order, as frames with the wanted columns, in the order of ``schema.SCHEMA``.
@@ -91,35 +129,82 @@ class Decoder:
         Raises:
             SegmentError: The segment is not what it was when it was surveyed.
         """
+        yield from self._of_all() if self._wanted is None else self._of_calls(self._wanted)
+        if self.tally.rows != self.plan.rows:
+            raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
+
+    def _of_all(self) -> Iterator[pl.DataFrame]:
+        """The rows out of all events."""
         if self._shows_files and not self._conditions:
             self._segment.descriptors  # noqa: B018  # made first: what it unpacks is then kept for the rows
         for index, piece in enumerate(self._segment.slices.slices()):
             here = np.ones(len(piece.sequences), np.bool_)
-            here[np.searchsorted(piece.sequences, self._gone(piece))] = False
+            here[np.searchsorted(piece.sequences, self._gone(piece.sequences[0], piece.sequences[-1] + 1))] = False
             if here.any():
-                frame = self._frame(index, piece, here)
+                ids = np.cumsum(here) + (self.plan.first_id + self.tally.rows - 1)
+                clock = partial(self._clock.of, index, piece) if self._shows_files else None
+                frame = self._frame(Rows(self._segment, piece, ids, clock), here)
                 self.tally.rows += int(here.sum())
                 if len(frame):
                     yield frame
-        if self.tally.rows != self.plan.rows:
-            raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
+
+    def _of_calls(self, wanted: Wanted) -> Iterator[pl.DataFrame]:
+        """The rows out of the events of some calls; those of several slices are made together."""
+        held: list[_Held] = []
+        count = 0
+        for few in self._segment.slices.few(wanted.rows):
+            gone = self._gone(few.first, few.first + few.events) - few.first
+            ids = self.plan.first_id + self.tally.rows + few.rows
+            self.tally.rows += few.events - len(gone)
+            rows, piece = few.rows, few.piece
+            if len(gone):
+                ids -= np.searchsorted(gone, rows)
+                kept = np.flatnonzero(np.isin(rows, gone, assume_unique=True, invert=True))
+                rows, ids, piece = rows[kept], ids[kept], piece.only(kept)
+            if not len(rows):
+                continue
+            self._fill(piece, self._asked)
+            if self._names_files(piece):
+                piece.fill(_DESCRIBED)
+            piece = piece.alone()
+            if held and (held[-1].piece.filled != piece.filled or count >= self._segment.slices.events):
+                yield from self._of_held(held)
+                held, count = [], 0
+            held.append(_Held(few.number, few.start + rows, piece, ids))
+            count += len(rows)
+            del few  # and with it the block
+        yield from self._of_held(held)
+
+    def _of_held(self, held: list[_Held]) -> Iterator[pl.DataFrame]:
+        """The rows of some calls of several slices that meet all conditions."""
+        if not held:
+            return
+        piece = joined([one.piece for one in held])
+        clock = cache(partial(self._clock_of, held)) if self._shows_files else None
+        rows = Rows(self._segment, piece, np.concatenate([one.ids for one in held]), clock)
+        frame = self._frame(rows, np.ones(len(piece.sequences), np.bool_))
+        if len(frame):
+            yield frame
+
+    def _clock_of(self, held: list[_Held]) -> npt.NDArray[np.int64]:
+        """For each event the latest return before it."""
+        slices = self._segment.slices
+        return np.concatenate(
+            [self._clock.of(one.number, next(slices.slices(one.number, one.number + 1)))[one.rows] for one in held]
+        )
 
     def _planned(self) -> Start:
         if self.plan.start is None:
             raise SegmentError(f"{self.plan.batch.name}: surveyed without files, and asked for them")
         return self.plan.start
 
-    def _gone(self, piece: Slice) -> npt.NDArray[np.int64]:
-        """The entry rows of a slice that a return has replaced."""
-        dropped = self.plan.dropped
-        first, last = np.searchsorted(dropped, (piece.sequences[0], piece.sequences[-1] + 1))
-        return dropped[first:last]
+    def _gone(self, first: int, end: int) -> npt.NDArray[np.int64]:
+        """The entry rows from an event up to another that a return has replaced."""
+        low, high = np.searchsorted(self.plan.dropped, (first, end))
+        return self.plan.dropped[low:high]
 
-    def _frame(self, index: int, piece: Slice, here: npt.NDArray[np.bool_]) -> pl.DataFrame:
-        """The rows of a slice that meet all conditions; ``here`` says which of its events are rows at all."""
-        ids = np.cumsum(here) + (self.plan.first_id + self.tally.rows - 1)
-        clock = partial(self._clock.of, index, piece) if self._shows_files else None
-        rows = Rows(self._segment, piece, ids, clock)
+    def _frame(self, rows: Rows, here: npt.NDArray[np.bool_]) -> pl.DataFrame:
+        """The rows that meet all conditions; ``here`` says which of the events are rows at all."""
         for condition, names in self._conditions:
             if not REPRS.isdisjoint(names) or not names:
                 rows, here = self._only(rows, here)
@@ -129,7 +214,7 @@ class Decoder:
                 return pl.DataFrame()
         rows, _ = self._only(rows, here)
         self._fill(rows.piece, self._columns)
-        if self._conditions:
+        if self._conditions or self.plan.programs is None:
             return rows.frame(self._columns)
         rows.piece.fill(_COUNTED)
         made = rows.frame(self._columns)
@@ -151,6 +236,20 @@ class Decoder:
             if not self._is_plain(piece):
                 wanted = set(range(WORDS))
         piece.fill(wanted)
+
+    def _names_files(self, piece: Slice) -> bool:
+        """Whether an argument that is asked for may be a descriptor in any call of a slice."""
+        if not self._shows_files:
+            return False
+        flags, numbers = piece.words[FLAGS_ENTRY], piece.words[NR_STRINGS] & LOW
+        keys, _ = group(((flags >> ABI_SHIFT & ABI_MASK) << HIGH | numbers).view(np.int64))
+        positions = range(ARGS) if "fd_source" in self._asked else [
+            k for k in range(ARGS) if f"arg{k}_repr" in self._asked
+        ]  # fmt: skip
+        return any(
+            found.way is not None or any(found.args[k].kind == "fd" for k in positions if k < len(found.args))
+            for found in (self._segment.rules.target(key >> 32, key & 0xFFFFFFFF) for key in keys.tolist())
+        )
 
     def _is_plain(self, piece: Slice) -> bool:
         """Whether calls of a slice are what their numbers say, and have each argument in a register of its own."""

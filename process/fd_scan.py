@@ -5,8 +5,6 @@ Both the survey and the decoder of a segment run it; what it gives depends on th
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,10 +13,11 @@ from process.calls import Rules
 from process.fd_batch import Batch
 from process.fd_calls import HANDLERS
 from process.fd_captured import Captured
+from process.fd_edges import Edges
 from process.fd_records import ALWAYS, Records, Scan
 from process.fd_sights import Sights
-from process.read import DURATION, FLAGS_ENTRY, LOW, MAX_SEQUENCE, TASK, TIME, Contents, Words
-from process.wanted import Wanted
+from process.read import DURATION, FLAGS_ENTRY, LOW, TASK, TIME, Contents, Words
+from process.wanted import Wanted, named
 
 Numbers = npt.NDArray[np.int64]
 
@@ -31,60 +30,36 @@ class Scanner:
 
     Attributes:
         clock: Latest time at which one of the events so far came back; `ALWAYS` before the first.
-        edges: Of each stretch of events that does not follow the one before, or from which something that was
-            recorded is lost: its first sequence number, the time at which that event came back, and ``clock`` before
-            it. After a reset, the reset's time is in its place.
-        reset: The last reset: the sequence number after it, and its time.
+        edges: Where its events begin anew.
     """
 
-    def __init__(self, contents: Contents, rules: Rules | None, files: bool = True) -> None:
+    def __init__(self, contents: Contents, rules: Rules | None) -> None:
         """Prepare.
 
         Args:
             contents: The segment.
             rules: How to read its events; without, nothing is known of its calls.
-            files: Whether descriptors matter; otherwise only ``edges`` and ``reset`` are found out.
         """
         self._batch = Batch(contents.header, contents.sets, contents.strings)
-        self._rules, self._files = rules, files
-        self._wanted = Wanted(rules, HANDLERS)
+        self._rules = rules
+        self._wanted = Wanted(named(rules, HANDLERS))
         self._held: list[tuple[Numbers, Words]] = []
         self._count = 0
         self._sights = Sights()
         self._captured = Captured(contents)
         self.clock = ALWAYS
-        self.edges: list[tuple[int, int, int]] = []
-        self.reset = (-1, 0)
-        self._end = -1
-        self._breaks = contents.breaks
+        self.edges = Edges(contents.breaks)
 
     def add(self, first: int, words: Words) -> None:
         """Take the events of a block, uint64 of shape (12, n)."""
-        at = 0
-        for reset in np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET)).tolist():
-            self._take_whole(first + at, words[:, at:reset])
-            at = reset + 1
-            self.reset = (first + at, min(int(words[TIME, reset]), MAX_SEQUENCE))
-        self._take_whole(first + at, words[:, at:])
-
-    def _take_whole(self, first: int, words: Words) -> None:
-        """Take events between which no event is missing."""
-        at = 0
-        for place in self._breaks[bisect_right(self._breaks, first) :]:
-            if place >= first + words.shape[1]:
-                break
-            self._take(first + at, words[:, at : place - first])
-            at = place - first
-        self._take(first + at, words[:, at:])
+        resets = np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET)).tolist()
+        for start, end in self.edges.stretches(first, resets, words[TIME]):
+            self._take(first + start, words[:, start:end])
 
     def _take(self, first: int, words: Words) -> None:
         """Take events between which nothing is missing at all."""
-        if not words.shape[1]:
-            return
         flags = words[FLAGS_ENTRY] & LOW
         self._keep_time(first, words, flags)
-        if not self._files:
-            return
         by_task = flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
         wanted = self._wanted.among(words) & by_task
         if wanted.any():
@@ -128,13 +103,6 @@ class Scanner:
         """Note when events came back, where gaps and what capture read need it."""
         lasted = np.where(words[DURATION] < 1 << 63, words[DURATION], 0).view(np.int64)
         times = words[TIME].view(np.int64) + np.where(flags & np.uint64(EventFlag.RETURNED) != 0, lasted, 0)
-        before = self.clock
-        if first == self.reset[0]:
-            self.edges.append((first, self.reset[1], self.clock))
-            before = self.reset[1] - 1
-        elif first != self._end or first in self._breaks:
-            self.edges.append((first, int(times[0]), self.clock))
-            before = ALWAYS if len(self.edges) == 1 else int(times[0]) - 1
+        before = self.edges.take(first, len(times), lambda: int(times[0]), self.clock)
         self._captured.keep_time(first, before, times)
         self.clock = max(self.clock, int(times.max()))
-        self._end = first + len(times)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from capture.segment import EventFlag
 from process.calls import Call, Events, Rules
-from process.read import FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, TASK, TIME, Contents, Words
+from process.grouping import distinct
+from process.read import FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, Contents, Ready, Unpacked, Words
 from process.strings import Text, elements, escape, first_element
-from process.wanted import Wanted
+from process.wanted import Wanted, named
 
 _EXECS = {"sys_execve": (0, 1), "sys_execveat": (1, 2)}
 """Positions of path and argv."""
@@ -99,38 +100,50 @@ class Lives:
     def __init__(self, contents: Contents, rules: Rules) -> None:
         """Prepare; the strings are read already."""
         self._contents, self._rules = contents, rules
-        self._wanted = Wanted(self._rules, [name for name, make in _MAKERS.items() if make is not _signals])
-        self._wanted_of_spaces = Wanted(self._rules, _MAKERS)
+        self._wanted = Wanted(named(rules, [name for name, make in _MAKERS.items() if make is not _signals]))
+        self._wanted_of_spaces = Wanted(named(rules, _MAKERS))
         self._held: list[tuple[Rows, Words]] = []
         self._count = 0
         self._found: list[Step] = []
         self._spaces: list[tuple[Rows, Words, Words]] = []
 
-    def wanted(self, words: Words) -> npt.NDArray[np.intp]:
-        """The events of a block of which more than time, task, number and flags must be known."""
-        return np.flatnonzero(self._among(words) | (words[FLAGS_ENTRY] & _CHILD != 0))
-
-    def _among(self, words: Words) -> npt.NDArray[np.bool_]:
-        """Which events may make steps."""
-        is_any_asid = (words[FLAGS_ENTRY] & _ASID != 0).any()
-        return (self._wanted_of_spaces if is_any_asid else self._wanted).among(words)
-
     def add(self, first: int, words: Words) -> None:
         """Take an EVENTS block: its first sequence number, and its words."""
-        sequences = np.arange(first, first + words.shape[1])
-        flags = words[FLAGS_ENTRY] & LOW
-        is_call, is_asid = flags & _CHILD == 0, flags & _ASID != 0
-        for row in np.flatnonzero(~is_call).tolist():
+        flags = words[FLAGS_ENTRY]
+        among = self._wanted_of(flags).among(words)
+        rows = np.flatnonzero(among | (flags & _CHILD != 0))
+        self.take(first + rows, words[:, rows])
+        self.take_spaces(first, flags, words[TASK], words[TIME])
+
+    def wanted(self, block: Unpacked | Ready, flags: Words) -> npt.NDArray[np.intp]:
+        """The events of a block, of some flags, that `take` is to have: their indices, ascending."""
+        rows = self._wanted_of(flags).rows(block)
+        children = np.flatnonzero(flags & _CHILD != 0)
+        return distinct(np.concatenate([rows, children])) if len(children) else rows
+
+    def _wanted_of(self, flags: Words) -> Wanted:
+        return self._wanted_of_spaces if (flags & _ASID).any() else self._wanted
+
+    def take(self, sequences: Rows, words: Words) -> None:
+        """Take all events of a block that may make steps: uint64 of shape (12, n)."""
+        is_child = words[FLAGS_ENTRY] & _CHILD != 0
+        for row in np.flatnonzero(is_child).tolist():
             task, parent, time = int(words[TASK, row]), int(words[RET, row]), int(words[TIME, row])
-            self._found.append(Step(int(sequences[row]), Kind.BIRTH, task, bool(is_asid[row]), parent, time))
-        if is_asid.any():
-            self._spaces.append((sequences[is_asid], words[TASK][is_asid], words[TIME][is_asid]))
-        some = np.flatnonzero(self._among(words) & is_call)
-        if len(some):
-            self._held.append((sequences[some], words[:, some]))
-            self._count += len(some)
+            is_asid = _is_asid(words, row)
+            self._found.append(Step(int(sequences[row]), Kind.BIRTH, task, is_asid, parent, time))
+        if is_child.any():
+            sequences, words = sequences[~is_child], words[:, ~is_child]
+        if len(sequences):
+            self._held.append((sequences, words))
+            self._count += len(sequences)
         if self._count >= _BATCH:
             self._look()
+
+    def take_spaces(self, first: int, flags: Words, tasks: Words, times: Words) -> None:
+        """Take those events of a block whose tasks are address spaces."""
+        rows = np.flatnonzero(flags & _ASID != 0)
+        if len(rows):
+            self._spaces.append((first + rows, tasks[rows], times[rows]))
 
     def _look(self) -> None:
         """Look at the events held."""
@@ -165,8 +178,8 @@ def _text(call: Call, position: int, row: int, events: Events, contents: Content
     return contents.strings.get(number) if number > 0 else None
 
 
-def _is_asid(events: Events, row: int) -> bool:
-    return bool(int(events.words[FLAGS_ENTRY, row]) & EventFlag.TASK_IS_ASID)
+def _is_asid(words: Words, row: int) -> bool:
+    return bool(int(words[FLAGS_ENTRY, row]) & EventFlag.TASK_IS_ASID)
 
 
 def _execs(call: Call, events: Events, sequences: Rows, contents: Contents) -> Iterator[Step]:
@@ -176,7 +189,7 @@ def _execs(call: Call, events: Events, sequences: Rows, contents: Contents) -> I
     for row, is_back, is_failed, back in zip(
         call.rows.tolist(), returned.tolist(), failed.tolist(), backs, strict=True
     ):
-        is_asid, seq = _is_asid(events, row), int(sequences[row])
+        is_asid, seq = _is_asid(events.words, row), int(sequences[row])
         if not is_asid and (is_failed or not is_back):
             continue
         path, argv = (_text(call, position, row, events, contents) for position in (at_path, at_argv))
@@ -200,7 +213,7 @@ def _forks(call: Call, events: Events, sequences: Rows, contents: Contents) -> I
             given = _text(call, 0, row, events, contents)
             bits = int.from_bytes(given.data[:8], "little") if given is not None else _CLONE_THREAD
         task, time = int(events.words[TASK, row]), int(events.words[TIME, row])
-        child, is_asid = int(values[index]), _is_asid(events, row)
+        child, is_asid = int(values[index]), _is_asid(events.words, row)
         if not bits & _CLONE_THREAD:
             yield Step(int(sequences[row]), Kind.FORK, task, is_asid, child, time, bool(bits & _CLONE_VM))
         elif not is_asid:
@@ -217,14 +230,16 @@ def _names(call: Call, events: Events, sequences: Rows, contents: Contents) -> I
         text = _text(call, 1, row, events, contents)
         if text is not None:
             name = escape(text.data[:_COMM])
-            yield Step(int(sequences[row]), Kind.NAME, int(events.words[TASK, row]), _is_asid(events, row), name=name)
+            yield Step(
+                int(sequences[row]), Kind.NAME, int(events.words[TASK, row]), _is_asid(events.words, row), name=name
+            )
 
 
 def _ends(call: Call, events: Events, sequences: Rows, contents: Contents) -> Iterator[Step]:
     statuses = events.argument(call, 0)
     kind = Kind.EXIT if call.name == "sys_exit" else Kind.END
     for index, row in enumerate(call.rows.tolist()):
-        task, time, is_asid = int(events.words[TASK, row]), int(events.words[TIME, row]), _is_asid(events, row)
+        task, time, is_asid = int(events.words[TASK, row]), int(events.words[TIME, row]), _is_asid(events.words, row)
         status = -1 if statuses is None else int(statuses[index]) & 0xFF
         if kind is Kind.END or not is_asid:
             yield Step(int(sequences[row]), kind, task, is_asid, status, time)

@@ -45,7 +45,7 @@ class Plan:
         dropped: int64 sequence numbers of entry rows whose call came back, ascending.
         state: Identities and marks.
         start: What is known of descriptors when the batch starts; None if nobody asked.
-        programs: Which program of the capture's `Tree` each process runs.
+        programs: Which program of the capture's `Tree` each process runs; None if nobody counts rows by it.
         kept: Where the batch is as it was read, if anywhere.
         piece: Where a batch is decoded segment by segment: which of them, from 1; otherwise 0.
     """
@@ -59,7 +59,7 @@ class Plan:
     dropped: Sequences
     state: State
     start: Start | None
-    programs: Timeline
+    programs: Timeline | None
     kept: Path | None = None
     piece: int = 0
 
@@ -89,7 +89,7 @@ def captures(surveys: list[Survey]) -> list[list[Survey]]:
 
 
 def compose(
-    surveys: list[Survey], ledger: Ledger, running: Mapping[uuid.UUID, Running] = _NONE
+    surveys: list[Survey], ledger: Ledger, running: Mapping[uuid.UUID, Running] = _NONE, *, trees: bool = True
 ) -> tuple[list[Plan], list[Tree]]:
     """Plan the decoding of all segments.
 
@@ -97,20 +97,21 @@ def compose(
         surveys: In the order of the parts as discovered.
         ledger: Gets what capture counted, and what is missing.
         running: What captures say of themselves that were not sealed, and of which all files were given.
+        trees: Whether anybody will ask which program a process ran.
 
     Returns:
-        A plan for each segment, and the tree of each capture.
+        A plan for each segment, and the tree of each capture, empty if nobody asks.
     """
     plans: list[Plan] = []
-    trees: list[Tree] = []
+    grown: list[Tree] = []
     for number, segments in enumerate(captures(surveys), 1):
         runs = runs_of(segments)
         closes = np.concatenate([survey.closes for survey in segments])
         name = segments[0].batch.header.capture
         _account(name, segments, runs, running.get(name), ledger)
         known = states(segments, runs)
-        trees.append(grow(segments, known, runs))
-        timeline = trees[-1].timeline()
+        grown.append(grow(segments, known, runs) if trees else Tree())
+        timeline = grown[-1].timeline() if trees else None
         for survey, state, start in zip(segments, known, _starts(segments, runs), strict=True):
             dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
             plans.append(
@@ -124,11 +125,11 @@ def compose(
                     dropped=dropped,
                     state=state,
                     start=start,
-                    programs=cut(timeline, survey.tasks, survey.blocks),
+                    programs=None if timeline is None else cut(timeline, survey.tasks, survey.blocks),
                     kept=survey.kept,
                 )
             )
-    return plans, trees
+    return plans, grown
 
 
 def _starts(surveys: list[Survey], runs: Runs) -> Sequence[Start | None]:

@@ -27,12 +27,14 @@ class Folder:
     """A temporary folder that lasts as long as this object.
 
     Attributes:
-        path: Where it is; None if there can be none.
+        path: Where it is; None if there can be none, or it is not wanted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_wanted: bool = True) -> None:
         """Make it."""
         self.path: Path | None = None
+        if not is_wanted:
+            return
         with held(), suppress(OSError):
             folder = Temporary(Path(gettempdir()))
             self.path = folder.path
@@ -66,6 +68,7 @@ def prepare(
     advance: Callable[[int], object] = lambda _: None,
     *,
     files: bool = True,
+    trees: bool = True,
     memory: int | None = None,
 ) -> Prepared:
     """Find, survey and plan.
@@ -75,6 +78,7 @@ def prepare(
         workers: What to survey with; has fewer jobs afterwards if its memory is limited.
         advance: Called with the events of each segment surveyed.
         files: Whether anybody will ask what descriptors are; without, plans have no start.
+        trees: Whether anybody will ask which program a process ran, or count rows by it.
         memory: Bytes that all processes may take together; None: what they need.
 
     Raises:
@@ -86,15 +90,16 @@ def prepare(
     ledger = Ledger()
     for rejected in found.rejected:
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
-    folder = Folder()
-    surveys, failures = survey_all(batches(found.parts, space.batch), workers, folder, advance, files=files)
+    wanted = batches(found.parts, space.batch)
+    folder = Folder(files or any(len(batch.parts) > 1 for batch in wanted))
+    surveys, failures = survey_all(wanted, workers, folder, advance, files=files)
     for part, reason in failures:
         ledger.add(Severity.LOSS, "read", f"{part.name}: not read: {reason}")
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + [reason for _, reason in failures]
         raise ProcessError("; ".join(reasons) or "no segments given")
-    plans, trees = compose(surveys, ledger, found.running)
-    return Prepared(surveys, plans, trees, ledger, folder, space)
+    plans, grown = compose(surveys, ledger, found.running, trees=trees)
+    return Prepared(surveys, plans, grown, ledger, folder, space)
 
 
 def survey_all(

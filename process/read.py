@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +17,13 @@ from capture.reader import Segment
 from capture.segment import COUNTERS, FILE_HEADER_SIZE, ROW_SIZES, Block, BlockType, Encoding, Header, SegmentError
 from process.discover import Part, current
 from process.holes import breaks, misplaced
+from process.planes import Planes, Some
 from process.repair import read
 from process.strings import SetTable, StringTable
 
 Words = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.intp]
+Numbers = npt.NDArray[np.uint16] | Words
 
 MAX_SEQUENCE = (1 << 63) - 1
 
@@ -35,6 +38,9 @@ _AGAIN = 4
 
 LOW = np.uint64(0xFFFFFFFF)
 HIGH = np.uint64(32)
+ABI_BYTE = 2
+"""The byte of an event's flags that names its ABI."""
+ABI_SHIFT, ABI_MASK = np.uint64(8 * ABI_BYTE), np.uint64(0xFF)
 
 
 class Damage(NamedTuple):
@@ -137,12 +143,37 @@ class Ready:
     def fill(self, out: Words, wanted: Iterable[int]) -> None:
         """Copy some words to their rows of ``out``, uint64 of shape (12, count)."""
         for word in wanted:
-            out[word] = self._words[word, : self.count]
+            out[word] = self.word(word)
 
-    def fill_some(self, out: Words, wanted: Iterable[int], rows: npt.NDArray[np.intp]) -> None:
-        """Likewise, but for some of the events."""
-        for word in wanted:
-            out[word, rows] = self._words[word, rows]
+    def word(self, word: int) -> Words:
+        """A word of all events."""
+        row: Words = self._words[word, : self.count]
+        return row
+
+    @property
+    def numbers(self) -> Words:
+        """The number of each call."""
+        numbers: Words = self._words[NR_STRINGS, : self.count] & LOW
+        return numbers
+
+    @property
+    def abis(self) -> Words | None:
+        """The ABI that each event names; None if none does."""
+        abis: Words = self._words[FLAGS_ENTRY, : self.count] >> ABI_SHIFT & ABI_MASK
+        return abis if abis.any() else None
+
+    def some(self, rows: Indices) -> Some:
+        """Some of the events: their indices, ascending."""
+        return Some(self, rows, rows)
+
+    def take(self, word: int, some: Some) -> Words:
+        """A word of some of the events."""
+        taken: Words = self._words[word, some.rows]
+        return taken
+
+    def words(self, some: Some) -> Words:
+        """All words of some of the events."""
+        return self._words[:, some.rows]
 
 
 @dataclass
@@ -196,10 +227,8 @@ def words(block: Block) -> Words:
         return found
     payload = block.payload()
     if block.encoding == Encoding.PLANES:
-        found = np.zeros((width, block.count), np.uint64)
-        for word, planes in zip(found, _planes(payload, width, block.count), strict=True):
-            _interlace(planes, range(8), word)
-        return found
+        planes = Planes(payload, width, block.count)
+        return np.stack([planes.word(word) for word in range(width)])
     return _flat(block, payload, width)
 
 
@@ -217,65 +246,69 @@ class Unpacked:
             SegmentError: The payload does not unpack.
         """
         payload = block.payload()
-        self.count, self._all = count, block.count
-        self._is_planes = block.encoding == Encoding.PLANES
-        if not self._is_planes:
+        self.count, self._planes = count, None
+        if block.encoding == Encoding.PLANES:
+            self._planes = Planes(payload, WORDS, block.count, NR_STRINGS)
+        else:
             self._rows = _flat(block, payload, WORDS)
-            return
-        self._planes = _planes(payload, WORDS, block.count)
-        self._numbers = np.zeros(block.count, np.uint64)
-        _interlace(self._planes[NR_STRINGS], range(4), self._numbers)
-        small = self._numbers.astype(np.uint16)  # numpy sorts 16 bits by radix
-        self._order = np.argsort(small if (small == self._numbers).all() else self._numbers, kind="stable")
+
+    @property
+    def numbers(self) -> Numbers:
+        """The number of each call, of 16 or 64 bits."""
+        numbers: Numbers = self._rows[NR_STRINGS] & LOW if self._planes is None else self._planes.keys
+        return numbers[: self.count]
+
+    @property
+    def abis(self) -> Words | None:
+        """The ABI that each event names; None if none does."""
+        if self._planes is not None and not self._planes.has(FLAGS_ENTRY, ABI_BYTE):
+            return None
+        abis: Words = self.word(FLAGS_ENTRY) >> ABI_SHIFT & ABI_MASK
+        return abis if abis.any() else None
 
     def fill(self, out: Words, wanted: Iterable[int]) -> None:
         """Write some words to their rows of ``out``, uint64 of shape (12, count)."""
         for word in wanted:
-            out[word] = self._word(word)[: self.count] if self._is_planes else self._rows[word, : self.count]
+            out[word] = self.word(word)
 
-    def fill_some(self, out: Words, wanted: Iterable[int], rows: npt.NDArray[np.intp]) -> None:
-        """Likewise, but for some of the events; not the times, each of which needs all before it."""
-        if not self._is_planes:
-            for word in wanted:
-                out[word, rows] = self._rows[word, rows]
-            return
-        places = np.empty(self._all, np.intp)
-        places[self._order] = np.arange(self._all)
-        some = places[rows]
-        for word in wanted:
-            plain = np.zeros(len(rows), np.uint64)
-            _interlace(np.ascontiguousarray(self._planes[word][:, some]), range(8), plain)
-            out[word, rows] = plain
+    def some(self, rows: Indices) -> Some:
+        """Some of the events: their indices, ascending."""
+        return Some(self, rows, rows if self._planes is None else self._planes.places(rows))
 
-    def _word(self, word: int) -> Words:
-        """Out of byte planes: all but the number are sorted by it, and times are differences."""
-        plain, found = np.zeros(self._all, np.uint64), np.empty(self._all, np.uint64)
-        _interlace(self._planes[word], range(4 if word == NR_STRINGS else 0, 8), plain)
-        found[self._order] = plain
-        if word == NR_STRINGS:
-            found |= self._numbers
-        elif word == TIME:
-            np.cumsum(found, out=found)
+    def take(self, word: int, some: Some) -> Words:
+        """A word of some of the events; a time takes as long as all of them, since it needs those before it."""
+        if word == TIME or self._planes is None:
+            taken: Words = self.word(word)[some.rows]
+            return taken
+        return self._planes.some(word, some.rows, some.places)
+
+    def words(self, some: Some) -> Words:
+        """All words of some of the events."""
+        if self._planes is None:
+            return self._rows[:, some.rows]
+        found = self._planes.words(some.rows, some.places)
+        found[TIME] = self._times[some.rows]
         return found
+
+    def word(self, word: int) -> Words:
+        """A word of all events."""
+        if self._planes is None:
+            row: Words = self._rows[word, : self.count]
+            return row
+        return self._times if word == TIME else self._planes.word(word)[: self.count]
+
+    @cached_property
+    def _times(self) -> Words:
+        """They are stored as differences."""
+        assert self._planes is not None  # else they are as they were recorded
+        found = self._planes.word(TIME)[: self.count]
+        return np.cumsum(found, out=found)
 
 
 def _flat(block: Block, payload: bytes | memoryview, width: int) -> Words:
     """The words of a block that is as it was recorded, or turned into columns."""
     flat: Words = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
     return flat.reshape(width, block.count) if block.encoding == Encoding.COLUMNS else flat.reshape(-1, width).T
-
-
-def _planes(payload: bytes | memoryview, width: int, count: int) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(payload, np.uint8, 8 * width * count).reshape(width, 8, count)
-
-
-def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:
-    """Put planes, one for each byte of a word, into words that are zero; most planes are zero, and cost little."""
-    octets = words.view(np.uint8).reshape(-1, 8)
-    filled = planes.max(axis=1) if len(words) else np.zeros(8, np.uint8)
-    for place in places:
-        if filled[place]:
-            octets[:, place if sys.byteorder == "little" else 7 - place] = planes[place]
 
 
 MAX_HELD = 1 << 26

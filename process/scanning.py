@@ -41,13 +41,13 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
     """
     several = [paths] if isinstance(paths, str | PathLike) else list(paths)
     found = [Path(path) for path in several]
-    prepared = prepare(found, Workers(1), files=False)
+    prepared = prepare(found, Workers(1), files=False, trees=False)
     for _, note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)
 
     @cache
     def whole() -> tuple[Prepared, dict[object, Start | None]]:
-        again = prepare(found, Workers(1))
+        again = prepare(found, Workers(1), trees=False)
         return again, {plan.batch.key: plan.start for plan in again.plans}
 
     def start_of(plan: Plan) -> Start:

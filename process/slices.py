@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from capture.segment import SegmentError
+from process.planes import Some
 from process.read import WORDS, Contents, Ready, Unpacked, Words
 
 Sequences = npt.NDArray[np.int64]
@@ -31,10 +33,15 @@ class Slice:
 
     sequences: Sequences
     words: Words
-    _blocks: list[tuple[int, Unpacked | Ready]]
+    _blocks: Sequence[tuple[int, Unpacked | Ready | Some]] | None
     _filled: set[int]
     _origin: tuple[Slice, Indices] | None = None
     """The slice that it is some events of, and which."""
+
+    @property
+    def filled(self) -> frozenset[int]:
+        """The words that have been made."""
+        return frozenset(self._filled)
 
     def fill(self, wanted: Collection[int]) -> None:
         """Make some words that are not there yet."""
@@ -45,8 +52,14 @@ class Slice:
             whole.fill(fresh)
             for word in fresh:
                 self.words[word] = whole.words[word, rows]
-        for start, block in self._blocks if fresh else ():
+        if fresh and self._origin is None:
+            assert self._blocks is not None  # else the words would be zero
+        for start, block in self._blocks or () if fresh else ():
             block.fill(self.words[:, start : start + block.count], fresh)
+
+    def alone(self) -> Slice:
+        """The same with no other words than those that have been made: what they are made of is not held."""
+        return Slice(self.sequences, self.words, None, self._filled)
 
     def only(self, rows: Indices) -> Slice:
         """Some of the events."""
@@ -56,8 +69,42 @@ class Slice:
         return Slice(self.sequences[rows], words, [], set(self._filled), (self, rows))
 
 
+def joined(pieces: Sequence[Slice]) -> Slice:
+    """Several slices as one that has no other words than those that have been made; the same ones in all."""
+    filled = pieces[0].filled
+    sequences = np.concatenate([piece.sequences for piece in pieces])
+    words = np.zeros((WORDS, len(sequences)), np.uint64)
+    for word in filled:
+        np.concatenate([piece.words[word] for piece in pieces], out=words[word])
+    return Slice(sequences, words, None, set(filled))
+
+
+class Few(NamedTuple):
+    """Some events of a block.
+
+    Attributes:
+        number: Of the slice that the block is in.
+        start: Where in the slice its events begin.
+        first: Sequence number of its first event.
+        events: How many it has.
+        rows: Which of them these are: indices, ascending.
+        piece: They, with no words filled.
+    """
+
+    number: int
+    start: int
+    first: int
+    events: int
+    rows: Indices
+    piece: Slice
+
+
 class Slices:
-    """The planned events of a segment."""
+    """The planned events of a segment.
+
+    Attributes:
+        events: Of a slice, about.
+    """
 
     def __init__(self, contents: Contents, blocks: list[tuple[int, int]], events: int | None = None) -> None:
         """Take (first, count) of each block.
@@ -73,8 +120,8 @@ class Slices:
         self._found = {block.first: block for block in contents.events}
         self._blocks = blocks
         self._kept: dict[int, Words] = {}
-        self._events = SLICE if events is None else events
-        self._room = _KEPT * self._events
+        self.events = SLICE if events is None else events
+        self._room = _KEPT * self.events
         for first, count in blocks:
             if first not in self._found or self._found[first].count < count:
                 raise SegmentError(f"{contents.name}: changed while it was decoded; decode again")
@@ -90,19 +137,43 @@ class Slices:
 
     def slices(self, first: int = 0, end: int | None = None) -> Iterator[Slice]:
         """The events, in order, with no words filled but those that were kept: all slices, or some of them."""
+        for blocks in self._groups()[first:end]:
+            yield self._slice(blocks)
+
+    def few(self, choose: Callable[[Unpacked | Ready], Indices]) -> Iterator[Few]:
+        """The events that are chosen, in order, of every block; nothing is made of the others.
+
+        Args:
+            choose: Gives the indices of those in a block, ascending.
+        """
+        for number, blocks in enumerate(self._groups()):
+            start = 0
+            for first, count in blocks:
+                yield self._few(number, start, first, count, choose)
+                start += count
+
+    def _few(
+        self, number: int, start: int, first: int, count: int, choose: Callable[[Unpacked | Ready], Indices]
+    ) -> Few:
+        block = self._found[first].unpacked(count)
+        rows = choose(block)
+        piece = Slice(first + rows, np.zeros((WORDS, len(rows)), np.uint64), [(0, block.some(rows))], set())
+        return Few(number, start, first, count, rows, piece)
+
+    def _groups(self) -> list[list[tuple[int, int]]]:
+        """The blocks of each slice."""
         groups: list[list[tuple[int, int]]] = []
         room = 0
         for block in self._blocks:
             if room <= 0:
                 groups.append([])
-                room = self._events
+                room = self.events
             groups[-1].append(block)
             room -= block[1]
-        for blocks in groups[first:end]:
-            yield self._slice(blocks)
+        return groups
 
     def _slice(self, blocks: list[tuple[int, int]]) -> Slice:
-        sequences = np.concatenate([np.arange(first, first + count) for first, count in blocks])
+        sequences = _sequences(blocks)
         if all(first in self._kept for first, _ in blocks):
             words = np.concatenate([self._kept.pop(first) for first, _ in blocks], axis=1)
             return Slice(sequences, words, [], set(range(WORDS)))
@@ -111,3 +182,8 @@ class Slices:
             (start, self._found[first].unpacked(count)) for start, (first, count) in zip(starts, blocks, strict=False)
         ]
         return Slice(sequences, np.zeros((WORDS, len(sequences)), np.uint64), opened, set())
+
+
+def _sequences(blocks: list[tuple[int, int]]) -> Sequences:
+    """Of the events of some blocks."""
+    return np.concatenate([np.arange(first, first + count) for first, count in blocks])

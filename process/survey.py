@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,24 +15,26 @@ from capture.segment import EventFlag, Header, SegmentError, TaskFlag
 from process.batch import Batch
 from process.calls import Rules
 from process.discover import Part
+from process.fd_edges import Edges
 from process.fd_prune import Together
-from process.fd_records import Scan, store
+from process.fd_records import ALWAYS, Scan, store
 from process.fd_scan import Scanner
 from process.fd_state import Effect
-from process.grouping import distinct
+from process.grouping import distinct, spread
 from process.lives import Lives, Step
 from process.merge import Member, keep, load_batch
 from process.read import (
+    DURATION,
     FLAGS_ENTRY,
     HIGH,
     MAX_SEQUENCE,
-    NR_STRINGS,
     TASK,
     TIME,
-    WORDS,
     Contents,
     EventBlock,
+    Ready,
     Stretch,
+    Unpacked,
     Words,
 )
 from process.strings import Text, elements, escape, first_element
@@ -124,10 +127,6 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-_SURVEYED = (TIME, TASK, NR_STRINGS, FLAGS_ENTRY)
-"""Words that are looked at in every event."""
-
-
 def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Survey:
     """Reduce a batch to what the others need from it.
 
@@ -144,11 +143,16 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
     loaded = load_batch(batch)
     contents, rules = loaded.contents, _rules(batch.header)
     path = None if folder is None or len(batch.parts) == 1 else folder / f"{_label(batch)}.batch"
-    seen, told, scanner = _Events(), Lives(contents, rules) if rules else None, Scanner(contents, rules, files)
+    seen, told = _Events(), Lives(contents, rules) if rules else None
+    scanner = Scanner(contents, rules) if files else None
+    edges = Edges(contents.breaks) if scanner is None else scanner.edges
     for block in contents.events:
         try:
-            words = block.words() if files else _surveyed(block, told)
-            seen.add(block.first, words)
+            if scanner is None:
+                _glance(block, seen, told, edges)
+                continue
+            words = block.words()
+            seen.add(block.first, words[FLAGS_ENTRY], words[TASK], words[TIME])
             if told:
                 told.add(block.first, words)
             scanner.add(block.first, words)
@@ -174,7 +178,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         steps=told.steps() if told else [],
         marks=_marks(contents),
         span=span,
-        effect=_effect(scanner, batch, folder) if files else Effect(edges=scanner.edges, reset=scanner.reset),
+        effect=_effect(scanner, batch, folder) if scanner else Effect(edges=edges.found, reset=edges.reset),
         resets=seen.resets,
         breaks=contents.breaks,
         has_files=files,
@@ -182,20 +186,34 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
     )
 
 
-def _surveyed(block: EventBlock | Stretch, told: Lives | None) -> Words:
-    """The words of a block as far as they are needed; others are zero.
+def _glance(block: EventBlock | Stretch, seen: _Events, told: Lives | None, edges: Edges) -> None:
+    """Take of a block what is needed if nobody asks for descriptors.
 
     Raises:
         SegmentError: The payload does not unpack.
     """
-    unpacked = block.unpacked(block.count)
-    words = np.zeros((WORDS, block.count), np.uint64)
-    unpacked.fill(words, _SURVEYED)
-    some = np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0) + 1
-    wanted = told.wanted(words) if told else np.zeros(0, np.intp)
-    some = distinct(np.concatenate([[0], some[some < block.count], wanted]))  # the first may follow gaps
-    unpacked.fill_some(words, set(range(WORDS)).difference(_SURVEYED), some.astype(np.intp))
-    return words
+    unpacked, first = block.unpacked(block.count), block.first
+    flags, tasks, times = (unpacked.word(word) for word in (FLAGS_ENTRY, TASK, TIME))
+    resets = seen.add(first, flags, tasks, times)
+    if told:
+        rows = told.wanted(unpacked, flags)
+        if len(rows):
+            told.take(first + rows, unpacked.some(rows).words())
+        told.take_spaces(first, flags, tasks, times)
+    for start, end in edges.stretches(first, resets, times):
+        edges.take(first + start, end - start, partial(_came_back, unpacked, start), ALWAYS)
+
+
+def _came_back(block: Unpacked | Ready, row: int) -> int:
+    """When an event came back; when it was entered if it did not."""
+    words = block.some(np.array([row])).words()[:, 0].tolist()
+    has_duration = words[FLAGS_ENTRY] & EventFlag.RETURNED and words[DURATION] <= MAX_SEQUENCE
+    return _signed(_signed(words[TIME]) + (words[DURATION] if has_duration else 0))
+
+
+def _signed(word: int) -> int:
+    """The low 64 bits of a number as a signed one."""
+    return (word + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _label(batch: Batch) -> str:
@@ -226,7 +244,11 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     coded = scan.changes["text"] >= 0
     scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])
     scan.texts = [scan.texts[code] for code in used.tolist()]
-    return Effect(scan, scanner.sights(), scanner.edges, scanner.clock, path, scanner.reset)
+    return Effect(scan, scanner.sights(), scanner.edges.found, scanner.clock, path, scanner.edges.reset)
+
+
+_BITS = 12
+"""Of a place in the table of tasks."""
 
 
 @dataclass
@@ -241,22 +263,43 @@ class _Events:
     resets: list[int] = field(default_factory=list)
     earliest: int = MAX_SEQUENCE
     latest: int = 0
+    _task_at: Words = field(default_factory=lambda: _no_tasks())
 
-    def add(self, first: int, words: Words) -> None:
-        count = words.shape[1]
-        sequences = np.arange(first, first + count)
-        child = words[FLAGS_ENTRY] & np.uint64(EventFlag.CHILD) != 0
-        returned = (words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0) & ~child
-        back = (words[FLAGS_ENTRY] >> HIGH).astype(np.int64)
+    def add(self, first: int, flags: Words, tasks: Words, times: Words) -> list[int]:
+        """Take a block: its first sequence number, and words of its events. Gives the indices of resets."""
+        self.blocks.append((first, len(flags)))
+        self._add_tasks(tasks)
+        self.earliest = min(self.earliest, int(times.min()))
+        self.latest = max(self.latest, int(times.max()))
+        odd = np.flatnonzero(flags != np.uint64(EventFlag.RETURNED))
+        if not len(odd):
+            return []
+        sequences, flags = first + odd, flags[odd]
+        child = flags & np.uint64(EventFlag.CHILD) != 0
+        returned = (flags & np.uint64(EventFlag.RETURNED) != 0) & ~child
+        back = (flags >> HIGH).astype(np.int64)
         completes = returned & (back > 0) & (back <= sequences)
-        self.blocks.append((first, count))
         self.entries.append(sequences[~returned & ~child])
         self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
-        self.tasks.append(distinct(words[TASK]))
-        self.resets += sequences[words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET) != 0].tolist()
-        self.earliest = min(self.earliest, int(words[TIME].min()))
-        self.latest = max(self.latest, int(words[TIME].max()))
+        resets: list[int] = odd[flags & np.uint64(EventFlag.RESET) != 0].tolist()
+        self.resets += [first + row for row in resets]
+        return resets
+
+    def _add_tasks(self, tasks: Words) -> None:
+        """Note tasks: most stand in the table already, and one that shares its place with another is noted again."""
+        fresh = tasks[self._task_at[spread(tasks, _BITS)] != tasks]
+        if len(fresh):
+            fresh = distinct(fresh)
+            self._task_at[spread(fresh, _BITS)] = fresh
+            self.tasks.append(fresh)
+
+
+def _no_tasks() -> Words:
+    """A table in which no task is in its place: 0 has the first one, and 1 has not."""
+    table = np.zeros(1 << _BITS, np.uint64)
+    table[0] = 1
+    return table
 
 
 def _joined(arrays: list[Sequences]) -> Sequences:

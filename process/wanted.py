@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
 
 from process.calls import Rules
-from process.read import FLAGS_ENTRY, LOW, NR_STRINGS, Words
+from process.grouping import group
+from process.read import ABI_MASK, ABI_SHIFT, FLAGS_ENTRY, LOW, NR_STRINGS, Indices, Ready, Unpacked, Words
 
 Mask = npt.NDArray[np.bool_]
 
 _NUMBERS = 1 << 13
 """Numbers below this one have a table; all but those of x32 and arm's old ABI are."""
 
+May = Callable[[int, list[int]], Collection[bool]]
+"""Whether events of an ABI's number, as in their flags, and of some numbers may be wanted; each is asked once."""
+
+
+def named(rules: Rules | None, names: Collection[str]) -> May:
+    """Calls of some names, or those that may lead to one; none without rules, since then nothing is known of them."""
+    if rules is None:
+        return lambda abi, numbers: [False] * len(numbers)
+    return lambda abi, numbers: [rules.may_be(abi, one, names) for one in numbers]
+
 
 class Wanted:
-    """Looks for calls of some names; each number is looked up once."""
+    """Looks for calls; each number is asked about once, but for a few of x32 and arm's old ABI."""
 
-    def __init__(self, rules: Rules | None, names: Collection[str]) -> None:
-        """Prepare.
-
-        Args:
-            rules: How to read the events; without, nothing is known of their calls.
-            names: Of calls.
-        """
-        self._rules, self._names = rules, names
+    def __init__(self, may: May) -> None:
+        """Prepare; ``may`` says which numbers are wanted."""
+        self._may = may
         self._tables: dict[int, tuple[Mask, Mask]] = {}
 
     def among(self, words: Words) -> Mask:
@@ -35,26 +41,42 @@ class Wanted:
         Args:
             words: uint64 of shape (12, n), of which only the numbers and flags are looked at.
         """
-        numbers, flags = words[NR_STRINGS] & LOW, words[FLAGS_ENTRY]
-        abis = flags >> np.uint64(16) & np.uint64(0xFF)
+        abis = words[FLAGS_ENTRY] >> ABI_SHIFT & ABI_MASK
+        return self._among(words[NR_STRINGS] & LOW, abis if abis.any() else None)
+
+    def rows(self, block: Unpacked | Ready) -> Indices:
+        """Likewise the indices of a block's events, ascending."""
+        numbers, abis = block.numbers, block.abis
+        if abis is not None or numbers.dtype != np.uint16:
+            return np.flatnonzero(self._among(numbers.astype(np.uint64), abis))
+        there = np.flatnonzero(np.bincount(numbers))
+        found = there[self._of_abi(0, there.astype(np.uint64))]
+        if len(found) == 1:
+            return np.flatnonzero(numbers == np.uint16(found[0]))
+        if not len(found) or len(found) == len(there):
+            return np.arange(len(numbers) if len(found) else 0)
+        mask = np.zeros(1 << 16, np.bool_)
+        mask[found] = True
+        return np.flatnonzero(mask[numbers])
+
+    def _among(self, numbers: Words, abis: Words | None) -> Mask:
+        if abis is None:
+            return self._of_abi(0, numbers)
         wanted = np.zeros(len(numbers), np.bool_)
-        if self._rules is None:
-            return wanted
-        if not abis.any():
-            return self._of_abi(self._rules, 0, numbers)
         for abi in np.unique(abis).tolist():
             mine = abis == abi
-            wanted[mine] = self._of_abi(self._rules, abi, numbers[mine])
+            wanted[mine] = self._of_abi(abi, numbers[mine])
         return wanted
 
-    def _of_abi(self, rules: Rules, abi: int, numbers: Words) -> Mask:
+    def _of_abi(self, abi: int, numbers: Words) -> Mask:
         if (numbers >= _NUMBERS).any():  # those of x32 and arm's old ABI
-            distinct, which = np.unique(numbers, return_inverse=True)
-            return np.array([rules.may_be(abi, one, self._names) for one in distinct.tolist()], np.bool_)[which]
+            distinct, which = group(numbers)
+            return np.array(self._may(abi, distinct.tolist()), np.bool_)[which]
         known, table = self._tables.setdefault(abi, (np.zeros(_NUMBERS, np.bool_), np.zeros(_NUMBERS, np.bool_)))
         slots = numbers.astype(np.intp)
         if not known[slots].all():
-            for number in np.unique(slots[~known[slots]]).tolist():
-                known[number], table[number] = True, rules.may_be(abi, number, self._names)
+            fresh = np.unique(slots[~known[slots]])
+            table[fresh] = self._may(abi, fresh.tolist())
+            known[fresh] = True
         found: Mask = table[slots]
         return found

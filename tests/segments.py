@@ -10,6 +10,7 @@ from pathlib import Path
 import zstandard
 
 from capture.live import AREAS, CONTROL, CONTROL_OFFSET, COUNTERS_OFFSET, live_areas
+from capture.sealer import event_planes
 from capture.segment import (
     COUNTERS,
     EVENT_ROW,
@@ -57,6 +58,7 @@ class Builder:
     big_endian: bool = False
     realtime_ns: int = BEGAN
     columns: bool = True
+    planes: bool = False
     counters: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -174,7 +176,9 @@ class Builder:
 
     def add(self, kind: BlockType, count: int, first: int, payload: bytes, *, encoding: Encoding | None = None) -> None:
         """Add any block, forged ones too: its header and checksums are right, whatever it claims."""
-        if encoding is None:
+        if encoding is None and kind is BlockType.EVENTS and self.planes:
+            encoding, payload = Encoding.PLANES, event_planes(payload)
+        elif encoding is None:
             encoding = Encoding.COLUMNS if kind is BlockType.EVENTS and self.columns else Encoding.ZSTD
             if encoding is Encoding.COLUMNS:
                 words = [payload[at : at + 8] for at in range(0, len(payload), 8)]

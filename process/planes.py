@@ -1,0 +1,169 @@
+"""Records as a block has them in byte planes: their words, and those of some of them alone (docs/FORMAT.md)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from process.grouping import ranges
+
+Words = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.intp]
+Numbers = npt.NDArray[np.uint16] | Words
+
+_HIGH_HALF = np.uint64(0xFFFFFFFF00000000)
+
+
+class Block(Protocol):
+    """Events of which some can be taken."""
+
+    def take(self, word: int, some: Some) -> Words:
+        """A word of some of them."""
+
+    def words(self, some: Some) -> Words:
+        """All words of some of them: uint64 of shape (words, n)."""
+
+
+class Planes:
+    """Records that may be sorted by the low half of one of their words, the key; that one itself is not."""
+
+    def __init__(self, payload: bytes | memoryview, width: int, count: int, key: int | None = None) -> None:
+        """Take a block's payload.
+
+        Args:
+            payload: Byte 0 of the first word of all records, then byte 1 of it, and so on.
+            width: Words of a record.
+            count: Records.
+            key: Index of the word by which they are sorted; None if they are not.
+        """
+        self.count, self._key = count, key
+        self._planes = np.frombuffer(payload, np.uint8, 8 * width * count).reshape(width, 8, count)
+
+    def has(self, word: int, byte: int) -> bool:
+        """Whether a byte of a word is not zero in all records."""
+        return bool(self._planes[word, byte].any())
+
+    @cached_property
+    def keys(self) -> Numbers:
+        """The low half of the key of each record, of 16 bits if all fit."""
+        planes = self._planes[self._key or 0]
+        if planes[2:4].any():
+            wide = np.zeros(self.count, np.uint64)
+            _interlace(planes, range(4), wide)
+            return wide
+        narrow: npt.NDArray[np.uint16] = planes[1].astype(np.uint16) << np.uint16(8) | planes[0]
+        return narrow
+
+    def word(self, word: int) -> Words:
+        """A word of all records."""
+        same = None if word == self._key else _one_byte(self._planes[word])
+        if same is not None:
+            return np.full(self.count, same, np.uint64)
+        plain = np.zeros(self.count, np.uint64)
+        _interlace(self._planes[word], range(4 if word == self._key else 0, 8), plain)
+        if self._key is None:
+            return plain
+        found = plain.take(self._place_of)
+        if word == self._key:
+            found |= self.keys
+        return found
+
+    def some(self, word: int, rows: Indices, places: Indices | slice) -> Words:
+        """A word of some records, by their indices and their `places`."""
+        planes = self._planes[word][:, places]
+        plain = np.zeros(len(rows), np.uint64)
+        _interlace(planes, range(4 if word == self._key else 0, 8), plain)
+        if word == self._key:
+            plain |= self.keys[rows]
+        return plain
+
+    def words(self, rows: Indices, places: Indices | slice) -> Words:
+        """All words of some records, by their indices and their `places`: uint64 of shape (words, n)."""
+        octets = np.ascontiguousarray(self._planes[:, :, places].transpose(0, 2, 1))
+        words: Words = octets.view("<u8")[:, :, 0].astype(np.uint64, copy=False)
+        if self._key is not None:
+            words[self._key] = words[self._key] & _HIGH_HALF | self.keys[rows]
+        return words
+
+    def places(self, rows: Indices) -> Indices | slice:
+        """Where some records are stored; where they are all that have their keys, the others need not be sorted.
+
+        Args:
+            rows: Their indices, ascending.
+        """
+        if self._key is None:
+            return rows
+        if self.keys.dtype != np.uint16 or not len(rows):
+            return self._place_of[rows]
+        asked = self.keys[rows]
+        counts, taken = np.bincount(self.keys), np.bincount(asked)
+        found = np.flatnonzero(taken)
+        if (counts[found] != taken[found]).any():
+            return self._place_of[rows]
+        starts = (np.cumsum(counts) - counts)[found]
+        if len(found) == 1:
+            return slice(int(starts[0]), int(starts[0]) + len(rows))
+        places = np.empty(len(rows), np.intp)
+        places[np.argsort(asked, kind="stable")] = ranges(starts, starts + counts[found])
+        return places
+
+    @cached_property
+    def _place_of(self) -> Indices:
+        """Where each record is; numpy sorts 16 bits by radix, and to take words is faster than to put them."""
+        places = np.empty(self.count, np.intp)
+        places[np.argsort(self.keys, kind="stable")] = np.arange(self.count)
+        return places
+
+
+@dataclass
+class Some:
+    """Some events of a block, whose words are made when they are wanted.
+
+    Attributes:
+        rows: Which.
+        places: Where they are stored.
+    """
+
+    _block: Block
+    rows: Indices
+    places: Indices | slice
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+    def fill(self, out: Words, wanted: Iterable[int]) -> None:
+        """Write some words to their rows of ``out``, uint64 of shape (12, count)."""
+        for word in wanted:
+            out[word] = self._block.take(word, self)
+
+    def words(self) -> Words:
+        """All words: uint64 of shape (12, count)."""
+        return self._block.words(self)
+
+
+def _one_byte(planes: npt.NDArray[np.uint8]) -> int | None:
+    """The value of all words, if it is the same and has one byte that is not zero, or none: so are most flags."""
+    if not planes.shape[1]:
+        return None
+    first = planes[:, 0]
+    filled = np.flatnonzero(first)
+    if len(filled) > 1 or (planes != first[:, None]).any():
+        return None
+    return int(first[filled[0]]) << 8 * int(filled[0]) if len(filled) else 0
+
+
+def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:
+    """Put planes, one for each byte of a word, into words that are zero; most planes are zero, and cost little."""
+    octets = words.view(np.uint8).reshape(-1, 8)
+    filled = planes.max(axis=1) if len(words) else np.zeros(8, np.uint8)
+    for place in places:
+        if filled[place]:
+            octets[:, place if sys.byteorder == "little" else 7 - place] = planes[place]
