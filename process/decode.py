@@ -118,7 +118,7 @@ class Decoder:
             rules = Rules(plan.batch.header)
         except SegmentError as error:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
-        self._segment = Segment(plan, contents, rules, start or self._planned, events)
+        self._segment = Segment(plan, contents, rules, start or partial(_planned, plan), events)
         self._clock = Clock(self._segment.slices, plan.dropped)
         chosen = of_calls(conditions)
         self._wanted = Wanted(met_by(chosen, rules)) if chosen else None
@@ -193,11 +193,6 @@ class Decoder:
             [self._clock.of(one.number, next(slices.slices(one.number, one.number + 1)))[one.rows] for one in held]
         )
 
-    def _planned(self) -> Start:
-        if self.plan.start is None:
-            raise SegmentError(f"{self.plan.batch.name}: surveyed without files, and asked for them")
-        return self.plan.start
-
     def _gone(self, first: int, end: int) -> npt.NDArray[np.int64]:
         """The entry rows from an event up to another that a return has replaced."""
         low, high = np.searchsorted(self.plan.dropped, (first, end))
@@ -257,3 +252,10 @@ class Decoder:
         if rules.own.word != 8 or (flags >> np.uint64(16) & np.uint64(0xFF)).any():
             return False
         return not rules.have_ways(np.flatnonzero(np.bincount(numbers)) if (numbers < 1 << 16).all() else numbers)
+
+
+def _planned(plan: Plan) -> Start:
+    """What the survey knows of descriptors: no method of a decoder, whose arrays a cycle would keep for long."""
+    if plan.start is None:
+        raise SegmentError(f"{plan.batch.name}: surveyed without files, and asked for them")
+    return plan.start

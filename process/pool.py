@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from capture.segment import SegmentError
 from process.backstop import Backstop, confine
 from process.errors import ProcessError
-from process.garbage import collect_rarely
+from process.garbage import collect_rarely, give_back
 from process.memory import peak
 from process.stopping import begin_worker, held, mask_kept
 
@@ -157,6 +157,8 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result | Failure
         return Failure("out of memory; try fewer jobs (-j)", starved=True)
     except Exception as error:  # hostile input must not take the sound segments with it
         return Failure(f"internal error, please report it: {type(error).__name__}: {' '.join(str(error).split())}")
+    finally:
+        give_back()
 
 
 def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
