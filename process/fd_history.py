@@ -9,7 +9,7 @@ done by workers, each for a batch (`fd_pieces`); what they cannot decide is put 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,9 @@ _ENDED_BY = (
 )
 """Which steps of a process end its use of a table, how, and when that is."""
 
+_STRETCH = 1 << 17
+"""Steps that are made into rows at a time, at least."""
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -79,7 +82,7 @@ class Sheet:
         except (OSError, pl.exceptions.PolarsError):
             folders = {str(part.parent) for part in self.parts if isinstance(part, Path)}
             raise ProcessError(f"{min(folders)}: what was kept there is gone; is someone clearing it?") from None
-        made = parts[0] if len(parts) == 1 else in_order(pl.concat(parts))
+        made = parts[0] if isinstance(self.parts[0], Path) and len(parts) == 1 else in_order(pl.concat(parts))
         ids = pl.int_range(self.first_id, self.first_id + len(made), dtype=pl.Int64)
         return made.drop(KEYS).with_columns(id=ids, capture=pl.lit(self.capture, pl.Int64))
 
@@ -128,16 +131,30 @@ def history(source: Source, run: Run, before: int) -> list[Sheet]:
     timeline.nodes = np.append(source.ids, -1)[timeline.nodes]
     made = _made(_Pieces(source, whole, tables, timeline), run)
     left = Steps.joined([one.steps for one in made])
-    births = _births(whole, tables, left)
     left.name = _renamed(made, whole.resolver.names)
+    births = _births(whole, tables, left)
     steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), left])
-    if not len(steps.fd):
-        return _sheets(source, made, None, before)
-    steps = _without_doubles(steps.only(steps.order()))
-    rows = Rows.of(steps, tables.ends)
-    program = _programs(source, timeline, steps, rows)
-    rest = in_order(rows.frame(steps, whole.resolver.names, program, source.realtime_ns))
-    return _sheets(source, made, rest, before)
+    rows, names, ends = [one.rows_alone() for one in made], whole.resolver.names, tables.ends
+    del whole, tables, made, left, births  # some hundred bytes for each step
+    return _sheets(source, rows, (_frame(source, timeline, names, ends, some) for some in _in_stretches(steps)), before)
+
+
+def _in_stretches(steps: Steps) -> Iterator[Steps]:
+    """The steps in order, some at a time; those of a descriptor stay together."""
+    order = steps.order() if len(steps.fd) else np.zeros(0, np.intp)
+    pairs = pair_of(steps.group, steps.fd)[order]
+    begins = np.append(np.flatnonzero(pairs[1:] != pairs[:-1]) + 1, len(pairs))
+    at = 0
+    while at < len(pairs):
+        end = int(begins[np.searchsorted(begins, min(at + _STRETCH, len(pairs)))])
+        yield _without_doubles(steps.only(order[at:end]))
+        at = end
+
+
+def _frame(source: Source, timeline: Timeline, names: Sequence[str], ends: Ends, steps: Steps) -> pl.DataFrame:
+    """The rows of some steps, which are in order."""
+    rows = Rows.of(steps, ends)
+    return rows.frame(steps, names, _programs(source, timeline, steps, rows), source.realtime_ns)
 
 
 def _made(pieces: _Pieces, run: Run) -> list[Made]:
@@ -242,29 +259,44 @@ def _renamed(made: Sequence[Made], names: list[str]) -> Numbers:
     return np.concatenate(found)
 
 
-def _sheets(source: Source, made: Iterable[Made], rest: pl.DataFrame | None, before: int) -> list[Sheet]:
+def _sheets(source: Source, made: Iterable[Made], rest: Iterable[pl.DataFrame], before: int) -> list[Sheet]:
     """All rows in their order: those of batches that overlap are put together, with what was left between them."""
-    bunches: list[tuple[int, int, list[pl.DataFrame | Path]]] = []
+    bunches: list[_Bunch] = []
     last = -1
     for one in sorted((one for one in made if one.count), key=lambda one: one.first):
-        if bunches and one.first <= last:
-            first, count, parts = bunches.pop()
-            bunches.append((first, count + one.count, [*parts, one.rows]))
-        else:
-            bunches.append((one.first, one.count, [one.rows]))
+        if not bunches or one.first > last:
+            bunches.append(_Bunch(one.first))
+        bunches[-1].add(one.rows, one.count)
         last = max(last, one.last)
-    if rest is not None and len(rest):
-        bunches = bunches or [(0, 0, [])]
-        seqs = rest["_seq"].to_numpy()
-        edges = [0, *np.searchsorted(seqs, [first for first, _, _ in bunches[1:]]).tolist(), len(rest)]
-        for at, (first, count, parts) in enumerate(bunches):
-            some = rest[edges[at] : edges[at + 1]]
-            bunches[at] = first, count + len(some), [*parts, *([some] if len(some) else [])]
+    bunches = bunches or [_Bunch(0)]
+    firsts = [bunch.first for bunch in bunches[1:]]
+    for frame in rest:
+        which = np.searchsorted(firsts, frame["_seq"].to_numpy(), "right")
+        frame = frame[np.argsort(which, kind="stable")]
+        ends = np.cumsum(np.bincount(which, minlength=len(bunches))).tolist()
+        for bunch, at, end in zip(bunches, [0, *ends], ends, strict=False):
+            bunch.add(frame[at:end], end - at)
     found: list[Sheet] = []
-    for _, count, parts in bunches:
-        found.append(Sheet(tuple(parts), source.number, before + 1, count))
-        before += count
+    for bunch in bunches:
+        if bunch.count:
+            found.append(Sheet(tuple(bunch.parts), source.number, before + 1, bunch.count))
+            before += bunch.count
     return found
+
+
+@dataclass
+class _Bunch:
+    """Rows from a sequence number on, up to those of the next bunch."""
+
+    first: int
+    count: int = 0
+    parts: list[pl.DataFrame | Path] = field(default_factory=list)
+
+    def add(self, rows: pl.DataFrame | Path, count: int) -> None:
+        """Take some more, unless they are none."""
+        if count:
+            self.parts.append(rows)
+            self.count += count
 
 
 class _Tables:
@@ -342,8 +374,6 @@ def _births(whole: Whole, tables: _Tables, changes: Steps) -> Steps:
 
 def _without_doubles(steps: Steps) -> Steps:
     """Without begins of tables that say less than what capture read at the same time."""
-    if not len(steps.fd):
-        return steps
     next_told = np.append(steps.told[1:] & same_as_before(steps)[1:] & (steps.time[1:] == steps.time[:-1]), False)
     return steps.only(~(steps.is_birth & next_told))
 

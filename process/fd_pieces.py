@@ -8,7 +8,7 @@ that begins anew or ends), closes count only before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,10 @@ class Made:
     count: int = 0
     first: int = 0
     last: int = -1
+
+    def rows_alone(self) -> Made:
+        """The same without the steps."""
+        return replace(self, steps=self.steps.only(np.zeros(0, np.intp)), names=[])
 
 
 def pair_of(group: Numbers, fd: Numbers) -> Numbers:
