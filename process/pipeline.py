@@ -156,8 +156,8 @@ def _write_sqlite(
             advance(tally.rows)
         _finish(prepared, decoded, workers)
         made = tables(prepared, decoded, workers if show_files(columns) else None)
-        workers.end()  # what is to come does not need them
-        writer.finish(made)
+        writer.finish(made, workers)
+        workers.end()
     return path, decoded
 
 

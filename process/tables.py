@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,15 +39,9 @@ class Files:
         """Rows."""
         return sum(sheet.count for sheet in self.sheets)
 
-    def frames(self) -> Iterator[pl.DataFrame]:
-        """The rows, of each piece when it is asked for; one frame at least.
-
-        Raises:
-            ProcessError: What was kept of them is gone.
-        """
-        yield _frame(FD_COLUMNS, [])
-        for sheet in self.sheets:
-            yield frame_of(sheet)
+    def none(self) -> pl.DataFrame:
+        """The table without its rows."""
+        return _frame(FD_COLUMNS, [])
 
 
 def frame_of(sheet: Sheet) -> pl.DataFrame:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +15,12 @@ import polars as pl
 
 from capture.segment import ABI_NUMBERS
 from process.decode import Decoder
+from process.fd_history import Sheet
 from process.output import unwritable
 from process.plan import Plan
+from process.pool import Failure, Workers
 from process.schema import ARGS, SCHEMA
-from process.tables import Files, Tables
+from process.tables import Files, Tables, frame_of
 from process.tally import Tally
 
 TABLE: Final = "syscalls"
@@ -48,33 +52,44 @@ def write_rows(
     """
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.sqlite"
+    abi: str | None = None
+    number = -1
+    with _new(path) as cursor:
+        for number, frame in enumerate(decoder.frames()):
+            mine = _only_abi(frame)
+            if number == 0:
+                abi = mine
+                cursor.execute(_table(columns, abi))
+            elif abi is not None and mine != abi:
+                abi = None
+                for statement in _store_abi(columns):
+                    cursor.execute(statement)
+            cursor.adbc_ingest(TABLE, frame.select(_stored(columns, abi)), mode="append")
+    if number < 0:
+        path.unlink(missing_ok=True)  # no rows, no file
+    return decoder.tally, path
+
+
+@contextmanager
+def _new(path: Path) -> Iterator[adbc.Cursor]:
+    """A new database, for as long as it is written.
+
+    Raises:
+        ProcessError: It cannot be written.
+    """
     try:
         path.unlink(missing_ok=True)  # a worker that was killed may have left it
     except OSError as error:
         raise unwritable(path, error) from None
-    abi: str | None = None
-    number = -1
     try:
         with adbc.connect(str(path.absolute()), autocommit=True) as connection, connection.cursor() as cursor:
             for setting in _SETTINGS:
                 cursor.execute(f"PRAGMA {setting}")
-            for number, frame in enumerate(decoder.frames()):
-                mine = _only_abi(frame)
-                if number == 0:
-                    abi = mine
-                    cursor.execute(_table(columns, abi))
-                elif abi is not None and mine != abi:
-                    abi = None
-                    for statement in _store_abi(columns):
-                        cursor.execute(statement)
-                cursor.adbc_ingest(TABLE, frame.select(_stored(columns, abi)), mode="append")
+            yield cursor
     except adbc.NotSupportedError:  # what Ctrl-C becomes: ADBC asks the driver to cancel, and SQLite's cannot
         raise KeyboardInterrupt from None
     except adbc.Error as error:
         raise unwritable(path, error) from None
-    if number < 0:
-        path.unlink(missing_ok=True)  # no rows, no file
-    return decoder.tally, path
 
 
 def _only_abi(frame: pl.DataFrame) -> str | None:
@@ -117,6 +132,21 @@ def _store_abi(columns: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def _small_table(name: str, table: pl.DataFrame) -> str:
+    """SQL that makes a table with the columns of a frame."""
+    types = ("TEXT" if kind == pl.String else "INTEGER" for kind in table.dtypes)
+    return f"CREATE TABLE {name} ({', '.join(map(' '.join, zip(table.columns, types, strict=True)))})"
+
+
+def _write_sheet(sheet: Sheet, name: str, folder: Path) -> Path:
+    """Write a piece of the table `fd` into a database of its own; runs in a worker."""
+    path, table = folder / f"fd-{sheet.capture}-{sheet.first_id}.sqlite", frame_of(sheet)
+    with _new(path) as cursor:
+        cursor.execute(_small_table(name, table))
+        cursor.adbc_ingest(name, table, mode="append")
+    return path
+
+
 class SqliteWriter:
     """Puts a new database together. One writer: rows are given in order."""
 
@@ -147,27 +177,30 @@ class SqliteWriter:
                 else:
                     shutil.copyfile(part, self._path)
                 return
-            connection = self._opened()
-            connection.execute("ATTACH ? AS part", [str(part.absolute())])
-            kept, new = (
-                connection.execute(f"SELECT sql FROM {name}.sqlite_master WHERE name = '{TABLE}'").fetchone()[0]
-                for name in ("main", "part")
-            )
-            if kept == new:
-                connection.execute(f"INSERT INTO {TABLE} SELECT * FROM part.{TABLE}")
-            else:
-                for statement in _store_abi(self._columns) if kept != _table(self._columns) else ():
-                    connection.execute(statement)
-                names = ", ".join(_stored(self._columns))
-                connection.execute(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM part.{TABLE}")
-            connection.execute("DETACH part")
+            with self._attached(part):
+                self._take()
             if is_mine:
                 part.unlink()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
-    def finish(self, tables: Tables) -> None:
-        """Write the views and the small tables, and close.
+    def _take(self) -> None:
+        """Take the rows of the database that is called ``part``."""
+        connection = self._opened()
+        kept, new = (
+            connection.execute(f"SELECT sql FROM {name}.sqlite_master WHERE name = '{TABLE}'").fetchone()[0]
+            for name in ("main", "part")
+        )
+        if kept == new:
+            connection.execute(f"INSERT INTO {TABLE} SELECT * FROM part.{TABLE}")
+            return
+        for statement in _store_abi(self._columns) if kept != _table(self._columns) else ():
+            connection.execute(statement)
+        names = ", ".join(_stored(self._columns))
+        connection.execute(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM part.{TABLE}")
+
+    def finish(self, tables: Tables, workers: Workers) -> None:
+        """Write the views and the small tables, and close; workers make the pieces of a table that has some.
 
         Raises:
             ProcessError: The disk is full.
@@ -180,17 +213,32 @@ class SqliteWriter:
                 if set(needed) <= set(self._columns):
                     connection.execute(view)
             for name, table in tables.items():
-                for number, some in enumerate(table.frames() if isinstance(table, Files) else (table,)):
-                    if number == 0:
-                        types = ("TEXT" if kind == pl.String else "INTEGER" for kind in some.dtypes)
-                        typed = ", ".join(f"{column} {kind}" for column, kind in zip(some.columns, types, strict=True))
-                        connection.execute(f"CREATE TABLE {name} ({typed})")
-                    insert = f"INSERT INTO {name} VALUES ({', '.join('?' * some.width)})"
-                    connection.executemany(insert, some.iter_rows())
+                few = table.none() if isinstance(table, Files) else table
+                connection.execute(_small_table(name, few))
+                connection.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * few.width)})", few.iter_rows())
             connection.execute("COMMIT")
+            for name, table in tables.items():
+                for piece in self._pieces(name, table, workers) if isinstance(table, Files) else ():
+                    with self._attached(piece):
+                        connection.execute(f"INSERT INTO {name} SELECT * FROM part.{name}")
+                    piece.unlink()
             self.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
+
+    def _pieces(self, name: str, table: Files, workers: Workers) -> Iterator[Path]:
+        """The pieces of a table, each in a database of its own, in order."""
+        write = partial(_write_sheet, name=name, folder=self._path.parent)
+        for outcome in workers.anew(write, table.sheets):
+            yield write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result
+
+    @contextmanager
+    def _attached(self, part: Path) -> Iterator[None]:
+        """For as long as another database is called ``part``."""
+        connection = self._opened()
+        connection.execute("ATTACH ? AS part", [str(part.absolute())])
+        yield
+        connection.execute("DETACH part")
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""

@@ -19,7 +19,7 @@ from process.fd_pieces import Piece
 from process.fd_steps import Steps
 from process.pool import Workers
 from process.prepare import prepare
-from process.tables import Files, tables
+from process.tables import Files, frame_of, tables
 from segments import BEGAN, CLOSE, OPENAT, Builder, task
 
 pytestmark = pytest.mark.usefixtures("no_batching")  # so that each segment is a worker's
@@ -37,7 +37,7 @@ def files(*paths: Path) -> list[Row]:
         found, table = made["process"], made["fd"]
         assert isinstance(found, pl.DataFrame) and isinstance(table, Files)
         programs = {row["id"]: row for row in found.to_dicts()}
-        rows = pl.concat(table.frames()).to_dicts()
+        rows = pl.concat([table.none(), *map(frame_of, table.sheets)]).to_dicts()
     for row in rows:
         assert row["program"] is None or programs[row["program"]]["pid"] == row["pid"], row
     return rows

@@ -37,7 +37,7 @@ def test_the_rows_of_all_parts_are_there_as_they_were_and_the_parts_are_gone(tmp
     with closing(SqliteWriter(tmp_path / "whole")) as writer:
         for part in parts:
             writer.append(part)
-        writer.finish({"stats": pl.DataFrame({"severity": ["info"], "count": [1]})})
+        writer.finish({"stats": pl.DataFrame({"severity": ["info"], "count": [1]})}, Workers(1))
     assert _rows(tmp_path / "whole") == expected
     assert not any(part.exists() for part in parts)
     with closing(sqlite3.connect(tmp_path / "whole")) as connection:
@@ -80,7 +80,7 @@ def test_segments_of_one_abi_and_of_several_come_together_in_any_order(tmp_path:
     with closing(SqliteWriter(tmp_path / "whole")) as writer:
         for at in order:
             writer.append(parts[at])
-        writer.finish({})
+        writer.finish({}, Workers(1))
     assert _rows(tmp_path / "whole") == expected
     assert [row[19] for row in expected] == ["x86_64"] * 10 + ["x86_64", "i386"] * 5 + ["x86_64"] * 10
 
@@ -88,7 +88,7 @@ def test_segments_of_one_abi_and_of_several_come_together_in_any_order(tmp_path:
 def test_no_rows_at_all_are_a_table_without_any(tmp_path: Path) -> None:
     with closing(SqliteWriter(tmp_path / "whole")) as writer:
         writer.append(tmp_path / "part-of-a-segment-without-rows")
-        writer.finish({})
+        writer.finish({}, Workers(1))
     assert _rows(tmp_path / "whole") == []
 
 
