@@ -18,7 +18,7 @@ import polars as pl
 
 from process.errors import ProcessError
 from process.fd_pieces import EARLY, EVERY, Made, Piece, in_order, make, pair_of, programs_at
-from process.fd_records import ALWAYS, NEVER, Birth, Life, Records, Scan
+from process.fd_records import ALWAYS, CHANGE, NEVER, Birth, Life, Records, Scan
 from process.fd_state import Effect, Start, Whole, bases, gaps_of, join_all, settle
 from process.fd_steps import (
     EXEC,
@@ -36,6 +36,7 @@ from process.fd_steps import (
     same_as_before,
 )  # fmt: skip
 from process.fd_timeline import Timeline
+from process.garbage import give_back
 from process.grouping import distinct, ranges
 from process.pool import Failure, Outcome
 from process.tree import Tree
@@ -51,6 +52,8 @@ _ENDED_BY = (
 )
 """Which steps of a process end its use of a table, how, and when that is."""
 
+_MANY = 1 << 18
+"""Steps for which it is worth to start workers again afterwards: putting them together takes a few hundred MB."""
 _STRETCH = 1 << 17
 """Steps that are made into rows at a time, at least."""
 
@@ -112,13 +115,14 @@ class Source:
     folder: Path | None
 
 
-def history(source: Source, run: Run, before: int) -> list[Sheet]:
+def history(source: Source, run: Run, before: int, release: Callable[[], object] = lambda: None) -> list[Sheet]:
     """The rows of one capture.
 
     Args:
         source: The capture.
         run: Runs what workers do.
         before: Rows of the captures before it.
+        release: Called before what is left between batches is put together, if that is much: ends idle workers.
     """
     effects, starts = source.effects, source.starts
     settle(effects, starts)
@@ -129,13 +133,20 @@ def history(source: Source, run: Run, before: int) -> list[Sheet]:
     tables = _Tables(whole, lives, {gap.before for gap in gaps_of(effects, starts)[0]})
     timeline = source.tree.timeline()
     timeline.nodes = np.append(source.ids, -1)[timeline.nodes]
-    made = _made(_Pieces(source, whole, tables, timeline), run)
+    pieces = _Pieces(source, whole, tables, timeline)
+    early = pieces.early()
+    whole.changes = np.zeros(0, CHANGE)  # nobody asks for them any more, and they are much
+    give_back()
+    made = _made(pieces, early, run)
+    if sum(len(one.steps.fd) for one in made) > _MANY:
+        release()
+        give_back()
     left = Steps.joined([one.steps for one in made])
     left.name = _renamed(made, whole.resolver.names)
     births = _births(whole, tables, left)
     steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), left])
     rows, names, ends = [one.rows_alone() for one in made], whole.resolver.names, tables.ends
-    del whole, tables, made, left, births  # some hundred bytes for each step
+    del whole, tables, pieces, made, left, births  # some hundred bytes for each step
     return _sheets(source, rows, (_frame(source, timeline, names, ends, some) for some in _in_stretches(steps)), before)
 
 
@@ -157,9 +168,8 @@ def _frame(source: Source, timeline: Timeline, names: Sequence[str], ends: Ends,
     return rows.frame(steps, names, _programs(source, timeline, steps, rows), source.realtime_ns)
 
 
-def _made(pieces: _Pieces, run: Run) -> list[Made]:
+def _made(pieces: _Pieces, early: Records, run: Run) -> list[Made]:
     """What workers make of all batches; again of those of which one turns out to reach into another."""
-    early = pieces.early()
     todo = [pieces.piece(number, early) for number in range(pieces.count)]
     done: dict[int, tuple[Piece, Made]] = {}
     while todo:

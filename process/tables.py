@@ -12,6 +12,7 @@ import polars as pl
 from process.discover import Part
 from process.fd_history import Sheet, Source, history
 from process.fd_state import Start
+from process.garbage import give_back
 from process.ledger import Ledger, Severity
 from process.plan import Plan, captures, runs_of
 from process.pool import Workers
@@ -128,7 +129,8 @@ def _files(prepared: Prepared, ids: list[dict[int, int]], workers: Workers) -> F
             capture, [survey.effect for survey in segments], starts, runs_of(segments).starts, tree, named,
             segments[0].batch.header.realtime_ns, prepared.folder.path,
         )  # fmt: skip
-        found.sheets += history(source, workers.anew, found.count)
+        found.sheets += history(source, workers.anew, found.count, workers.end)
+    give_back()
     return found
 
 
