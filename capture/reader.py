@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ from capture.segment import (
 
 _MAX_META = 1 << 20
 """Bytes of JSON that are parsed, since parsed they take many times as much."""
+_SMALL_META = 1 << 12
+"""Bytes of JSON that are kept parsed, for the next segment."""
 _KNOWN_TYPES = frozenset(BlockType)
 
 
@@ -138,10 +141,22 @@ def _meta(block: Block) -> dict[str, Any]:
     if block.raw_length > _MAX_META:
         return {}
     try:
-        value = json.loads(bytes(block.payload()))
+        data = bytes(block.payload())
+    except SegmentError:
+        return {}
+    return dict(_small_object(data) if len(data) <= _SMALL_META else _object(data))
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+_small_object = lru_cache(64)(_object)
+"""The segments of a capture mostly have the same one."""
 
 
 def _counters(block: Block) -> dict[str, int]:

@@ -11,6 +11,7 @@ import threading
 import uuid
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 
 import zstandard
 from crc32c import crc32c
@@ -220,14 +221,14 @@ class Header:
         if crc32c(data[: FILE_HEADER_SIZE - CRC.size]) != crc or size < FILE_HEADER_SIZE:
             raise SegmentError(f"{name}: damaged file header (CRC mismatch at offset {FILE_HEADER_SIZE - 4})")
         return cls(
-            uuid.UUID(bytes=capture), segment, _text(abi), word, order == 2, real, mono, first, _text(tool),
+            _uuid(capture), segment, _text(abi), word, order == 2, real, mono, first, _text(tool),
             bool(flags & LIVE_FLAG), major, minor, pid,
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Block:
-    """One block of a segment: its header's fields and where its payload lies."""
+    """One block of a segment: its header's fields and where its payload lies. Not frozen: thousands are made."""
 
     type: int
     encoding: int
@@ -293,5 +294,12 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return found
 
 
+@lru_cache(256)
+def _uuid(data: bytes) -> uuid.UUID:
+    """Few captures have many segments."""
+    return uuid.UUID(bytes=data)
+
+
+@lru_cache(256)
 def _text(data: bytes) -> str:
     return data.rstrip(b"\0").decode("ascii", "replace")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from capture.running import RUNNING_SUFFIX, Running, read_running
 from capture.segment import (
@@ -19,7 +20,15 @@ from capture.segment import (
 )
 from process.repair import open_segment, read, read_header
 
-SegmentKey = tuple[uuid.UUID, int]
+SegmentKey = tuple[int, int]
+"""Number of the capture's UUID, and of the segment: numbers are compared much faster than UUIDs."""
+
+
+class File(NamedTuple):
+    """A file's header, and its bytes as they were when it was found."""
+
+    header: Header
+    size: int
 
 
 @dataclass(frozen=True)
@@ -90,33 +99,33 @@ def discover(paths: Iterable[Path]) -> Found:
         paths: Files and folders, in any order; the result does not depend on it.
     """
     found = Found()
-    headers: dict[Path, Header] = {}
+    files: dict[Path, File] = {}
     wanted: set[SegmentKey] = set()
     folders: dict[Path, list[Path]] = {}
     for path in sorted({_resolved(path) for path in paths}):
         if path.is_dir():
             found.running |= _running(path)
-            before = len(headers) + len(found.rejected)
+            before = len(files) + len(found.rejected)
             folders[path], untaken = _listed(path)
             for child in folders[path]:
-                _take(child, headers, found)
+                _take(child, files, found)
             found.rejected += [Rejected(text) for text in untaken]
-            if len(headers) + len(found.rejected) == before:
+            if len(files) + len(found.rejected) == before:
                 found.rejected.append(Rejected(f"{path}: no segments in this folder; give one that capture wrote"))
-            wanted.update(_key(headers[child]) for child in folders[path] if child in headers)
+            wanted.update(_key(files[child].header) for child in folders[path] if child in files)
         elif path.is_file():
-            _take(path, headers, found)
-            if path in headers:
-                wanted.add(_key(headers[path]))
+            _take(path, files, found)
+            if path in files:
+                wanted.add(_key(files[path].header))
                 if path.parent not in folders:
                     folders[path.parent], _ = _listed(path.parent)
                 for beside in folders[path.parent]:
-                    _take_beside(beside, headers, path)
+                    _take_beside(beside, files, path)
         elif path.exists():
             found.rejected.append(Rejected(f"{path}: neither a file nor a folder"))
         else:
             found.rejected.append(Rejected(f"{path}: no such file or folder"))
-    found.parts = _group({path: header for path, header in headers.items() if _key(header) in wanted})
+    found.parts = _group({path: file for path, file in files.items() if _key(file.header) in wanted})
     found.rejected = sorted(set(found.rejected), key=lambda rejected: rejected.message)
     return found
 
@@ -129,7 +138,7 @@ def _resolved(path: Path) -> Path:
 
 
 def _key(header: Header) -> SegmentKey:
-    return header.capture, header.segment
+    return header.capture.int, header.segment
 
 
 def _running(folder: Path) -> dict[uuid.UUID, Running]:
@@ -183,12 +192,12 @@ def _has_magic(path: Path) -> bool:
         return False
 
 
-def _take(path: Path, headers: dict[Path, Header], found: Found | None) -> None:
-    """Read a file's header into ``headers``, or say in ``found`` why not."""
-    if path in headers:
+def _take(path: Path, files: dict[Path, File], found: Found | None) -> None:
+    """Read a file's header into ``files``, or say in ``found`` why not."""
+    if path in files:
         return
     try:
-        headers[path] = read_header(path)
+        files[path] = File(*read_header(path))
     except (SegmentError, OSError) as error:
         if found is None:
             return
@@ -196,13 +205,13 @@ def _take(path: Path, headers: dict[Path, Header], found: Found | None) -> None:
         found.rejected.append(Rejected(text, not _is_stillborn(path)))
 
 
-def _take_beside(path: Path, headers: dict[Path, Header], given: Path) -> None:
+def _take_beside(path: Path, files: dict[Path, File], given: Path) -> None:
     """Take what completes a given file: of two files of a segment one is live, else they are copies."""
-    if path not in headers:
-        found: dict[Path, Header] = {}
+    if path not in files:
+        found: dict[Path, File] = {}
         _take(path, found, None)
-        if path in found and (found[path].live or headers[given].live):
-            headers[path] = found[path]
+        if path in found and (found[path].header.live or files[given].header.live):
+            files[path] = found[path]
 
 
 def current(part: Part) -> Part:
@@ -213,10 +222,10 @@ def current(part: Part) -> Part:
     known = part.files[0]
     stem = known.stem if known == part.sealed else known.stem.rpartition("-")[0]
     candidates = [known.with_name(stem + SEGMENT_SUFFIX), *known.parent.glob(f"{_escaped(stem)}-*{LIVE_SUFFIX}")]
-    headers: dict[Path, Header] = {}
+    files: dict[Path, File] = {}
     for path in candidates:
-        _take(path, headers, None)
-    mine = {path: header for path, header in headers.items() if _key(header) == _key(part.header)}
+        _take(path, files, None)
+    mine = {path: header for path, (header, _) in files.items() if _key(header) == _key(part.header)}
     sealed = part.sealed or next((path for path, header in mine.items() if not header.live), None)
     return Part(part.header, sealed, tuple(sorted(path for path in mine if mine[path].live)), part.copies)
 
@@ -238,29 +247,23 @@ def _escaped(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _group(headers: dict[Path, Header]) -> list[Part]:
+def _group(files: dict[Path, File]) -> list[Part]:
     """Files into segments, ordered by the capture's time and UUID, then by number."""
     sealed: dict[SegmentKey, list[Path]] = {}
     live: dict[SegmentKey, list[Path]] = {}
-    began: dict[uuid.UUID, int] = {}
-    for path, header in sorted(headers.items(), key=lambda item: str(item[0])):
-        (live if header.live else sealed).setdefault(_key(header), []).append(path)
-        began[header.capture] = min(began.get(header.capture, header.realtime_ns), header.realtime_ns)
+    began: dict[int, int] = {}
+    for path, (header, _) in sorted(files.items(), key=lambda item: str(item[0])):
+        key = _key(header)
+        (live if header.live else sealed).setdefault(key, []).append(path)
+        began[key[0]] = min(began.get(key[0], header.realtime_ns), header.realtime_ns)
     parts = []
     for key in sorted(sealed.keys() | live.keys(), key=lambda key: (began[key[0]], key)):
         copies = _best_first(sealed.get(key, []))
-        files = tuple(sorted(live.get(key, []), key=lambda path: (path.name, str(path))))
-        header = headers[copies[0] if copies else files[0]]
-        size = sum(_size(path) for path in (*copies[:1], *files))
-        parts.append(Part(header, copies[0] if copies else None, files, tuple(copies[1:]), size))
+        others = tuple(sorted(live.get(key, []), key=lambda path: (path.name, str(path))))
+        header = files[copies[0] if copies else others[0]].header
+        size = sum(files[path].size for path in (*copies[:1], *others))
+        parts.append(Part(header, copies[0] if copies else None, others, tuple(copies[1:]), size))
     return parts
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _best_first(copies: Sequence[Path]) -> list[Path]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from capture.segment import COUNTERS, Block, BlockType, Encoding, SegmentError
+from capture.segment import Block, BlockType, Encoding, SegmentError
 from process.batch import Batch
 from process.discover import Part
 from process.read import (
@@ -229,7 +229,10 @@ class _Merger:
         contents.is_sealed = members[-1].is_sealed
         contents.kept_from = max(member.kept_from for member in members)
         contents.size = sum(member.size for member in members)
-        contents.counters = {name: sum(member.counters.get(name, 0) for member in members) for name in COUNTERS}
+        for member in members:
+            for name, value in member.counters.items():
+                if value:
+                    contents.counters[name] += value
         return contents
 
     def _together(self, kind: int, none: Words) -> tuple[Words, Numbers]:

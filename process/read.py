@@ -406,9 +406,13 @@ def load(part: Part) -> Contents:
 
 def _count(contents: Contents, segment: Segment) -> None:
     """Add a file's size and ledger. A live file's ledger counts its whole segment so far."""
+    if not contents.size:
+        contents.counters = segment.counters
+    else:
+        contents.counters = {
+            name: max(contents.counters.get(name, 0), value) for name, value in segment.counters.items()
+        }
     contents.size += segment.size
-    for name, value in segment.counters.items():
-        contents.counters[name] = max(contents.counters.get(name, 0), value)
 
 
 def _is_sealed(chunk: list[Block], blocks: list[tuple[str, Block]]) -> bool:

@@ -24,16 +24,19 @@ def open_segment(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def read_header(path: Path) -> Header:
-    """A file's header, put right if need be.
+def read_header(path: Path) -> tuple[Header, int]:
+    """A file's header, put right if need be, and the file's bytes.
 
     Raises:
         SegmentError: It is none, or too damaged.
         OSError: The file cannot be read.
     """
-    with open(open_segment(path), "rb", buffering=0) as file:
-        data = file.read(FILE_HEADER_SIZE)
-    return Header.unpack(put_right(data) or data, str(path))
+    file = open_segment(path)
+    try:
+        data, size = os.read(file, FILE_HEADER_SIZE), os.fstat(file).st_size
+    finally:
+        os.close(file)
+    return Header.unpack(put_right(data) or data, str(path)), size
 
 
 def read(path: Path) -> Segment:
