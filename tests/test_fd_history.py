@@ -12,11 +12,12 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
+import synthetic
 from capture.segment import FileFlag
 from fd_world import NR, RETURNED, World, write
-from process import fd_pieces
+from process import fd_history, fd_pieces
 from process.fd_pieces import Piece
-from process.fd_steps import Steps
+from process.fd_steps import Ends, Rows, Steps
 from process.pool import Workers
 from process.prepare import prepare
 from process.tables import Files, frame_of, tables
@@ -182,3 +183,24 @@ def test_rows_that_workers_finish_are_those_of_all_steps_together(
     assert found == [rows] * 3
     assert passed[0] > 0 and files(tmp_path / "12") == rows
     assert {"close", "lost"} <= {row["ended"] for row in rows}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_made_a_few_steps_at_a_time_are_those_of_all_at_once(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic.generate(tmp_path, 20_000, seed=seed, segment_size=1 << 14)
+    whole = files(tmp_path)
+    assert len(whole) > 1000
+    stretches = []
+    of = Rows.of
+
+    def counted(steps: Steps, ends: Ends) -> Rows:
+        stretches.append(len(steps.fd))
+        return of(steps, ends)
+
+    monkeypatch.setattr(fd_history, "_STRETCH", 50)
+    monkeypatch.setattr(fd_history, "_MANY", 0)
+    monkeypatch.setattr(Rows, "of", counted)
+    assert files(tmp_path) == whole
+    assert len(stretches) > 20

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -18,9 +22,15 @@ from polars.testing import assert_frame_equal
 import synthetic
 from conftest import BIN, command
 from figures import Figure
+from process.decode import Decoder
 from process.errors import ProcessError
 from process.memory import Room, room
+from process.plan import Plan
+from process.pool import Workers
+from process.prepare import prepare
 from process.text import size_of
+from process.write_parquet import write_part
+from process.write_sqlite import write_rows
 
 M = 1 << 20
 LIMIT = 360
@@ -108,3 +118,26 @@ def test_what_is_no_size_is_wrong_usage(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(ProcessError):
         size_of("-1", "--max-memory")
+
+
+@pytest.mark.parametrize("write", [write_part, write_rows])
+def test_nothing_of_a_batch_is_left_when_it_is_done(
+    write: Callable[[Plan, Path], object], capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    begin = Decoder.__init__
+
+    def watched(self: Decoder, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(Decoder, "__init__", watched)
+    plan = prepare([capture], Workers(1)).plans[0]
+    gc.collect()
+    gc.disable()  # a cycle would go at some time
+    try:
+        write(plan, tmp_path)
+        assert len(made) == 1
+        assert made[0]() is None
+    finally:
+        gc.enable()
