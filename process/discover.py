@@ -49,6 +49,10 @@ class Part:
     copies: tuple[Path, ...] = ()
     size: int = 0
 
+    def __hash__(self) -> int:
+        """By what tells segments apart: all fields would take long, and thousands of parts are looked up."""
+        return hash((self.header.capture.int, self.header.segment))
+
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that are read, the sealed one first."""

@@ -180,7 +180,11 @@ def _rows_of(members: list[Member], dropped: Sequences) -> tuple[int, ...]:
 def _account(capture: uuid.UUID, surveys: list[Survey], runs: Runs, running: Running | None, ledger: Ledger) -> None:
     """Enter what one capture counted and what of it is missing."""
     members = [member for survey in surveys for member in survey.members]
-    counts = {name: sum(one.counters[name] for one in members) for name in COUNTERS}
+    counts = dict.fromkeys(COUNTERS, 0)
+    for one in members:
+        for name, value in one.counters.items():
+            if value:
+                counts[name] += value
     if running:  # it knows also what was counted after the last block was written
         counts = {name: max(count, min(running.words[name], MAX_SEQUENCE)) for name, count in counts.items()}
     for name in COUNTERS:
