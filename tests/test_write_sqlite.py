@@ -11,9 +11,13 @@ import pytest
 
 from capture.segment import ABI_NUMBERS, EventFlag
 from captures import write_capture
+from process.fd_history import Sheet
+from process.fd_steps import KEYS
 from process.pool import Workers
 from process.prepare import prepare
-from process.write_sqlite import TABLE, SqliteWriter, write_rows
+from process.schema import FD_COLUMNS, TEXT_COLUMNS
+from process.tables import Files, frame_of
+from process.write_sqlite import TABLE, SqliteWriter, _write_sheet, write_rows
 from segments import GETPID, Builder
 
 pytestmark = pytest.mark.usefixtures("no_batching")
@@ -103,3 +107,48 @@ def test_a_segment_whose_later_rows_have_another_abi(tmp_path: Path, monkeypatch
     with Workers(1) as workers:
         _, part = write_rows(prepare([tmp_path / "segments"], workers).plans[0], tmp_path)
     assert [row[19] for row in _rows(part)] == ["x86_64"] * 12 + ["i386"] + ["x86_64"] * 2
+
+
+def _sheets(folder: Path) -> list[Sheet]:
+    """Pieces of the table `fd`: one in memory, one in a file, one without rows; with nulls, large and odd values."""
+    made = [name for name in FD_COLUMNS if name not in ("id", "capture")]
+    values: list[list[object]] = [[None, "", "x'; --", "\u00e9\u4e2d"], [None, 0, -1, 2**63 - 1]]
+    rows = pl.DataFrame({
+        **{name: pl.Series(values[name not in TEXT_COLUMNS], dtype=kind) for name in made
+           for kind in ((pl.String if name in TEXT_COLUMNS else pl.Int64),)},
+        **{name: range(4) for name in KEYS},
+    })  # fmt: skip
+    rows.reverse().write_ipc(folder / "kept")
+    return [Sheet((rows,), 1, 0, 4), Sheet((folder / "kept",), 1, 4, 4), Sheet((rows.clear(),), 2, 8, 0)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_table_in_pieces_is_what_inserting_row_by_row_would_make(tmp_path: Path, jobs: int) -> None:
+    table = Files(_sheets(tmp_path))
+    frames = [frame_of(sheet) for sheet in table.sheets]
+    typed = ", ".join(f"{name} {'TEXT' if name in TEXT_COLUMNS else 'INTEGER'}" for name in FD_COLUMNS)
+    with closing(sqlite3.connect(tmp_path / "expected")) as connection:
+        connection.execute(f"CREATE TABLE fd ({typed})")
+        for frame in frames:
+            connection.executemany(f"INSERT INTO fd VALUES ({', '.join('?' * frame.width)})", frame.iter_rows())
+        connection.commit()
+    with closing(SqliteWriter(tmp_path / "whole")) as writer, Workers(jobs) as workers:
+        writer.finish({"fd": table}, workers)
+    kinds = ", ".join(f"typeof({name})" for name in FD_COLUMNS)
+    found = []
+    for name in ("expected", "whole"):
+        with closing(sqlite3.connect(tmp_path / name)) as connection:
+            rows = connection.execute(f"SELECT rowid, *, {kinds} FROM fd ORDER BY rowid").fetchall()
+            found.append((rows, connection.execute("SELECT sql FROM sqlite_master WHERE name = 'fd'").fetchall()))
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert found[0] == found[1] and len(found[0][0]) == 8
+    assert {path.name for path in tmp_path.iterdir()} == {"expected", "kept", "whole"}
+
+
+def test_pieces_of_a_table_are_copied_as_they_are_stored(tmp_path: Path) -> None:
+    first, second, *_ = (_write_sheet(sheet, "fd", tmp_path) for sheet in _sheets(tmp_path))
+    with closing(sqlite3.connect(first)) as connection:
+        connection.execute("ATTACH ? AS part", [str(second)])
+        plan = connection.execute("EXPLAIN INSERT INTO fd SELECT * FROM part.fd").fetchall()
+    steps = {step[1] for step in plan}
+    assert "RowData" in steps and "Column" not in steps
