@@ -16,6 +16,7 @@ from process import fd_state
 from process.batch import Batch
 from process.fd_state import Start
 from process.fd_timeline import Timeline
+from process.grouping import distinct
 from process.identify import Runs, State, states
 from process.ledger import Ledger, Severity
 from process.merge import Member
@@ -113,7 +114,7 @@ def compose(
         grown.append(grow(segments, known, runs) if trees else Tree())
         timeline = grown[-1].timeline() if trees else None
         for survey, state, start in zip(segments, known, _starts(segments, runs), strict=True):
-            dropped = np.union1d(survey.closed, np.intersect1d(survey.opened, closes))
+            dropped = distinct(np.append(survey.closed, survey.opened[np.isin(survey.opened, closes)]))
             plans.append(
                 Plan(
                     batch=survey.batch,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from capture.segment import STRING_INDEX, StringFlag
+from process.grouping import distinct
 from process.take import take
 
 Ids = npt.NDArray[np.int64]
@@ -142,7 +143,7 @@ class StringTable:
         """Which of some strings are whole, and printable ASCII with nothing to escape; and these, in their order."""
         blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
         found, pieces, rows = np.zeros(len(numbers), np.bool_), [], []
-        for at in np.unique(blocks[blocks >= 0]).tolist():
+        for at in distinct(blocks[blocks >= 0]).tolist():
             block = self._blocks[at]
             mine = np.flatnonzero(blocks == at)
             positions = numbers[mine] - self._firsts[at]
@@ -167,7 +168,7 @@ class StringTable:
         """
         blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
         pieces, rows, rest = [], [], np.ones(len(numbers), np.bool_)
-        for at in np.unique(blocks[blocks >= 0]).tolist():
+        for at in distinct(blocks[blocks >= 0]).tolist():
             block = self._blocks[at]
             mine = np.flatnonzero(blocks == at)
             positions = numbers[mine] - self._firsts[at]

@@ -171,7 +171,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         failed=loaded.failed,
         blocks=seen.blocks,
         opened=np.setdiff1d(entries, returns, assume_unique=True),
-        closed=np.union1d(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children)),
+        closed=distinct(np.append(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children))),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=distinct(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.calls import Rules
-from process.grouping import group
+from process.grouping import distinct, group
 from process.read import ABI_MASK, ABI_SHIFT, FLAGS_ENTRY, LOW, NR_STRINGS, Indices, Ready, Unpacked, Words
 
 Mask = npt.NDArray[np.bool_]
@@ -63,19 +63,19 @@ class Wanted:
         if abis is None:
             return self._of_abi(0, numbers)
         wanted = np.zeros(len(numbers), np.bool_)
-        for abi in np.unique(abis).tolist():
+        for abi in distinct(abis).tolist():
             mine = abis == abi
             wanted[mine] = self._of_abi(abi, numbers[mine])
         return wanted
 
     def _of_abi(self, abi: int, numbers: Words) -> Mask:
         if (numbers >= _NUMBERS).any():  # those of x32 and arm's old ABI
-            distinct, which = group(numbers)
-            return np.array(self._may(abi, distinct.tolist()), np.bool_)[which]
+            values, which = group(numbers)
+            return np.array(self._may(abi, values.tolist()), np.bool_)[which]
         known, table = self._tables.setdefault(abi, (np.zeros(_NUMBERS, np.bool_), np.zeros(_NUMBERS, np.bool_)))
         slots = numbers.astype(np.intp)
         if not known[slots].all():
-            fresh = np.unique(slots[~known[slots]])
+            fresh = distinct(slots[~known[slots]])
             table[fresh] = self._may(abi, fresh.tolist())
             known[fresh] = True
         found: Mask = table[slots]
