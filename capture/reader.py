@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -87,9 +87,9 @@ def parse_segment(data: bytes, name: str) -> Segment:
         segment.indexes.append(found.index)
         if found.type == BlockType.END:
             segment.sealed = True
-            segment.counters.update(_counters(found))
+            segment.counters.update(_unpacked(found, counters_of))
         elif found.type == BlockType.META:
-            segment.meta = _meta(found)
+            segment.meta = _unpacked(found, meta_of)
         elif found.type in _KNOWN_TYPES:
             segment.blocks.append(found)
     return segment
@@ -136,15 +136,25 @@ def _block_at(view: memoryview, at: int, header: Header) -> Block | Damage | Non
     return Block(kind, encoding, index, count, first, raw, stored, at)
 
 
-def _meta(block: Block) -> dict[str, Any]:
-    """The META block's JSON object; an unreadable one is an empty object, since nothing depends on it."""
+def _unpacked(block: Block, read: Callable[[bytes | memoryview], dict[str, Any]]) -> dict[str, Any]:
+    """What a META or END block says; an unreadable one says nothing, since nothing depends on it."""
     if block.raw_length > _MAX_META:
         return {}
     try:
-        data = bytes(block.payload())
+        return read(block.payload())
     except SegmentError:
         return {}
+
+
+def meta_of(payload: bytes | memoryview) -> dict[str, Any]:
+    """A META block's JSON object; empty if it is none."""
+    data = bytes(payload)
     return dict(_small_object(data) if len(data) <= _SMALL_META else _object(data))
+
+
+def counters_of(payload: bytes | memoryview) -> dict[str, int]:
+    """An END block's words by name; words that this version does not know are left out."""
+    return dict(zip(COUNTERS, struct.unpack(f"<{len(payload) // 8}Q", payload), strict=False))
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -157,15 +167,6 @@ def _object(data: bytes) -> dict[str, Any]:
 
 _small_object = lru_cache(64)(_object)
 """The segments of a capture mostly have the same one."""
-
-
-def _counters(block: Block) -> dict[str, int]:
-    """An END block's words by name; words that this version does not know are left out."""
-    try:
-        data = block.payload()
-    except SegmentError:
-        return {}
-    return dict(zip(COUNTERS, struct.unpack(f"<{len(data) // 8}Q", data), strict=False))
 
 
 def _parse_live(data: bytes, name: str, header: Header) -> Segment:

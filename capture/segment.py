@@ -249,7 +249,7 @@ class Block:
         if self.encoding == Encoding.RAW:
             data: bytes | memoryview = self.stored
         elif self.encoding in (Encoding.ZSTD, Encoding.COLUMNS, Encoding.PLANES):
-            data = _decompress(self.stored, self.raw_length, self.offset)
+            data = inflate(self.stored, self.raw_length, self.offset)
         else:
             raise SegmentError(f"block at offset {self.offset}: unknown encoding {self.encoding}; upgrade sysreel")
         size = ROW_SIZES.get(self.type)
@@ -269,8 +269,11 @@ def pack_block(
     return head + CRC.pack(crc32c(head)) + stored
 
 
-def _decompress(stored: memoryview, raw_length: int, offset: int) -> bytes:
+def inflate(stored: memoryview, raw_length: int, offset: int) -> bytes:
     """Inflate one frame, refusing before any allocation a frame that declares another size than the header.
+
+    Raises:
+        SegmentError: It does, or does not inflate to that.
 
     zstandard's ``max_output_size`` is ignored for a frame that declares its size (python-zstandard 0.25).
     """

@@ -6,7 +6,7 @@ For small segments the way of `read.py`, block by block, would cost far more tha
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from capture.segment import Block, BlockType, Encoding, SegmentError
+from capture.segment import ROW_SIZES, Block, BlockType, Encoding, SegmentError
 from process.batch import Batch
 from process.discover import Part
+from process.grouping import ranges
 from process.read import (
     HIGH,
     LOW,
@@ -31,17 +32,18 @@ from process.read import (
     Words,
     broken,
     damage_of,
+    flat,
     in_order,
     join,
     load,
     pairs,
-    words,
 )
-from process.strings import MAX_ID
+from process.sound import Blocks, Files, Records, read_sound
+from process.strings import MAX_ID, StringTable
 
 Numbers = npt.NDArray[np.int64]
 
-_ROWS = (BlockType.SETS, BlockType.TASKS, BlockType.MARKS, BlockType.FILES)
+_ROWS = (BlockType.SETS, BlockType.TASKS, BlockType.MARKS, BlockType.EVENTS, BlockType.FILES)
 _COMM_ARGV, _TEXT, _FD_PATH = 6, 1, 2
 """Words with ids of strings: of ``TASK_ROW`` both halves, of ``MARK_ROW`` the low one, of ``FILE_ROW`` the high one."""
 
@@ -98,18 +100,23 @@ def load_batch(batch: Batch) -> Loaded:
     if len(batch.parts) == 1:
         contents = load(batch.parts[0])
         return Loaded(contents, [_member(batch.parts[0], contents)])
-    merger = _Merger(batch)
-    failed = []
+    files = read_sound(batch.parts)
+    if files is not None:
+        members = _members(batch.parts, files)
+        return Loaded(_as_one(batch, members, files.records), members)
+    gathered, failed = _Gathered(), []
     for part in batch.parts:
         try:
-            merger.add(part)
+            gathered.add(part)
         except SegmentError as error:
             failed.append((part, str(error)))
         except OSError as error:
             failed.append((part, f"{error.filename}: {error.strerror}"))
-    if not merger.members:
+    if not gathered.members:
         raise SegmentError(failed[0][1])
-    return Loaded(merger.finish(), merger.members, failed)
+    contents = _as_one(batch, gathered.members, gathered.records())
+    contents.breaks = sorted(gathered.breaks)
+    return Loaded(contents, gathered.members, failed)
 
 
 def keep(contents: Contents, path: Path) -> bool:
@@ -149,20 +156,40 @@ def _member(part: Part, contents: Contents) -> Member:
     )
 
 
-class _Merger:
-    """Puts segments together.
+def _members(parts: Sequence[Part], files: Files) -> list[Member]:
+    """Of files in which nothing is unusual."""
+    firsts = [min(part.header.first_event, MAX_SEQUENCE) for part in parts]
+    ends, counts = list(firsts), [0] * len(parts)
+    events = files.records.rows.get(BlockType.EVENTS)
+    if events is not None:
+        columns = (events.owners.tolist(), events.firsts.tolist(), events.counts.tolist())
+        for owner, first, count in zip(*columns, strict=True):
+            firsts[owner] = firsts[owner] if counts[owner] else first
+            ends[owner] = first + count
+            counts[owner] += count
+    told = zip(parts, firsts, ends, counts, files.sizes, files.counters, files.kept_from, strict=True)
+    return [
+        Member(part, first, end, count, size, True, [], counters, kept_from)
+        for part, first, end, count, size, counters, kept_from in told
+    ]
+
+
+class _Gathered:
+    """Segments read one by one.
 
     Attributes:
         members: Those that were taken.
+        breaks: See `Contents.breaks`; in no order.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self) -> None:
         self.members: list[Member] = []
-        self._contents = Contents(batch.name, batch.header)
-        self._events: list[tuple[int, EventBlock, bytes | memoryview]] = []
+        self.breaks: list[int] = []
         self._rows: dict[int, list[tuple[int, Block, bytes | memoryview]]] = {kind: [] for kind in _ROWS}
-        self._strings: list[int] = [0]
-        self._sets: list[int] = [0]
+        self._strings = StringTable()
+        self._string_counts: list[int] = []
+        self._string_end = 0
+        self._set_counts: list[int] = []
 
     def add(self, part: Part) -> None:
         """Read a segment; what is wrong with a block is damage.
@@ -183,7 +210,7 @@ class _Merger:
                     payloads[id(block)] = payload
                     events.append(EventBlock(block.first, block.count, file, block))
                 elif block.type == BlockType.STRINGS:
-                    taken = self._contents.strings.add(self._strings[-1] + block.first, block.count, payload)
+                    taken = self._strings.add(self._string_end + block.first, block.count, payload)
                     last_string = max(last_string, block.first + block.count - 1) if taken else last_string
                 elif block.type in self._rows and block.count:
                     taken = block.type != BlockType.SETS or block.first + block.count <= MAX_ID + 1
@@ -196,78 +223,94 @@ class _Merger:
             except SegmentError as error:
                 contents.damage.append(damage_of(file, block, str(error)))
                 contents.breaks += broken(block)
-        self._contents.breaks += contents.breaks
+        self.breaks += contents.breaks
         contents.events = found = list(in_order(contents, events))
-        self._events += [(number, one, payloads[id(one.block)]) for one in found]
-        self._strings.append(self._strings[-1] + last_string)
-        self._sets.append(self._sets[-1] + last_set)
+        self._rows[BlockType.EVENTS] += [(number, one.block, payloads[id(one.block)]) for one in found]
+        self._string_counts.append(last_string)
+        self._string_end += last_string
+        self._set_counts.append(last_set)
         self.members.append(_member(part, contents))
 
-    def finish(self) -> Contents:
-        """All members as one segment.
+    def records(self) -> Records:
+        """What all of them hold."""
+        self._strings.join()
+        rows = {
+            kind: Blocks(
+                owners=np.array([number for number, _, _ in some]),
+                firsts=np.array([min(block.first, MAX_SEQUENCE) for _, block, _ in some]),
+                counts=np.array([block.count for _, block, _ in some]),
+                encodings=[block.encoding for _, block, _ in some],
+                payloads=[payload for _, _, payload in some],
+            )
+            for kind, some in self._rows.items() if some
+        }  # fmt: skip
+        return Records(self._strings, np.array(self._string_counts), np.array(self._set_counts), rows)
 
-        Raises:
-            SegmentError: Two claim the same events, or have too many strings.
-        """
-        contents, members = self._contents, self.members
-        if any(one.end > following.first for one, following in pairwise(members)):
-            raise SegmentError(f"{contents.name}: segments claim the same events")
-        if max(self._strings[-1], self._sets[-1]) >= MAX_ID:
-            raise SegmentError(f"{contents.name}: too many strings")
-        strings, sets = np.array(self._strings, np.int64), np.array(self._sets, np.int64)
-        contents.strings.join()
-        self._add_sets(strings, sets)
-        contents.tasks, owner = self._together(BlockType.TASKS, contents.tasks)
+
+def _as_one(batch: Batch, members: Sequence[Member], records: Records) -> Contents:
+    """All members as one segment.
+
+    Raises:
+        SegmentError: Two claim the same events, or have too many strings.
+    """
+    if any(one.end > following.first for one, following in pairwise(members)):
+        raise SegmentError(f"{batch.name}: segments claim the same events")
+    strings, sets = (np.concatenate(([0], np.cumsum(one))) for one in (records.string_counts, records.set_counts))
+    if max(strings[-1], sets[-1]) >= MAX_ID:
+        raise SegmentError(f"{batch.name}: too many strings")
+    contents, rows = Contents(batch.name, batch.header, strings=records.strings), records.rows
+    if BlockType.SETS in rows:
+        _add_sets(contents, rows[BlockType.SETS], strings, sets)
+    if BlockType.TASKS in rows:
+        contents.tasks, owner = _together(BlockType.TASKS, rows[BlockType.TASKS])
         contents.tasks[_COMM_ARGV] = _shifted(contents.tasks[_COMM_ARGV], owner, strings, strings)
-        contents.marks, owner = self._together(BlockType.MARKS, contents.marks)
+    if BlockType.MARKS in rows:
+        contents.marks, owner = _together(BlockType.MARKS, rows[BlockType.MARKS])
         contents.marks[_TEXT] = _shifted(contents.marks[_TEXT], owner, strings, None)
-        contents.files, owner = self._together(BlockType.FILES, contents.files)
+    if BlockType.FILES in rows:
+        contents.files, owner = _together(BlockType.FILES, rows[BlockType.FILES])
         contents.files[_FD_PATH] = _shifted(contents.files[_FD_PATH], owner, None, strings)
-        contents.events = self._stretches(sets)
-        contents.damage = [damage for member in members for damage in member.damage]
-        contents.breaks.sort()
-        contents.is_sealed = members[-1].is_sealed
-        contents.kept_from = max(member.kept_from for member in members)
-        contents.size = sum(member.size for member in members)
-        for member in members:
-            for name, value in member.counters.items():
-                if value:
-                    contents.counters[name] += value
-        return contents
+    if BlockType.EVENTS in rows:
+        contents.events = _stretches(rows[BlockType.EVENTS], sets, members)
+    contents.damage = [damage for member in members for damage in member.damage]
+    contents.is_sealed = members[-1].is_sealed
+    contents.kept_from = max(member.kept_from for member in members)
+    contents.size = sum(member.size for member in members)
+    for member in members:
+        for name, value in member.counters.items():
+            if value:
+                contents.counters[name] += value
+    return contents
 
-    def _together(self, kind: int, none: Words) -> tuple[Words, Numbers]:
-        """The rows of one kind of block, and the member that each is of."""
-        blocks = self._rows[kind]
-        if not blocks:
-            return none.copy(), np.zeros(0, np.int64)
-        found = _unpack(kind, [(block, payload) for _, block, payload in blocks])
-        return found, np.repeat([number for number, _, _ in blocks], [block.count for _, block, _ in blocks])
 
-    def _add_sets(self, strings: Numbers, sets: Numbers) -> None:
-        found, owner = self._together(BlockType.SETS, np.zeros((3, 0), np.uint64))
-        rows = pairs(np.stack([_shifted(word, owner, strings, strings) for word in found]))
-        at = 0
-        for number, block, _ in self._rows[BlockType.SETS]:
-            self._contents.sets.add(int(sets[number]) + block.first, rows[at : at + block.count])
-            at += block.count
+def _together(kind: int, blocks: Blocks) -> tuple[Words, Numbers]:
+    """The rows of one kind of block, and the member that each is of."""
+    return _unpack(kind, blocks), np.repeat(blocks.owners, blocks.counts)
 
-    def _stretches(self, sets: Numbers) -> list[Stretch]:
-        """The events, as few arrays as there can be."""
-        if not self._events:
-            return []
-        blocks = [one for _, one, _ in self._events]
-        counts = [one.count for one in blocks]
-        found = _unpack(BlockType.EVENTS, [(one.block, payload) for _, one, payload in self._events])
-        owner = np.repeat([number for number, _, _ in self._events], counts)
-        found[NR_STRINGS] = _shifted(found[NR_STRINGS], owner, None, sets)
-        made, start, at = list[Stretch](), 0, 0
-        for k, one in enumerate(blocks):
-            at += one.count
-            if k + 1 == len(blocks) or blocks[k + 1].first != one.first + one.count:
-                first = one.first + one.count - (at - start)
-                made.append(Stretch(first, one.file, found[:, start:at]))
-                start = at
-        return made
+
+def _add_sets(contents: Contents, blocks: Blocks, strings: Numbers, sets: Numbers) -> None:
+    found, owner = _together(BlockType.SETS, blocks)
+    rows = pairs(np.stack([_shifted(word, owner, strings, strings) for word in found]))
+    firsts, ends = sets[blocks.owners] + blocks.firsts, np.cumsum(blocks.counts)
+    runs = np.flatnonzero(firsts[1:] != firsts[:-1] + blocks.counts[:-1]) + 1  # where ids do not go on
+    for start, end in pairwise((0, *runs.tolist(), len(firsts))):
+        contents.sets.add(int(firsts[start]), rows[ends[start] - blocks.counts[start] : ends[end - 1]])
+
+
+def _stretches(blocks: Blocks, sets: Numbers, members: Sequence[Member]) -> list[Stretch]:
+    """The events, as few arrays as there can be."""
+    found, owner = _together(BlockType.EVENTS, blocks)
+    found[NR_STRINGS] = _shifted(found[NR_STRINGS], owner, None, sets)
+    firsts, ends = blocks.firsts, np.cumsum(blocks.counts)
+    runs = np.flatnonzero(firsts[1:] != firsts[:-1] + blocks.counts[:-1]) + 1
+    return [
+        Stretch(
+            int(firsts[start]),
+            members[int(blocks.owners[start])].part.name,
+            found[:, ends[start] - blocks.counts[start] : ends[end - 1]],
+        )
+        for start, end in pairwise((0, *runs.tolist(), len(firsts)))
+    ]
 
 
 def _shifted(pair: Words, owner: Numbers, low: Numbers | None, high: Numbers | None) -> Words:
@@ -290,34 +333,31 @@ def _shifted(pair: Words, owner: Numbers, low: Numbers | None, high: Numbers | N
     return joined
 
 
-def _unpack(kind: int, blocks: Sequence[tuple[Block, bytes | memoryview]]) -> Words:
+def _unpack(kind: int, blocks: Blocks) -> Words:
     """The words of blocks, one after the other: uint64 of shape (words of a record, records of all)."""
-    planes = [k for k, (block, _) in enumerate(blocks) if block.encoding == Encoding.PLANES]
-    counts = [block.count for block, _ in blocks]
-    ends = np.cumsum(counts)
-    width = len(blocks[0][1]) // 8 // counts[0] if counts[0] else 0
-    found = np.zeros((width, int(ends[-1])), np.uint64)
+    ends, counts = np.cumsum(blocks.counts), blocks.counts
+    found = np.zeros((ROW_SIZES[kind] // 8, int(ends[-1])), np.uint64)
+    planes = [k for k, encoding in enumerate(blocks.encodings) if encoding == Encoding.PLANES]
     if planes:
         at = _places(planes, ends, counts)
-        found[:, at] = _of_planes(kind, [blocks[k] for k in planes])
-    for k in set(range(len(blocks))).difference(planes):
-        found[:, ends[k] - counts[k] : ends[k]] = words(blocks[k][0])
+        found[:, at] = _of_planes(kind, counts[planes], [blocks.payloads[k] for k in planes])
+    for k in sorted({*range(len(counts))}.difference(planes)):
+        count = int(counts[k])
+        found[:, ends[k] - count : ends[k]] = flat(blocks.encodings[k], count, blocks.payloads[k], len(found))
     return found
 
 
-def _places(chosen: Iterable[int], ends: Numbers, counts: Sequence[int]) -> Numbers | slice:
+def _places(chosen: Sequence[int], ends: Numbers, counts: Numbers) -> Numbers | slice:
     """Where the records of some blocks are among those of all."""
-    some = list(chosen)
-    if len(some) == len(counts):
+    if len(chosen) == len(counts):
         return slice(None)
-    return np.concatenate([np.arange(ends[k] - counts[k], ends[k]) for k in some])
+    return ranges(ends[chosen] - counts[chosen], ends[chosen])
 
 
-def _of_planes(kind: int, blocks: Sequence[tuple[Block, bytes | memoryview]]) -> Words:
+def _of_planes(kind: int, counts: Numbers, payloads: Sequence[bytes | memoryview]) -> Words:
     """The words of blocks that are stored as byte planes; see `read.Unpacked`."""
-    counts = [block.count for block, _ in blocks]
     octets = np.concatenate(
-        [np.frombuffer(payload, np.uint8).reshape(-1, block.count) for block, payload in blocks], axis=1
+        [np.frombuffer(one, np.uint8).reshape(-1, n) for one, n in zip(payloads, counts.tolist(), strict=True)], axis=1
     )
     width, total = len(octets) // 8, octets.shape[1]
     columns = np.ascontiguousarray(octets.reshape(width, 8, total).transpose(0, 2, 1))

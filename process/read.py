@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -229,7 +229,7 @@ def words(block: Block) -> Words:
     if block.encoding == Encoding.PLANES:
         planes = Planes(payload, width, block.count)
         return np.stack([planes.word(word) for word in range(width)])
-    return _flat(block, payload, width)
+    return flat(block.encoding, block.count, payload, width)
 
 
 class Unpacked:
@@ -250,7 +250,7 @@ class Unpacked:
         if block.encoding == Encoding.PLANES:
             self._planes = Planes(payload, WORDS, block.count, NR_STRINGS)
         else:
-            self._rows = _flat(block, payload, WORDS)
+            self._rows = flat(block.encoding, block.count, payload, WORDS)
 
     @property
     def numbers(self) -> Numbers:
@@ -305,10 +305,10 @@ class Unpacked:
         return np.cumsum(found, out=found)
 
 
-def _flat(block: Block, payload: bytes | memoryview, width: int) -> Words:
+def flat(encoding: int, count: int, payload: bytes | memoryview, width: int) -> Words:
     """The words of a block that is as it was recorded, or turned into columns."""
-    flat: Words = np.frombuffer(payload, "<u8", width * block.count).astype(np.uint64, copy=False)
-    return flat.reshape(width, block.count) if block.encoding == Encoding.COLUMNS else flat.reshape(-1, width).T
+    found: Words = np.frombuffer(payload, "<u8", width * count).astype(np.uint64, copy=False)
+    return found.reshape(width, count) if encoding == Encoding.COLUMNS else found.reshape(-1, width).T
 
 
 MAX_HELD = 1 << 26
@@ -346,7 +346,7 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
     contents = Contents(part.name, part.header)
     blocks: list[tuple[str, Block]] = []
     if part.sealed is not None and sealed is not None:
-        contents.is_sealed, contents.kept_from = sealed.sealed, _kept_from(sealed)
+        contents.is_sealed, contents.kept_from = sealed.sealed, kept_from(sealed.meta)
         for found in sealed.damage:
             torn = bool(live) and found.offset + found.length >= sealed.size
             contents.damage.append(Damage(part.sealed.name, found.offset, found.length, found.reason, not torn))
@@ -386,9 +386,9 @@ def _is_torn(segment: Segment) -> bool:
     return any(found.offset + found.length >= segment.size for found in segment.damage)
 
 
-def _kept_from(segment: Segment) -> int:
-    """What its META block says of segments deleted on purpose."""
-    told = segment.meta.get("kept_from")
+def kept_from(meta: Mapping[str, Any]) -> int:
+    """What a META block says of segments deleted on purpose: the sequence number of the first event that was kept."""
+    told = meta.get("kept_from")
     return told if isinstance(told, int) and 0 < told <= MAX_SEQUENCE else 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from crc32c import crc32c
 
 from capture.reader import Damage, Segment, parse_segment
-from capture.segment import FILE_HEADER_SIZE, FILE_MAGIC, Header
+from capture.segment import FILE_HEADER_SIZE, FILE_MAGIC, Header, SegmentError
 
 REASON = "a wrong bit in the file's header, which its CRC tells"
 """What such a file's damage is called."""
@@ -36,7 +36,13 @@ def read_header(path: Path) -> tuple[Header, int]:
         data, size = os.read(file, FILE_HEADER_SIZE), os.fstat(file).st_size
     finally:
         os.close(file)
-    return Header.unpack(put_right(data) or data, str(path)), size
+    try:
+        return Header.unpack(data, str(path)), size
+    except SegmentError:
+        right = put_right(data)
+        if right is None:
+            raise
+        return Header.unpack(right, str(path)), size
 
 
 def read(path: Path) -> Segment:

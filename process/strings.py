@@ -97,6 +97,30 @@ class StringTable:
         self._blocks.insert(at, _Block(bounds, index[:, 1], memoryview(payload)[index_size:]))
         return True
 
+    def add_run(self, first: int, counts: Ids, payloads: Sequence[bytes | memoryview]) -> bool:
+        """Take the payloads of STRINGS blocks whose ids follow each other, as one; False if one contradicts itself.
+
+        Args:
+            first: Id of the first string.
+            counts: Strings of each block, none without: int64.
+            payloads: Of each block.
+        """
+        middles = (STRING_INDEX.size * counts).tolist()
+        lengths = np.array([len(payload) for payload in payloads]) - middles
+        if (lengths < 0).any() or first + counts.sum() > MAX_ID + 1:
+            return False
+        pieces = [payload[:middle] for payload, middle in zip(payloads, middles, strict=True)]
+        index = np.frombuffer(b"".join(pieces), "<u4").reshape(-1, 2)
+        bounds = np.zeros(len(index) + 1, np.int64)
+        bounds[1:] = index[:, 0] + np.repeat(np.cumsum(lengths) - lengths, counts)
+        if (bounds[1:] < bounds[:-1]).any() or (bounds[np.cumsum(counts)] != np.cumsum(lengths)).any():
+            return False
+        data = b"".join([payload[middle:] for payload, middle in zip(payloads, middles, strict=True)])
+        at = bisect_right(self._firsts, first)
+        self._firsts.insert(at, first)
+        self._blocks.insert(at, _Block(bounds, index[:, 1], data))
+        return True
+
     def join(self) -> None:
         """Make one block of those whose ids follow each other: of thousands each would cost as much as a large one."""
         firsts, joined = self._firsts, self._blocks
@@ -130,6 +154,19 @@ class StringTable:
             return None
         start, end = block.bounds.item(position), block.bounds.item(position + 1)
         return Text(bytes(block.data[start:end]), block.flags.item(position))
+
+    def several(self, numbers: Ids) -> list[Text | None]:
+        """What `get` gives for each of some ids."""
+        found: list[Text | None] = [None] * len(numbers)
+        blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
+        for at in distinct(blocks[(blocks >= 0) & (numbers > 0)]).tolist():
+            block, mine = self._blocks[at], np.flatnonzero(blocks == at)
+            positions = numbers[mine] - self._firsts[at]
+            mine, positions = mine[positions < len(block.flags)], positions[positions < len(block.flags)]
+            bounds = block.bounds[positions].tolist(), block.bounds[positions + 1].tolist()
+            for row, start, end, flags in zip(mine.tolist(), *bounds, block.flags[positions].tolist(), strict=True):
+                found[row] = Text(bytes(block.data[start:end]), flags)
+        return found
 
     def holds(self, numbers: Ids) -> npt.NDArray[np.bool_]:
         """Whether each id is 0, which is no string, or of a string that is there."""

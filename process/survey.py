@@ -27,6 +27,7 @@ from process.read import (
     DURATION,
     FLAGS_ENTRY,
     HIGH,
+    LOW,
     MAX_SEQUENCE,
     TASK,
     TIME,
@@ -247,6 +248,8 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     return Effect(scan, scanner.sights(), scanner.edges.found, scanner.clock, path, scanner.edges.reset)
 
 
+_COMM_ARGV = 6
+"""Of ``TASK_ROW``, the word with two ids of strings."""
 _BITS = 12
 """Of a place in the table of tasks."""
 
@@ -314,9 +317,11 @@ def _identities(contents: Contents) -> list[Identity]:
     """TASKS records with their strings; two for the same task and event leave the later."""
     found = {}
     known: dict[tuple[object, ...], Identity] = {}
-    for column in contents.tasks.T.tolist():
-        seq, task, _, _, ppid_flags, start, comm_argv, _ = column
-        texts = contents.strings.get(comm_argv & 0xFFFFFFFF), contents.strings.get(comm_argv >> 32)
+    ids = contents.tasks[_COMM_ARGV]
+    comms, argvs = (contents.strings.several(half.astype(np.int64)) for half in (ids & LOW, ids >> HIGH))
+    for column, *pair in zip(contents.tasks.T.tolist(), comms, argvs, strict=True):
+        seq, task, _, _, ppid_flags, start, _, _ = column
+        texts = pair[0], pair[1]
         same = known.get((ppid_flags, start, texts))  # each chunk says all anew
         if same is None:
             same = known[ppid_flags, start, texts] = _identity(seq, task, _halves(ppid_flags), start, texts)

@@ -83,11 +83,13 @@ class Piece:
         return pack_block(header, kind, encoding, index, count, self.first & 2**64 - 1, raw, stored)
 
 
-def seeds(folder: Path) -> list[bytes]:
-    """Sound segments and live files by the real recorder, with every kind of record."""
+def seeds(folder: Path, segment_size: int = 4000) -> list[bytes]:
+    """Sound segments of about a size, and live files, by the real recorder, with every kind of record."""
     for seed, abi in enumerate(("x86_64", "x86_64", "arm", "mips", "x86_64")):
         source, is_live = random.Random(seed), seed == 4
-        recorder = Recorder(folder / str(seed), abi, segment_size=4000, room=LARGE if is_live else ROOM, wait=True)
+        recorder = Recorder(
+            folder / str(seed), abi, segment_size=segment_size, room=LARGE if is_live else ROOM, wait=True
+        )
         for k in range(60):
             pid = source.choice((100, 101, 102))
             task = pid << 32 | source.choice((pid, pid + 50))
