@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
 from process.fd_records import ALWAYS
-from process.read import MAX_SEQUENCE, Words
+from process.read import MAX_SEQUENCE
 
 
 class Edges:
@@ -26,16 +26,16 @@ class Edges:
         self._end = -1
         self._breaks = breaks
 
-    def stretches(self, first: int, resets: Sequence[int], times: Words) -> Iterator[tuple[int, int]]:
+    def stretches(self, first: int, count: int, resets: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """The events of a block between which nothing is missing: start and end of each stretch, no reset in it.
 
         Args:
             first: Sequence number of the block's first event.
-            resets: Indices of its resets, ascending.
-            times: When its events were entered: uint64 of shape (n,).
+            count: Its events.
+            resets: Index and time of its resets, ascending.
         """
         at = 0
-        for end in (*resets, len(times)):
+        for end, time in (*resets, (count, 0)):
             for place in self._breaks[bisect_right(self._breaks, first + at) :]:
                 if place >= first + end:
                     break
@@ -44,8 +44,8 @@ class Edges:
             if at < end:
                 yield at, end
             at = end + 1
-            if end < len(times):
-                self.reset = (first + at, min(int(times[end]), MAX_SEQUENCE))
+            if end < count:
+                self.reset = (first + at, min(time, MAX_SEQUENCE))
 
     def take(self, first: int, count: int, came_back: Callable[[], int], clock: int) -> int:
         """Take a stretch.

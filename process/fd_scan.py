@@ -52,8 +52,9 @@ class Scanner:
 
     def add(self, first: int, words: Words) -> None:
         """Take the events of a block, uint64 of shape (12, n)."""
-        resets = np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET)).tolist()
-        for start, end in self.edges.stretches(first, resets, words[TIME]):
+        resets = np.flatnonzero(words[FLAGS_ENTRY] & np.uint64(EventFlag.RESET))
+        timed = list(zip(resets.tolist(), words[TIME, resets].tolist(), strict=True))
+        for start, end in self.edges.stretches(first, len(words[TIME]), timed):
             self._take(first + start, words[:, start:end])
 
     def _take(self, first: int, words: Words) -> None:

@@ -122,7 +122,12 @@ class Lives:
         return distinct(np.concatenate([rows, children])) if len(children) else rows
 
     def _wanted_of(self, flags: Words) -> Wanted:
-        return self._wanted_of_spaces if (flags & _ASID).any() else self._wanted
+        return self._wanted_of_spaces if self.has_spaces(flags) else self._wanted
+
+    @staticmethod
+    def has_spaces(flags: Words) -> bool:
+        """Whether the tasks of any events are address spaces."""
+        return bool((flags & _ASID).any())
 
     def take(self, sequences: Rows, words: Words) -> None:
         """Take all events of a block that may make steps: uint64 of shape (12, n)."""

@@ -65,14 +65,19 @@ class Planes:
         same = None if word == self._key else _one_byte(self._planes[word])
         if same is not None:
             return np.full(self.count, same, np.uint64)
-        plain = np.zeros(self.count, np.uint64)
-        _interlace(self._planes[word], range(4 if word == self._key else 0, 8), plain)
+        plain = self.as_stored(word)
         if self._key is None:
             return plain
         found = plain.take(self._place_of)
         if word == self._key:
             found |= self.keys
         return found
+
+    def as_stored(self, word: int) -> Words:
+        """A word of all records in the order in which they are stored; of the key the upper half alone."""
+        plain = np.zeros(self.count, np.uint64)
+        _interlace(self._planes[word], range(4 if word == self._key else 0, 8), plain)
+        return plain
 
     def some(self, word: int, rows: Indices, places: Indices | slice) -> Words:
         """A word of some records, by their indices and their `places`."""

@@ -150,6 +150,8 @@ class Ready:
         row: Words = self._words[word, : self.count]
         return row
 
+    in_any_order = word
+
     @property
     def numbers(self) -> Words:
         """The number of each call."""
@@ -296,6 +298,11 @@ class Unpacked:
             row: Words = self._rows[word, : self.count]
             return row
         return self._times if word == TIME else self._planes.word(word)[: self.count]
+
+    def in_any_order(self, word: int) -> Words:
+        """Likewise, in whatever order costs least; not of times, nor of numbers."""
+        is_whole = self._planes is not None and self._planes.count == self.count
+        return self._planes.as_stored(word) if self._planes is not None and is_whole else self.word(word)
 
     @cached_property
     def _times(self) -> Words:

@@ -96,7 +96,7 @@ class Survey:
         identities: By sequence number.
         steps: What its calls say of processes, by sequence number.
         marks: By sequence number.
-        span: Unix time of its first and last entry, ns; None without events.
+        span: Unix time of its first and last entry, ns; None without events, or if nobody asked about descriptors.
         effect: What it does to descriptors; if nobody asked, ``edges`` and ``reset`` alone.
         has_files: Whether somebody asked.
         resets: Sequence numbers of events that say that nothing from before holds, ascending.
@@ -153,7 +153,8 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
                 _glance(block, seen, told, edges)
                 continue
             words = block.words()
-            seen.add(block.first, words[FLAGS_ENTRY], words[TASK], words[TIME])
+            seen.add(block.first, words[FLAGS_ENTRY], words[TASK])
+            seen.add_times(words[TIME])
             if told:
                 told.add(block.first, words)
             scanner.add(block.first, words)
@@ -163,7 +164,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         loaded.members[0].events = sum(count for _, count in seen.blocks)
     entries, returns = _joined(seen.entries), _joined(seen.returns)
     span = None
-    if seen.blocks:
+    if seen.blocks and files:
         began = batch.header.realtime_ns
         span = (_clamped(began + seen.earliest), _clamped(began + seen.latest))
     return Survey(
@@ -194,14 +195,16 @@ def _glance(block: EventBlock | Stretch, seen: _Events, told: Lives | None, edge
         SegmentError: The payload does not unpack.
     """
     unpacked, first = block.unpacked(block.count), block.first
-    flags, tasks, times = (unpacked.word(word) for word in (FLAGS_ENTRY, TASK, TIME))
-    resets = seen.add(first, flags, tasks, times)
+    flags = unpacked.word(FLAGS_ENTRY)
+    resets = seen.add(first, flags, unpacked.in_any_order(TASK))
     if told:
         rows = told.wanted(unpacked, flags)
         if len(rows):
             told.take(first + rows, unpacked.some(rows).words())
-        told.take_spaces(first, flags, tasks, times)
-    for start, end in edges.stretches(first, resets, times):
+        if told.has_spaces(flags):
+            told.take_spaces(first, flags, unpacked.word(TASK), unpacked.word(TIME))
+    timed = [(row, int(unpacked.word(TIME)[row])) for row in resets]
+    for start, end in edges.stretches(first, block.count, timed):
         edges.take(first + start, end - start, partial(_came_back, unpacked, start), ALWAYS)
 
 
@@ -268,12 +271,19 @@ class _Events:
     latest: int = 0
     _task_at: Words = field(default_factory=lambda: _no_tasks())
 
-    def add(self, first: int, flags: Words, tasks: Words, times: Words) -> list[int]:
-        """Take a block: its first sequence number, and words of its events. Gives the indices of resets."""
-        self.blocks.append((first, len(flags)))
-        self._add_tasks(tasks)
+    def add_times(self, times: Words) -> None:
+        """Take when a block's events were entered."""
         self.earliest = min(self.earliest, int(times.min()))
         self.latest = max(self.latest, int(times.max()))
+
+    def add(self, first: int, flags: Words, tasks: Words) -> list[int]:
+        """Take a block: its first sequence number, flags of its events, and their tasks in any order.
+
+        Returns:
+            The indices of resets.
+        """
+        self.blocks.append((first, len(flags)))
+        self._add_tasks(tasks)
         odd = np.flatnonzero(flags != np.uint64(EventFlag.RETURNED))
         if not len(odd):
             return []
