@@ -20,7 +20,7 @@ class Target:
         limit: What it should reach, or keep to.
         got: What it was; None if it could not be measured.
         at_most: Whether the limit is an upper one.
-        note: Under which condition the limit was set, if this run did not meet that.
+        note: Under which condition the limit was set, if this run did not meet that; what bounds the figure.
     """
 
     text: str

@@ -31,6 +31,7 @@ def rates(costs: dict[str, Cost], events: dict[str, int]) -> dict[str, Any]:
         name: {
             "events_per_second": round(events[name] / cost.seconds),
             "cpu_us_per_event": round(cost.cpu / events[name] * 1e6, 3),
+            "processors_busy": round(cost.cpu / cost.seconds, 2),
             "peak_mb": round(cost.peak / 1e6, 1),
         }
         for name, cost in costs.items()
@@ -85,18 +86,26 @@ def _mix(options: Options) -> Report:
             "sqlite -j 2": ratio(found, "sqlite -j 2", plain),
         },
     }
+    busy, writing = found["parquet -j 1"]["processors_busy"], found[plain]["times_inline"]
     return Report(
         figures,
         [
             Target("Parquet, -j 2: times the inline way", 28, ratio(found, "parquet -j 2", "inline, core")),
             Target("Parquet, -j 2: of writing alone with 2 threads", 0.6, figures["of_writing_alone"]["parquet -j 2"]),
-            Target("SQLite, -j 2: times the inline way", 11, ratio(found, "sqlite -j 2", "inline, core")),
+            Target(
+                "SQLite, -j 2: times the inline way",
+                11,
+                ratio(found, "sqlite -j 2", "inline, core"),
+                note=f"writing alone: {writing:.3g}",
+            ),
             Target("SQLite, -j 2: of writing alone", 0.85, figures["of_writing_alone"]["sqlite -j 2"]),
             Target(
                 "Parquet: -j 2 times -j 1",
                 1.8,
                 ratio(found, "parquet -j 2", "parquet -j 1"),
-                note=options.needs(10_000_000),
+                note=", ".join(
+                    filter(None, (options.needs(10_000_000), f"of 2 processors -j 1 keeps {busy:.3g} busy"))
+                ),
             ),
         ],
     )
