@@ -134,19 +134,22 @@ def history(source: Source, run: Run, before: int, release: Callable[[], object]
     timeline = source.tree.timeline()
     timeline.nodes = np.append(source.ids, -1)[timeline.nodes]
     pieces = _Pieces(source, whole, tables, timeline)
-    early = pieces.early()
+    early, begun, names, ends = pieces.early(whole), _begun(whole, tables), whole.resolver.names, tables.ends
     whole.changes = np.zeros(0, CHANGE)  # nobody asks for them any more, and they are much
+    again = whole if len(tables.later) else None
+    del whole
     give_back()
     made = _made(pieces, early, run)
     if sum(len(one.steps.fd) for one in made) > _MANY:
         release()
         give_back()
-    left = Steps.joined([one.steps for one in made])
-    left.name = _renamed(made, whole.resolver.names)
-    births = _births(whole, tables, left)
-    steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), left])
-    rows, names, ends = [one.rows_alone() for one in made], whole.resolver.names, tables.ends
-    del whole, tables, pieces, made, left, births  # some hundred bytes for each step
+    rows = [one.rows_alone() for one in made]
+    steps = Steps.joined([one.steps for one in made])
+    steps.name = _renamed(made, names)
+    del made
+    births = begun if again is None else Steps.joined([begun, _begun_again(again, tables, begun, steps)])
+    steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), steps.narrow()])
+    del again, tables, pieces, births, begun  # some hundred bytes for each step
     return _sheets(source, rows, (_frame(source, timeline, names, ends, some) for some in _in_stretches(steps)), before)
 
 
@@ -158,7 +161,7 @@ def _in_stretches(steps: Steps) -> Iterator[Steps]:
     at = 0
     while at < len(pairs):
         end = int(begins[np.searchsorted(begins, min(at + _STRETCH, len(pairs)))])
-        yield _without_doubles(steps.only(order[at:end]))
+        yield _without_doubles(steps.only(order[at:end]).wide())
         at = end
 
 
@@ -198,9 +201,9 @@ class _Pieces:
     """The work of workers, for each batch."""
 
     def __init__(self, source: Source, whole: Whole, tables: _Tables, timeline: Timeline) -> None:
-        self._source, self._whole, self._tables, self._timeline = source, whole, tables, timeline
+        self._source, self._tables, self._timeline = source, tables, timeline
         self.count = len(source.effects)
-        nodes = whole.nodes
+        self._nodes = nodes = whole.nodes
         ranged = np.isin(nodes["kind"], (Birth.RANGE, Birth.RANGE_CLOEXEC))
         self._order = np.lexsort((nodes["since"], tables.group))
         self._began = np.where(ranged, nodes["t0"], nodes["since"])
@@ -216,9 +219,9 @@ class _Pieces:
         """What the survey gave of a batch."""
         return self._source.effects[number].scan
 
-    def early(self) -> Records:
+    def early(self, whole: Whole) -> Records:
         """The changes that reach into other batches, as far as their net effects tell."""
-        whole, changes = self._whole, self._whole.changes
+        changes = whole.changes
         before, never = self._clock[whole.segment], changes["t1"] == NEVER
         known = (whole.node >= 0) & (changes["fd"] >= 0)
         which = np.flatnonzero(known & (never | (changes["since"] < before) | (changes["t1"] < before)))
@@ -246,7 +249,7 @@ class _Pieces:
         return Piece(
             number, start, source.effects[number].scan if source.effects[number].stored is None else None,
             int(self._clock[number]), groups, tables.ends.end[groups], tables.owner[start.numbers],
-            np.stack([place, self._whole.nodes["since"][at], self._began[at]]), mine["pair"][first].copy(),
+            np.stack([place, self._nodes["since"][at], self._began[at]]), mine["pair"][first].copy(),
             mine["began"][first].copy(), timeline,
             source.starts, source.realtime_ns,
             source.folder / f"fd-{source.number}-{number}.ipc" if source.folder is not None else None,
@@ -316,11 +319,15 @@ class _Tables:
         group: Of each node.
         owner: Of each node, the process that had it first, -1 for none.
         ends: How they end.
+        later: The nodes in which a table goes on that was there before.
     """
 
     def __init__(self, whole: Whole, lives: Records, gaps: set[int]) -> None:
         self.group = whole.nodes["group"].astype(np.int64)
         count, groups = len(whole.nodes), int(self.group.max()) + 1
+        first = np.full(groups, count)
+        np.minimum.at(first, self.group, np.arange(count))
+        self.later = np.flatnonzero(np.arange(count) > first[self.group])
         files = whole.files
         has = np.flatnonzero(files.nodes >= 0)
         first = has[np.lexsort((files.holders[has], files.times[has]))][::-1]
@@ -354,32 +361,38 @@ def _ends(lives: Records) -> dict[tuple[int, int], tuple[int, int]]:
     return found
 
 
-def _births(whole: Whole, tables: _Tables, changes: Steps) -> Steps:
-    """What tables held when they began: all that is known of a new one, all that there was of one that goes on."""
-    kind, group = whole.nodes["kind"], tables.group
-    first = np.full(int(group.max()) + 1, len(group))
-    np.minimum.at(first, group, np.arange(len(group)))
-    goes_on = np.arange(len(group)) > first[group]
-    copied = np.isin(kind, (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
-    node, fd, _ = bases(whole, np.flatnonzero(copied & ~goes_on))
-    later = np.flatnonzero(goes_on)
-    pairs = distinct(np.concatenate([changes.group, group[node]]) << 32 | np.maximum(np.append(changes.fd, fd), 0))
-    low, high = (np.searchsorted(pairs >> 32, group[later], side) for side in ("left", "right"))
-    at = np.repeat(low - (np.cumsum(high - low) - (high - low)), high - low) + np.arange((high - low).sum())
-    node, fd = np.append(node, np.repeat(later, high - low)), np.append(fd, pairs[at] & 0xFFFFFFFF)
+def _begun(whole: Whole, tables: _Tables) -> Steps:
+    """What tables held when they began, as far as that is known."""
+    copied = np.isin(whole.nodes["kind"], (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
+    copied[tables.later] = False
+    node, fd, _ = bases(whole, np.flatnonzero(copied))
+    return _births(whole, tables, node, fd)
+
+
+def _begun_again(whole: Whole, tables: _Tables, begun: Steps, changes: Steps) -> Steps:
+    """Likewise of tables that go on: of each descriptor that was in them at any time."""
+    groups, later = tables.group[tables.later], tables.later
+    pairs = distinct(np.concatenate([pair_of(begun.group, begun.fd), pair_of(changes.group, changes.fd)]))
+    low, high = (np.searchsorted(pairs >> 32, groups, side) for side in ("left", "right"))
+    return _births(whole, tables, np.repeat(later, high - low), pairs[ranges(low, high)] & 0xFFFFFFFF)
+
+
+def _births(whole: Whole, tables: _Tables, node: Numbers, fd: Numbers) -> Steps:
+    """What descriptors were in tables when these began."""
     node, fd = node[fd >= 0], fd[fd >= 0]
+    kind = whole.nodes["kind"][node]
+    goes_on = np.isin(node, tables.later)
     answers = whole.resolver.born(node, fd)
-    kinds = [kind[node] == one for one in (Birth.COPY, Birth.EXEC, Birth.WHOLE)]
-    ways = np.select(kinds, [FORKED, EXECED, SEEN], UNSHARED)
+    ways = np.select([kind == one for one in (Birth.COPY, Birth.EXEC, Birth.WHOLE)], [FORKED, EXECED, SEEN], UNSHARED)
     since = whole.nodes["since"][node]
-    ranged = goes_on[node] & np.isin(kind[node], (Birth.RANGE, Birth.RANGE_CLOEXEC))
+    ranged = goes_on & np.isin(kind, (Birth.RANGE, Birth.RANGE_CLOEXEC))
     return Steps(
-        group=group[node], fd=fd, time=since,
+        group=tables.group[node], fd=fd, time=since,
         began=np.where(ranged, whole.nodes["t0"][node], since), seq=whole.nodes["seq"][node],
         is_birth=np.ones(len(node), np.bool_), node=node, pid=tables.owner[node], name=answers.name,
         cloexec=answers.cloexec.astype(np.int64), source=answers.source.astype(np.int64), how=ways,
-        begins=~goes_on[node], told=np.zeros(len(node), np.bool_), is_open=answers.name >= 0,
-    )  # fmt: skip
+        begins=~goes_on, told=np.zeros(len(node), np.bool_), is_open=answers.name >= 0,
+    ).narrow()  # fmt: skip
 
 
 def _without_doubles(steps: Steps) -> Steps:

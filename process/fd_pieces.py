@@ -76,7 +76,7 @@ class Made:
     """What came of it.
 
     Attributes:
-        steps: Those that are left, in the order of the changes; names are codes into ``names``.
+        steps: Those that are left, in the order of the changes, `Steps.narrow`; names are codes into ``names``.
         names: Texts.
         early: Of dtype `EARLY`.
         rows: The rows, or where they are, by `fd_steps.KEYS`.
@@ -97,9 +97,9 @@ class Made:
         return replace(self, steps=self.steps.only(np.zeros(0, np.intp)), names=[])
 
 
-def pair_of(group: Numbers, fd: Numbers) -> Numbers:
+def pair_of(group: npt.NDArray[np.signedinteger], fd: npt.NDArray[np.signedinteger]) -> Numbers:
     """A number for the table and the descriptor."""
-    pair: Numbers = group << 32 | fd & 0xFFFFFFFF
+    pair: Numbers = group.astype(np.int64) << 32 | fd.astype(np.int64) & 0xFFFFFFFF
     return pair
 
 
@@ -113,22 +113,24 @@ def make(piece: Piece) -> Made | None:
     found = Descriptors(piece.start, scan)
     which = np.flatnonzero((found.node >= 0) & (found.changes["fd"] >= 0))
     nodes, group = found.node[which], piece.start.nodes["group"].astype(np.int64)
-    changes, answers = taken(found.changes, which), found.results(which)
-    steps = of_changes(changes, nodes, group, piece.owner, answers, found.names)
+    names, changes, answers = found.names, taken(found.changes, which), found.results(which)
+    del scan, found  # some hundred bytes for each change
+    steps = of_changes(changes, nodes, group, piece.owner, answers, names)
+    del changes, answers
     early = _early(piece, steps)
     order = np.arange(len(which))
     if len(which):
         order = steps.order()
         steps = steps.only(order)
     drops, began = _cut(piece, steps)
-    rows = _rows(piece, steps, drops, found.names)
+    rows = _rows(piece, steps, drops, names)
     steps.began = began
     kept = np.flatnonzero(~drops)
     left = steps.only(kept[np.argsort(order[kept])])
     left.node = piece.start.numbers[left.node]
     used = distinct(left.name[left.name >= 0])
     left.name = np.where(left.name >= 0, np.searchsorted(used, left.name), left.name)
-    made = Made(left, [found.names[code] for code in used.tolist()], early, rows, len(rows))
+    made = Made(left.narrow(), [names[code] for code in used.tolist()], early, rows, len(rows))
     if len(rows):
         made.first, made.last = int(rows["_seq"][0]), int(rows["_seq"][-1])
         if piece.path is not None:

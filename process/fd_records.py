@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 import numpy as np
@@ -189,6 +192,25 @@ def stored(path: Path) -> Scan | None:
         return Scan(changes, texts=json.loads(path.with_suffix(".json").read_text("utf-8")))
     except (OSError, ValueError, EOFError):
         return None
+
+
+def shelve(scans: Sequence[Scan], folder: Path) -> None:
+    """Move the changes of scans into a file without a name, so that they take memory only when they are looked at.
+
+    They are arrays as before; without room for the file they stay where they are.
+    """
+    full = [scan for scan in scans if len(scan.changes)]
+    with suppress(OSError), TemporaryFile(dir=folder) as file:
+        for scan in full:
+            file.write(scan.changes.data)
+        file.flush()
+        if not full:
+            return
+        held, at = mmap(file.fileno(), 0, access=ACCESS_COPY), 0
+        for scan in full:
+            size = scan.changes.nbytes
+            scan.changes = np.frombuffer(held, CHANGE, len(scan.changes), at)
+            at += size
 
 
 def taken(records: Records, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Records:

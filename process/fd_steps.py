@@ -30,6 +30,9 @@ _CLOSE, _REPLACED, EXEC, EXIT, UNSHARE, LOST = range(len(_ENDS))
 _HOW = ("open", "dup", "accept", "pipe", "socket", "made", "fork", "unshare", "exec", "seen")
 _OPEN, _DUP, _ACCEPT, _PIPE, _SOCKET, _MADE, FORKED, UNSHARED, EXECED, SEEN = range(len(_HOW))
 
+_CODES, _KINDS = ("group", "fd", "node", "name"), ("cloexec", "source", "how")
+"""Columns of steps whose values fit 32 bits, and 8."""
+
 _IN_PLACE = (Join.SAME, Join.LOCAL, Join.PEER)
 
 
@@ -93,8 +96,24 @@ class Steps:
 
     def order(self) -> npt.NDArray[np.intp]:
         """Their order by table, descriptor and time, then as they are."""
-        pairs, never = Pairs(self.group, self.fd), self.time == NEVER
+        pairs, never = Pairs(self.group.astype(np.int64), self.fd.astype(np.int64)), self.time == NEVER
         return in_order(TimeKeys(len(pairs), self.time[~never]).of(pairs.own, self.time) + never)
+
+    def narrow(self) -> Steps:
+        """The same in half the memory, to be kept; nothing may be reckoned with it before it is `wide`."""
+        return self._as(np.int32, np.int8)
+
+    def wide(self) -> Steps:
+        """The same as it was before it was `narrow`."""
+        return self._as(np.int64, np.int64)
+
+    def _as(self, codes: type[np.signedinteger], kinds: type[np.signedinteger]) -> Steps:
+        """With other types for columns whose values are few."""
+        types = {**dict.fromkeys(_CODES, codes), **dict.fromkeys(_KINDS, kinds)}
+        return Steps(**{
+            name: column.astype(types[name], copy=False) if name in types else column
+            for name, column in vars(self).items()
+        })  # fmt: skip
 
     def only(self, which: Mask | Numbers) -> Steps:
         """Some of them."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from process.columns import show_files
 from process.errors import ProcessError
+from process.fd_records import shelve
 from process.garbage import give_back
 from process.ledger import Ledger
 from process.memory import peak
@@ -102,6 +103,8 @@ def decode(
     try:
         with workshop(out) as folder, _workers(jobs, out, format_, columns, resume) as workers:  # they end first
             prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns), memory=memory)
+            if prepared.folder.path is not None:
+                shelve([survey.effect.scan for survey in prepared.surveys], prepared.folder.path)
             give_back()
             progress.begin(sum(plan.rows for plan in prepared.plans))
             made, decoded = write(prepared, folder, workers, columns, progress.decoded)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from decoding import rows_of
 from fd_world import World, write
 from process.decode import Decoder
+from process.fd_records import CHANGE, Scan, shelve
 from process.pool import Workers
 from process.prepare import prepare
 
@@ -38,3 +41,26 @@ def test_rows_do_not_depend_on_what_is_kept(shares: bool, tmp_path: Path, monkey
     prepared = prepare([tmp_path / "capture"], Workers(1))
     assert prepared.folder.path is None
     assert decoded(tmp_path / "capture") == expected
+
+
+def test_shelved_changes_are_as_before(tmp_path: Path) -> None:
+    """In a file that nobody else sees; what is written to them is theirs alone. Without room they stay."""
+    scans = [scan_of(5), Scan(), scan_of(3)]
+    before = [scan.changes.copy() for scan in scans]
+    shelve(scans, tmp_path / "none")
+    assert all(scan.changes.base is None for scan in scans)
+    shelve(scans, tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert scans[0].changes.base is not None and scans[2].changes.base is not None
+    for scan, same in zip(scans, before, strict=True):
+        np.testing.assert_array_equal(scan.changes, same)
+    scans[0].changes["t1"][2] = 77
+    assert scans[0].changes["t1"].tolist() == [0, 1, 77, 3, 4]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(scans[2])).changes, before[2])
+    shelve([], tmp_path)
+
+
+def scan_of(count: int) -> Scan:
+    changes = np.zeros(count, CHANGE)
+    changes["t1"], changes["text"] = np.arange(count), np.arange(count)[::-1]
+    return Scan(changes)
