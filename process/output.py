@@ -24,7 +24,7 @@ class Format(str, Enum):
 
 
 _SUFFIXES = {".sqlite": Format.SQLITE, ".db": Format.SQLITE, ".parquet": Format.PARQUET}
-_DATASET = ("part-*.parquet", "*.json")
+_DATASET = ("part-*.parquet", "fd-*.pq", "*.json")
 """The files of a Parquet output; a folder with others in it is not ours to replace."""
 
 

@@ -1,8 +1,7 @@
-"""Step six, as Parquet: one part for each batch, and beside them the small tables as JSON."""
+"""Step six, as Parquet: one part for each batch, and beside them the small tables as JSON, the table `fd` in pieces."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,12 +20,12 @@ from process.tables import Files, Tables, frame_of
 from process.tally import Tally
 
 PART_GLOB = "part-*.parquet"
+FD_GLOB = "fd-*.pq"
+"""Pieces of the table `fd`: Parquet, too, but of other columns, so that `*.parquet` is the rows alone."""
 ROW_GROUP = 1 << 17
 """Rows of a row group: what a reader can skip by a column's minimum and maximum."""
 _LINES = 1 << 16
 """Rows of a small table that are made into text at a time."""
-_PIECE = 1 << 20
-"""Bytes of text that are copied at a time."""
 
 
 def write_part(
@@ -66,24 +65,22 @@ def write_part(
 
 
 def write_tables(folder: Path, tables: Tables, workers: Workers) -> None:
-    """Write each small table as NAME.json: a list of objects, one a line.
+    """Write each small table as NAME.json, a list of objects, one a line; workers write one in pieces, as Parquet.
 
     Raises:
         OSError: The folder cannot be written.
-        ProcessError: A worker failed.
+        ProcessError: Likewise, or a worker failed.
     """
     for name, table in tables.items():
+        if isinstance(table, Files):
+            _write_pieces(table, folder, workers)
+            continue
         path = folder / f"{name}.json"
         with path.open("wb") as file:
             between = b"[\n"
-            for some in _written(table, folder, workers) if isinstance(table, Files) else _lines(table):
+            for some in _lines(table):
                 file.write(between)
-                if isinstance(some, Path):
-                    with some.open("rb") as made:
-                        shutil.copyfileobj(made, file, _PIECE)
-                    some.unlink()
-                else:
-                    file.write(some)
+                file.write(some)
                 between = b",\n"
             file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
         sync(path)
@@ -96,19 +93,31 @@ def _lines(table: pl.DataFrame) -> Iterator[bytes]:
             yield some.write_ndjson().rstrip("\n").replace("\n", ",\n").encode()
 
 
-def _written(table: Files, folder: Path, workers: Workers) -> Iterator[Path]:
-    """Likewise of a table in pieces, which workers write."""
-    for outcome in workers.anew(partial(_write_sheet, folder=folder), table.sheets):
+def _write_pieces(table: Files, folder: Path, workers: Workers) -> None:
+    """Write a table that may be large; one without rows is a piece, too."""
+    pieces: list[tuple[int, list[Sheet]]] = [(0, [])]
+    for sheet in table.sheets:
+        if sum(one.count for one in pieces[-1][1]) + sheet.count > ROW_GROUP and pieces[-1][1]:
+            pieces.append((len(pieces), []))
+        pieces[-1][1].append(sheet)
+    write = partial(_write_piece, folder=folder)
+    for outcome in workers.anew(write, pieces):
         if isinstance(outcome.result, Failure):
-            yield _write_sheet(outcome.item, folder)
-        else:
-            yield outcome.result
+            write(outcome.item)
 
 
-def _write_sheet(sheet: Sheet, folder: Path) -> Path:
-    """Write a piece of the table `fd` as text, without what stands around it."""
-    path = folder / f"fd-{sheet.first_id}.part"
-    with path.open("wb") as file:
-        for number, text in enumerate(_lines(frame_of(sheet))):
-            file.write(b",\n" * bool(number) + text)
-    return path
+def _write_piece(piece: tuple[int, list[Sheet]], folder: Path) -> None:
+    """Write some of a table's rows.
+
+    Raises:
+        ProcessError: They cannot be written, or what was kept of them is gone.
+    """
+    number, sheets = piece
+    path = folder / f"fd-{number:05d}.pq"
+    rows = pl.concat([Files().none(), *map(frame_of, sheets)])
+    try:
+        rows.write_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+        sync(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        path.unlink(missing_ok=True)
+        raise unwritable(path, error) from None

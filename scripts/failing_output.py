@@ -46,7 +46,8 @@ def contents(out: Path) -> str:
     try:
         if out.is_dir():
             rows: list[object] = list(pl.read_parquet(out / "*.parquet").sort("id").iter_rows())
-            rows += [json.loads(path.read_text())[0].keys() for path in sorted(out.glob("*.json")) if path.stem != "fd"]
+            rows += [json.loads(path.read_text())[0].keys() for path in sorted(out.glob("*.json"))]
+            rows += pl.read_parquet(out / "fd-*.pq").rows()
         else:
             with closing(sqlite3.connect(out)) as base:
                 rows = [*base.execute("PRAGMA integrity_check"), *base.execute("SELECT * FROM syscalls ORDER BY id")]

@@ -19,6 +19,7 @@ from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode
 from process.schema import SCHEMA
+from process.write_parquet import FD_GLOB
 from segments import OPENAT, READ, Builder
 
 OLD_SYSCALL = ["id", "name", "retno", "retno_repr"] + [n for k in range(6) for n in (f"arg{k}", f"arg{k}_repr")]
@@ -97,8 +98,11 @@ def test_the_small_tables(capture: Path, tmp_path: Path) -> None:
     decode([capture], tmp_path / "a.sqlite", Format.SQLITE)
     decode([capture], tmp_path / "a.parquet", Format.PARQUET)
     for name in ("process", "fd", "segment", "stats"):
-        objects = json.loads((tmp_path / "a.parquet" / f"{name}.json").read_text())
         rows = sqlite_rows(tmp_path / "a.sqlite", f"SELECT * FROM {name}")
+        if name == "fd":
+            assert rows and pl.read_parquet(tmp_path / "a.parquet" / FD_GLOB).rows() == rows
+            continue
+        objects = json.loads((tmp_path / "a.parquet" / f"{name}.json").read_text())
         assert [tuple(one.values()) for one in objects] == rows
     process_rows = sqlite_rows(
         tmp_path / "a.sqlite",
@@ -120,7 +124,7 @@ def test_a_dataset_has_a_part_for_each_segment_and_one_schema(capture: Path, tmp
     out = tmp_path / "a.parquet"
     decode([capture], out, Format.PARQUET)
     parts = sorted(path.name for path in out.iterdir())
-    assert parts == ["fd.json"] + [f"part-{k:05d}.parquet" for k in range(4)] + [
+    assert parts == ["fd-00000.pq"] + [f"part-{k:05d}.parquet" for k in range(4)] + [
         "process.json",
         "segment.json",
         "stats.json",

@@ -23,6 +23,7 @@ from process.output import Format
 from process.pipeline import Summary, decode
 from process.resume import folder_of
 from process.schema import chosen
+from process.write_parquet import FD_GLOB
 from segments import BEGAN, Builder
 from test_process_cli import assert_lines, run
 
@@ -37,8 +38,9 @@ def content(out: Path) -> str:
     if out.is_dir():
         rows = pl.scan_parquet(f"{out}/part-*.parquet").sort("id").collect().rows()
         found.update(repr(rows).encode())
+        found.update(repr(pl.read_parquet(out / FD_GLOB).rows()).encode())
         for table in TABLES:
-            found.update((out / f"{table}.json").read_bytes())
+            found.update(b"" if table == "fd" else (out / f"{table}.json").read_bytes())
     else:
         with sqlite3.connect(out) as connection:
             for table in ("syscalls", *TABLES):
