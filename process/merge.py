@@ -23,6 +23,7 @@ from process.read import (
     HIGH,
     LOW,
     MAX_SEQUENCE,
+    MAX_TOGETHER,
     NR_STRINGS,
     TIME,
     Contents,
@@ -94,7 +95,8 @@ def load_batch(batch: Batch) -> Loaded:
     """Read all segments of a batch.
 
     Raises:
-        SegmentError: None can be used, or they cannot be read as one since they claim the same events.
+        SegmentError: None can be used, or they cannot be read as one since they claim the same events or unpack to
+            too much.
         OSError: The only one cannot be read.
     """
     if len(batch.parts) == 1:
@@ -112,6 +114,8 @@ def load_batch(batch: Batch) -> Loaded:
             failed.append((part, str(error)))
         except OSError as error:
             failed.append((part, f"{error.filename}: {error.strerror}"))
+        if gathered.held > MAX_TOGETHER:
+            raise SegmentError(f"{batch.name}: unpack to more than {MAX_TOGETHER} bytes together")
     if not gathered.members:
         raise SegmentError(failed[0][1])
     contents = _as_one(batch, gathered.members, gathered.records())
@@ -179,11 +183,13 @@ class _Gathered:
 
     Attributes:
         members: Those that were taken.
+        held: Bytes to which their blocks unpacked.
         breaks: See `Contents.breaks`; in no order.
     """
 
     def __init__(self) -> None:
         self.members: list[Member] = []
+        self.held = 0
         self.breaks: list[int] = []
         self._rows: dict[int, list[tuple[int, Block, bytes | memoryview]]] = {kind: [] for kind in _ROWS}
         self._strings = StringTable()
@@ -205,6 +211,7 @@ class _Gathered:
         for file, block in blocks:
             try:
                 payload = block.payload()
+                self.held += len(payload)
                 taken = True
                 if block.type == BlockType.EVENTS:
                     payloads[id(block)] = payload

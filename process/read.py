@@ -320,6 +320,8 @@ def flat(encoding: int, count: int, payload: bytes | memoryview, width: int) -> 
 
 MAX_HELD = 1 << 26
 """Bytes to which all records of a segment but its events may unpack; more if the segment is large."""
+MAX_TOGETHER = 1 << 28
+"""Bytes to which segments that are read as one may unpack: many times what those that capture writes do."""
 _MOST_PACKED = 32
 """Times its size: far more than Zstandard makes of what capture writes."""
 

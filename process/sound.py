@@ -29,7 +29,7 @@ from capture.segment import (
     inflate,
 )
 from process.discover import Part
-from process.read import MAX_SEQUENCE, kept_from
+from process.read import MAX_SEQUENCE, MAX_TOGETHER, kept_from
 from process.repair import open_segment
 from process.strings import StringTable
 
@@ -196,7 +196,7 @@ def _blocks_of(parts: Sequence[Part], whole: bytes, ends: Numbers) -> tuple[npt.
         open_files = open_files[~is_last]
         if not len(open_files):
             break
-    _ask(bool(not len(open_files) and (at == ends).all() and (raw <= _MOST_RAW).all()))
+    _ask(bool(not len(open_files) and (at == ends).all() and (raw <= _MOST_RAW).all() and raw.sum() <= MAX_TOGETHER))
     owner = np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
     return np.concatenate(heads)[order], np.concatenate(offsets)[order], owner[order]

@@ -20,8 +20,9 @@ from capture.segment import (
     SegmentError,
     inflate,
 )
+from decoding import rows_of
 from mutations import EDGES, Piece, seeds
-from process import merge
+from process import merge, sound
 from process.batch import Batch, batches
 from process.discover import Part, discover
 from process.merge import Loaded, load_batch
@@ -214,3 +215,16 @@ def test_what_claims_the_events_or_strings_of_others_is_read_one_by_one(tmp_path
         next(piece for piece in pieces if piece.kind == kind).first = first
         path.write_bytes(packed(header, pieces))
         assert read_sound(batch_of(tmp_path).parts) is None
+
+
+def test_what_unpacks_to_too_much_together_is_read_segment_by_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated(tmp_path, 400)
+    batch, whole = batch_of(tmp_path), rows_of(tmp_path)
+    for module in (merge, sound):
+        monkeypatch.setattr(module, "MAX_TOGETHER", 20_000)
+    assert read_sound(batch.parts) is None
+    with pytest.raises(SegmentError, match="unpack to more than 20000 bytes together"):
+        load_batch(batch)
+    assert rows_of(tmp_path) == whole
