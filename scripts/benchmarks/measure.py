@@ -55,7 +55,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
 
 
 def task(name: str, *words: str | Path | int, threads: int = 1) -> Cost:
-    """Run a function of `benchmarks.tasks` in a process of its own; the time is what it says it took.
+    """Run a function of `benchmarks.tasks` in a process of its own; the times are what it says it took.
 
     Raises:
         StepError: It fails.
@@ -63,7 +63,8 @@ def task(name: str, *words: str | Path | int, threads: int = 1) -> Cost:
     command = [sys.executable, "-m", "benchmarks.tasks", name, *map(str, words)]
     environment = {"POLARS_MAX_THREADS": str(threads), "PYTHONPATH": str(Path(__file__).parents[1])}
     whole, output = _run(command, environment)
-    return Cost(json.loads(output.splitlines()[-1])["seconds"], whole.cpu, whole.peak)
+    spent = json.loads(output.splitlines()[-1])
+    return Cost(spent["seconds"], spent["cpu"], whole.peak)
 
 
 def take_turns(repeats: int, steps: Mapping[str, Callable[[], Cost]]) -> dict[str, Cost]:

@@ -1,4 +1,4 @@
-"""Steps that need a process of their own: `python -m benchmarks.tasks NAME WORDS`. Each prints the seconds it took.
+"""Steps that need a process of their own: `python -m benchmarks.tasks NAME WORDS`. Each prints what it took.
 
 What a step needs first, such as the frame that it writes, is read before its time begins. How many threads Polars
 has is in the environment, since it reads that when it is imported.
@@ -10,7 +10,8 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
+from typing import NamedTuple
 
 import adbc_driver_sqlite.dbapi as adbc
 import polars as pl
@@ -23,6 +24,24 @@ from process.prepare import prepare
 from process.schema import REPRS, SCHEMA
 
 
+class Spent(NamedTuple):
+    """What a step took: seconds by the clock, and of processors."""
+
+    seconds: float
+    cpu: float
+
+
+class Clock:
+    """Runs from when it is made."""
+
+    def __init__(self) -> None:
+        self._began = perf_counter(), process_time()
+
+    def spent(self) -> Spent:
+        """Until now."""
+        return Spent(perf_counter() - self._began[0], process_time() - self._began[1])
+
+
 def decoded(segments: Path) -> Iterator[pl.DataFrame]:
     """All columns of a capture, a slice at a time."""
     with Workers(1) as workers:
@@ -31,33 +50,33 @@ def decoded(segments: Path) -> Iterator[pl.DataFrame]:
         yield from Decoder(plan).frames()
 
 
-def inline(segments: str, output: str, way: str) -> float:
+def inline(segments: str, output: str, way: str) -> Spent:
     """The inline logger's way."""
-    began = perf_counter()
+    began = Clock()
     log_inline(Path(segments), Path(output), Way(way))
-    return perf_counter() - began
+    return began.spent()
 
 
-def keep(segments: str, output: str) -> float:
+def keep(segments: str, output: str) -> Spent:
     """Decode, and keep the frame for the others."""
-    began = perf_counter()
+    began = Clock()
     frame = pl.concat(decoded(Path(segments)))
-    seconds = perf_counter() - began
+    spent = began.spent()
     frame.write_ipc(output, compression="uncompressed")
-    return seconds
+    return spent
 
 
-def write_parquet(kept: str, output: str, texts: str) -> float:
+def write_parquet(kept: str, output: str, texts: str) -> Spent:
     """A frame to Parquet by Polars: the texts as ``strings``, or as ``dictionaries`` that it had all along."""
     frame = pl.read_ipc(Path(kept).read_bytes())
     if texts == "dictionaries":
         frame = frame.with_columns(pl.col(*REPRS).cast(pl.Categorical))
-    began = perf_counter()
+    began = Clock()
     frame.write_parquet(output, compression="zstd", compression_level=1, row_group_size=1 << 17)
-    return perf_counter() - began
+    return began.spent()
 
 
-def write_sqlite(kept: str, output: str) -> float:
+def write_sqlite(kept: str, output: str) -> Spent:
     """A frame to SQLite by ADBC, in one call, with nothing that costs time."""
     frame = pl.read_ipc(Path(kept).read_bytes())
     Path(output).unlink(missing_ok=True)
@@ -65,33 +84,33 @@ def write_sqlite(kept: str, output: str) -> float:
         f"{name} {'INTEGER' if dtype == pl.Int64 else 'TEXT'}{' PRIMARY KEY' * (name == 'id')}"
         for name, dtype in SCHEMA.items()
     )
-    began = perf_counter()
+    began = Clock()
     with adbc.connect(output, autocommit=True) as connection, connection.cursor() as cursor:
         for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
             cursor.execute(f"PRAGMA {setting}")
         cursor.execute(f"CREATE TABLE rows ({columns})")
         cursor.adbc_ingest("rows", frame, mode="append")
-    return perf_counter() - began
+    return began.spent()
 
 
-def read_all(segments: str) -> float:
+def read_all(segments: str) -> Spent:
     """Decode every column, and keep nothing."""
-    began = perf_counter()
+    began = Clock()
     for _ in decoded(Path(segments)):
         pass
-    return perf_counter() - began
+    return began.spent()
 
 
-def read_some(segments: str) -> float:
+def read_some(segments: str) -> Spent:
     """What an analyst asks for: two columns of one call."""
-    began = perf_counter()
+    began = Clock()
     scan(segments).filter(pl.col("name") == "sys_openat").select("procname", "arg1_repr").collect()
-    return perf_counter() - began
+    return began.spent()
 
 
-TASKS: dict[str, Callable[..., float]] = {
+TASKS: dict[str, Callable[..., Spent]] = {
     function.__name__: function for function in (inline, keep, write_parquet, write_sqlite, read_all, read_some)
 }
 
 if __name__ == "__main__":
-    print(json.dumps({"seconds": TASKS[sys.argv[1]](*sys.argv[2:])}))
+    print(json.dumps(TASKS[sys.argv[1]](*sys.argv[2:])._asdict()))
