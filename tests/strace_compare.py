@@ -50,6 +50,8 @@ _STRING = re.compile(r'\w+=0x[0-9a-f]+\("((?:[^"\\]|\\.)*)"(\.\.\.)?\)', re.DOTA
 _LIST = re.compile(r"\w+=0x[0-9a-f]+\(\[(.*)\]\)", re.DOTALL)
 _FD = re.compile(r"\w+=-?0x[0-9a-f]+\((.*)\)", re.DOTALL)
 UNKNOWN = "[???]"
+_NO_SYSCALL = 0xFFFFFFFF
+"""The number of a call that the kernel has forgotten: -1."""
 
 
 @dataclass
@@ -106,10 +108,12 @@ def _is_skipped(items: Sequence[Call | End], calls: Sequence[Call], last: Row) -
     """Whether a task's last row is a call that its death by SIGKILL has left no time for, and strace did not see.
 
     ptrace_report_syscall_entry tells the kernel to skip the call then, whose result stays ENOSYS (Linux 6.1,
-    kernel/entry/common.c, syscall_trace_enter).
+    kernel/entry/common.c, syscall_trace_enter); aarch64 forgets its number instead (arch/arm64/kernel/ptrace.c,
+    report_syscall).
     """
     is_killed = isinstance(items[-1], End) and items[-1].text == "killed by SIGKILL"
-    return is_killed and last["errno"] == "ENOSYS" and (not calls or function(calls[-1]) != last["name"])
+    is_other = last["errno"] == "ENOSYS" and (not calls or function(calls[-1]) != last["name"])
+    return is_killed and (is_other or last["nr"] == _NO_SYSCALL)
 
 
 def made_once(calls: Sequence[Call], found: Findings) -> list[Call]:

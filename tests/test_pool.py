@@ -60,12 +60,14 @@ def test_a_segment_that_kills_its_worker_is_named_and_the_others_are_decoded(
     poison = tmp_path / "sitecustomize.py"
     poison.write_text(
         "import os, signal\n"
-        "import process.read as read\n"
-        "join = read.join\n"
-        "def deadly(part):\n"
-        f"    if part.sealed.name == {paths[1].name!r}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return join(part)\n"
-        "read.join = deadly\n"  # the name that `merge` imports, too
+        "import process.read as read, process.sound as sound\n"
+        "def deadly(way):\n"
+        "    def look(part):\n"
+        f"        if part.sealed.name == {paths[1].name!r}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return way(part)\n"
+        "    return look\n"
+        "read.join = deadly(read.join)\n"  # the name that `merge` imports, too
+        "sound._bytes_of = deadly(sound._bytes_of)\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parent.parent}")
     monkeypatch.setattr("process.batch.MOST", 2 * paths[0].stat().st_size + 100)  # two batches, for two workers
