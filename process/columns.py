@@ -16,9 +16,10 @@ from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
 from process.fd_records import CWD, SOURCES, stored
 from process.fd_scan import Scanner
 from process.fd_state import Start
+from process.grouping import group
 from process.identify import Codes, identify, marked
 from process.plan import Plan
-from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Contents
+from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Contents, Words
 from process.render import labels, nullable
 from process.results import Results
 from process.schema import ARGS, SCHEMA
@@ -99,13 +100,13 @@ class Rows:
 
     def count(self, tally: Tally) -> None:
         """Enter all but the number of rows into a tally; after `frame`."""
-        plan, words = self._segment.plan, self.piece.words
+        plan = self._segment.plan
         assert plan.programs is not None  # else nobody counts
         tally.errors += self._results.errors
         tally.lost_strings += self._lost
         tally.add_calls(self.events.calls)
         tally.add_processes(
-            plan.state, plan.programs, words[TASK], self._knows_pid, self._identity, self._results.failed,
+            plan.state, plan.programs, self._tasks, self._knows_pid, self._identity, self._results.failed,
             self.piece.sequences, self._times,
         )  # fmt: skip
 
@@ -121,7 +122,12 @@ class Rows:
     @cached_property
     def _identity(self) -> Codes:
         """An index into the plan's identities, -1 for none."""
-        return identify(self._segment.plan.state, self.piece.sequences, self.piece.words[TASK])
+        return identify(self._segment.plan.state, self.piece.sequences, *self._tasks)
+
+    @cached_property
+    def _tasks(self) -> tuple[Words, Indices]:
+        """The distinct tasks, and for each row an index into them."""
+        return group(self.piece.words[TASK])
 
     @cached_property
     def _knows_pid(self) -> npt.NDArray[np.bool_]:
@@ -198,7 +204,7 @@ class Rows:
         fds = np.concatenate([fd for _, _, _, fd in asked])
         self.piece.fill((TASK, TIME, DURATION))
         descriptors = self._segment.descriptors
-        answers = descriptors.ask(self.piece.sequences, self.piece.words, rows, fds, self._clock)
+        answers = descriptors.ask(self.piece.sequences, self.piece.words, self._tasks, rows, fds, self._clock)
         names = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)
         ends = np.cumsum([len(fd) for _, _, _, fd in asked])[:-1]
         codes = {}

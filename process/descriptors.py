@@ -13,8 +13,7 @@ from process.fd_records import CWD, NONE, Scan, joined, recode
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
 from process.fd_state import Start, give_time, place, plant
-from process.grouping import by_code, group
-from process.read import DURATION, FLAGS_ENTRY, TASK, TIME, Words
+from process.read import DURATION, FLAGS_ENTRY, TIME, Words
 
 Numbers = npt.NDArray[np.int64]
 
@@ -71,13 +70,15 @@ class Descriptors:
         return self._resolver.results(len(self._start.changes) + changes)
 
     def ask(
-        self, sequences: Numbers, words: Words, rows: npt.NDArray[np.intp], fds: Numbers, clock: Callable[[], Numbers]
-    ) -> Answers:
+        self, sequences: Numbers, words: Words, tasks: tuple[Words, Numbers], rows: npt.NDArray[np.intp], fds: Numbers,
+        clock: Callable[[], Numbers],
+    ) -> Answers:  # fmt: skip
         """What some descriptors are.
 
         Args:
             sequences: Of a slice of events.
             words: Of the same.
+            tasks: The distinct tasks of these, and for each event an index into them.
             rows: Indices of events in it.
             fds: The descriptor that each of these was given; `CWD` for the current folder.
             clock: Gives for each event of the slice the latest return in the batch so far; asked only where needed.
@@ -85,11 +86,8 @@ class Descriptors:
         Returns:
             As `Resolver.ask`; where the descriptor is negative there is no name.
         """
-        holders, which = group(words[TASK])
-        low, width = int(fds.min()), int(fds.max()) - int(fds.min()) + 1
-        order = by_code(which[rows] * width + (fds - low), len(holders) * width)
-        rows, fds = rows[order], fds[order]  # those that ask the same follow each other: searches are then near
-        tasks, t0 = words[TASK][rows], words[TIME][rows].view(np.int64)
+        holders, which = tasks
+        which, t0 = which[rows], words[TIME][rows].view(np.int64)
         lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
         known = lasted < 1 << 63
         t1 = t0 + np.where(known, lasted, 0).view(np.int64)
@@ -103,11 +101,8 @@ class Descriptors:
         node = np.full(len(rows), -1)
         for timeline, mine in ((self._start.files, (fds >= 0) & timed), (self._start.folders, (fds == CWD) & timed)):
             if mine.any():
-                node[mine] = timeline.at(tasks[mine], t0[mine])
-        found = self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
-        back = np.empty(len(order), np.intp)
-        back[order] = np.arange(len(order))
-        return found[back]
+                node[mine] = timeline.at_of(holders, which[mine], t0[mine])
+        return self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
 
 
 def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:

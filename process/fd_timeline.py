@@ -42,17 +42,25 @@ class Timeline:
 
     def at(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
         """The node that each of some holders has at a time, or had just ``before`` it; -1 if none is known."""
-        index = self.index(holders, times, before=before)
-        return np.where(index >= 0, self.nodes[index], -1) if len(self.nodes) else index
+        return self._node(self.index(holders, times, before=before))
+
+    def at_of(self, holders: Words, which: Numbers, times: Numbers) -> Numbers:
+        """Likewise at times; which holder each has is told by an index into some distinct ones."""
+        return self._node(self._index_of(holders, which, times, False))
 
     def index(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
-        """Likewise, the move that made it so; -1 if there is none."""
-        if not len(self._distinct) or not len(holders):
-            return np.full(len(holders), -1)
-        asked, which = group(holders)
-        number = np.minimum(np.searchsorted(self._distinct, asked), len(self._distinct) - 1)
-        number[self._distinct[number] != asked] = -1
+        """As `at`, but the move that made it so; -1 if there is none."""
+        return self._index_of(*group(holders), times, before)
+
+    def _index_of(self, holders: Words, which: Numbers, times: Numbers, before: bool) -> Numbers:
+        if not len(self._distinct):
+            return np.full(len(which), -1)
+        number = np.minimum(np.searchsorted(self._distinct, holders), len(self._distinct) - 1)
+        number[self._distinct[number] != holders] = -1
         return last_at(self._starts, self.times, number[which], times, before=before)
+
+    def _node(self, index: Numbers) -> Numbers:
+        return np.where(index >= 0, self.nodes[index], -1) if len(self.nodes) else index
 
     def cut(self, holders: Words, first: Numbers, last: Numbers) -> Timeline:
         """The moves that matter to some holders, each between two times: those, and the one before."""

@@ -290,3 +290,58 @@ int64_t last_changes(const struct indexed *index, const int64_t *times, const in
     free(guesses);
     return 0;
 }
+
+static int digits_of(uint64_t value)
+{
+    int digits = 1;
+    while (value >>= 4)
+        digits++;
+    return digits;
+}
+
+static const char NULL_TEXT[6] = {'[', 'N', 'U', 'L', 'L', ']'};
+
+int64_t size_texts(int64_t n, const int64_t *heads, const uint64_t *values, const uint32_t *prefixes,
+                   const uint8_t *nulls, const uint32_t *suffixes, const int64_t *prefix_offsets,
+                   const int64_t *suffix_offsets, int64_t *offsets)
+{
+    int64_t size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t head = heads ? heads[i] : i, prefix = prefixes[head], suffix = suffixes[i];
+        offsets[i] = size;
+        size += prefix_offsets[prefix + 1] - prefix_offsets[prefix];
+        if (nulls[head])
+            size += sizeof NULL_TEXT;
+        else
+            size += 2 + digits_of(values[head]) + suffix_offsets[suffix + 1] - suffix_offsets[suffix];
+    }
+    offsets[n] = size;
+    return size;
+}
+
+void write_texts(int64_t n, const int64_t *heads, const uint64_t *values, const uint32_t *prefixes,
+                 const uint8_t *nulls, const uint32_t *suffixes, const int64_t *prefix_offsets,
+                 const uint8_t *prefix_bytes, const int64_t *suffix_offsets, const uint8_t *suffix_bytes, uint8_t *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int64_t head = heads ? heads[i] : i, prefix = prefixes[head], suffix = suffixes[i];
+        size_t length = (size_t)(prefix_offsets[prefix + 1] - prefix_offsets[prefix]);
+        memcpy(out, prefix_bytes + prefix_offsets[prefix], length);
+        out += length;
+        if (nulls[head]) {
+            memcpy(out, NULL_TEXT, sizeof NULL_TEXT);
+            out += sizeof NULL_TEXT;
+            continue;
+        }
+        uint64_t value = values[head];
+        int digits = digits_of(value);
+        *out++ = '0';
+        *out++ = 'x';
+        for (int digit = digits - 1; digit >= 0; digit--, value >>= 4)
+            out[digit] = (uint8_t) "0123456789abcdef"[value & 15];
+        out += digits;
+        length = (size_t)(suffix_offsets[suffix + 1] - suffix_offsets[suffix]);
+        memcpy(out, suffix_bytes + suffix_offsets[suffix], length);
+        out += length;
+    }
+}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,21 @@ Number = TypeVar("Number", np.int64, np.uint64)
 Numbers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
+
+Codes = npt.NDArray[np.uint32]
+
+
+class Texts(NamedTuple):
+    """Texts one after the other, as Arrow's large strings are kept.
+
+    Attributes:
+        offsets: int64, where each begins, and where the last one ends.
+        data: uint8, UTF-8.
+    """
+
+    offsets: Numbers
+    data: npt.NDArray[np.uint8]
+
 
 INDEXED = np.dtype([(name, np.int64) for name in ("t1", "seq", "node", "change", "under_way", "next_call", "unclear")])
 """What `index_changes` makes of a change."""
@@ -38,9 +53,10 @@ def _loaded() -> ctypes.CDLL:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise ImportError(f"{LIBRARY}: cannot be loaded ({error}); install sysreel anew: pip install .") from None
-    for name in ("group", "unplane", "last_at", "last_changes", "size_of_change"):
+    for name in ("group", "unplane", "last_at", "last_changes", "size_of_change", "size_texts"):
         getattr(library, name).restype = ctypes.c_int64
-    library.index_changes.restype = None
+    for name in ("index_changes", "write_texts"):
+        getattr(library, name).restype = None
     return library
 
 
@@ -154,7 +170,9 @@ def last_changes(
         nodes: Of dtype `NODE`.
         which: The descriptor that each call asks for, -1 if nothing changes it.
         node: Its table, -1 if that is not known.
-        t0: When the call began, ``t1`` when it was over, and ``seq``, its event.
+        t0: When the call began.
+        t1: When it was over.
+        seq: Its event.
     """
     which, node, t0, t1, seq = (np.ascontiguousarray(one, np.int64) for one in (which, node, t0, t1, seq))
     sure, found = np.empty(len(node), np.bool_), np.empty(len(node), np.int64)
@@ -165,6 +183,37 @@ def last_changes(
     if done == _OUT_OF_MEMORY:
         raise MemoryError
     return sure, found
+
+
+def texts(
+    heads: Numbers | None, values: Words, prefixes: Codes, nulls: Mask, suffixes: Codes, of_prefixes: Texts,
+    of_suffixes: Texts,
+) -> Texts:  # fmt: skip
+    """Texts: a prefix, then `[NULL]`, or a value in hexadecimal (`0x7ffe10`) and a suffix.
+
+    Args:
+        heads: Of each text, the index of its value; None if they are one for one.
+        values: uint64.
+        prefixes: Of each value, the index of its prefix.
+        nulls: Of each value, whether it is shown as null.
+        suffixes: Of each text, the index of its suffix.
+        of_prefixes: The prefixes.
+        of_suffixes: The suffixes.
+    """
+    values, suffixes = np.ascontiguousarray(values), np.ascontiguousarray(suffixes, np.uint32)
+    prefixes, nulls = np.ascontiguousarray(prefixes, np.uint32), np.ascontiguousarray(nulls, np.bool_)
+    heads = None if heads is None else np.ascontiguousarray(heads, np.int64)
+    count, offsets = _int(len(suffixes)), np.empty(len(suffixes) + 1, np.int64)
+    given = (
+        count, None if heads is None else _at(heads), _at(values), _at(prefixes), _at(nulls), _at(suffixes),
+        _at(of_prefixes.offsets),
+    )  # fmt: skip
+    size = _library.size_texts(*given, _at(of_suffixes.offsets), _at(offsets))
+    made = np.empty(size, np.uint8)
+    _library.write_texts(
+        *given, _at(of_prefixes.data), _at(of_suffixes.offsets), _at(of_suffixes.data), _at(made)
+    )  # fmt: skip
+    return Texts(offsets, made)
 
 
 def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:
