@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -51,17 +51,15 @@ class Descriptors:
         self._start = start
         give_time(scan, start.clock)
         self.changes = scan.changes
-        names = list(start.names)
-        codes = {text: code for code, text in enumerate(names)}
-        recoded = np.array([codes.setdefault(text, len(codes)) for text in scan.texts], np.int64)
+        names, recoded = _together(start.names, scan.texts)
         recode(self.changes, recoded)
-        roots = plant(self.changes, list(codes), start.has_roots, start.folders)
+        roots = plant(self.changes, names, start.has_roots, start.folders)
         node, source = place(self.changes, start.files, start.folders, start.owners)
         self.node, before = node, len(start.changes)
         self._resolver = Resolver(
             start.nodes, joined([start.changes, self.changes]), np.concatenate([start.node, node]),
             np.concatenate([np.full(before, -1), source]), np.concatenate([np.full(before, -1), roots]),
-            list(codes), start.given,
+            names, start.given,
         )  # fmt: skip
         self.names = self._resolver.names
 
@@ -103,6 +101,15 @@ class Descriptors:
             if mine.any():
                 node[mine] = timeline.at_of(holders, which[mine], t0[mine])
         return self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
+
+
+def _together(names: Sequence[str], texts: Sequence[str]) -> tuple[list[str], Numbers]:
+    """Names and texts as one list, each once, and the places of the texts in it; of both none is there twice."""
+    codes = dict(zip(names, range(len(names)), strict=True))
+    if codes.keys().isdisjoint(texts):
+        return [*names, *texts], np.arange(len(names), len(names) + len(texts))
+    places = [codes.setdefault(text, len(codes)) for text in texts]
+    return list(codes), np.array(places, np.int64)
 
 
 def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:
