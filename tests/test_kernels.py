@@ -173,9 +173,9 @@ def test_texts_are_a_prefix_a_number_and_a_suffix(data: st.DataObject) -> None:
     of = [data.draw(st.lists(st.text(max_size=5), min_size=1, max_size=4)) for _ in range(2)]
     rows = data.draw(st.lists(st.tuples(WORD, st.integers(0, len(of[0]) - 1), st.booleans()), min_size=1, max_size=20))
     texts = data.draw(st.lists(st.tuples(st.integers(0, len(rows) - 1), st.integers(0, len(of[1]) - 1)), max_size=30))
-    values, prefixes, nulls = (np.array([row[k] for row in rows]) for k in range(3))
+    values, prefixes, nulls = words([row[0] for row in rows]), *(np.array([row[k] for row in rows]) for k in (1, 2))
     heads, suffixes = (numbers([text[k] for text in texts]) for k in range(2))
-    made = kernels.texts(heads, words(values.tolist()), prefixes, nulls, suffixes, *(laid_out(some) for some in of))
+    made = kernels.texts(heads, values, prefixes, nulls, suffixes, *(laid_out(some) for some in of))
     data_ = made.data.tobytes()
     found = [data_[a:b].decode() for a, b in zip(made.offsets[:-1], made.offsets[1:], strict=True)]
     assert found == [
