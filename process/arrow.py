@@ -25,6 +25,11 @@ def record_batch(made: Made) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=list(made))
 
 
+def longest(batch: pa.RecordBatch) -> int:
+    """Bytes of the longest dictionary."""
+    return max((one.dictionary.nbytes for one in batch.columns if one.type == TEXTS), default=0)
+
+
 def _numbers(column: Integers) -> pa.Array:
     """Not copied."""
     return _array(pa.int64(), np.ascontiguousarray(column.values), column.valid)

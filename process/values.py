@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,10 @@ class Integers:
     values: npt.NDArray[np.int64]
     valid: Bools | None = None
 
+    def only(self, rows: slice) -> Integers:
+        """Some rows."""
+        return Integers(self.values[rows], None if self.valid is None else self.valid[rows])
+
     def series(self) -> pl.Series:
         """Int64."""
         series = pl.Series(self.values, dtype=pl.Int64)
@@ -53,6 +57,10 @@ class Texts:
     codes: Codes
     texts: pl.Series
     dtype: pl.DataType | type[pl.DataType] = pl.String
+
+    def only(self, rows: slice) -> Texts:
+        """Some rows."""
+        return Texts(self.codes[rows], self.texts, self.dtype)
 
     def series(self) -> pl.Series:
         """One text a row."""
@@ -79,3 +87,10 @@ def labels(codes: Codes, names: Sequence[str | None]) -> Texts:
 def frame(made: Made) -> pl.DataFrame:
     """Columns as Polars has them."""
     return pl.DataFrame([column.series().alias(name) for name, column in made.items()])
+
+
+def halves(made: Made, rows: int) -> Iterator[Made]:
+    """The first half of so many rows, and the second."""
+    middle = rows // 2
+    for half in (slice(0, middle), slice(middle, rows)):
+        yield {name: column.only(half) for name, column in made.items()}
