@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from process.calls import Call, Events
 from process.grouping import Indices, group, group_roughly
@@ -18,6 +17,7 @@ from process.render import Codes, Column
 from process.schema import ARGS
 from process.strings import LOST, LOST_TEXT, StringTable
 from process.targets import VALUES
+from process.text_array import TextArray
 
 Ids = npt.NDArray[np.int64]
 
@@ -90,10 +90,11 @@ class Arguments:
         self._is_lost[self._none] = False
         self._named, self._names = self._files(files)
 
-    @property
-    def suffixes(self) -> pl.Series:
+    def suffixes(self) -> TextArray:
         """What texts end with: the strings of the slice, the names of its files, then what a prototype tells."""
-        return pl.concat([self._shown.alias(""), self._names, pl.Series(self._plain, dtype=pl.String)])
+        return TextArray.joined(
+            [TextArray.of_series(self._shown), TextArray.of(self._names), TextArray.of(self._plain)]
+        )
 
     def add(self) -> None:
         """Find the distinct values of each call's arguments."""
@@ -127,13 +128,13 @@ class Arguments:
                     found[index, position] = ids
         return found
 
-    def _files(self, files: FileNames) -> tuple[dict[tuple[int, int], Indices], pl.Series]:
+    def _files(self, files: FileNames) -> tuple[dict[tuple[int, int], Indices], list[str]]:
         """The distinct names of descriptors, and for each descriptor an index of a suffix."""
         codes, which = group(np.concatenate([np.zeros(0, np.int64), *files.codes.values()]))
         which += len(self._shown)
         ends = np.cumsum([len(one) for one in files.codes.values()])
         names = [f"({files.names[code]})" if code >= 0 else _NOT_NAMED.get(code, "([???])") for code in codes.tolist()]
-        return dict(zip(files.codes, np.split(which, ends), strict=False)), pl.Series(names, dtype=pl.String)
+        return dict(zip(files.codes, np.split(which, ends), strict=False)), names
 
     def _add_fd(self, call: Call, position: int, values: Words, which: Indices) -> None:
         """Show descriptors with their names: distinct pairs of a value and a name."""

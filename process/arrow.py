@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from process.text_array import TextArray
 from process.values import Bools, Integers, Made, Texts
 
 TEXTS = pa.dictionary(pa.int32(), pa.large_string())
@@ -36,19 +37,25 @@ def _numbers(column: Integers) -> pa.Array:
 
 
 def _texts(column: Texts) -> pa.DictionaryArray:
-    codes, texts = column.codes, column.texts
+    codes, texts = column.codes, _strings(column.texts)
     used = np.zeros(len(texts) + 1, np.bool_)
     used[codes] = True  # -1 is the last one
     used = used[:-1]
     if not used.all():
-        texts = texts.filter(pl.Series(used))
-    found = texts.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
+        texts = texts.filter(pa.array(used))
+    found = texts.dictionary_encode()
     if len(found.dictionary) < len(used):
         code_of = np.full(len(used) + 1, -1, np.int32)
         code_of[:-1][used] = found.indices.fill_null(-1).to_numpy()
         codes = code_of[codes]
     indices = _array(pa.int32(), codes.astype(np.int32, copy=False), codes >= 0)
     return pa.DictionaryArray.from_arrays(indices, found.dictionary, safe=False)
+
+
+def _strings(texts: pl.Series | TextArray) -> pa.LargeStringArray:
+    if isinstance(texts, TextArray):
+        return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(texts.offsets), pa.py_buffer(texts.data))
+    return texts.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _array(dtype: pa.DataType, values: npt.NDArray[np.signedinteger], valid: Bools | None) -> pa.Array:

@@ -23,6 +23,7 @@ from process.results import Results
 from process.schema import ARGS, SCHEMA
 from process.slices import Indices, Sequences, Slice, Slices
 from process.tally import Tally
+from process.text_array import TextArray
 from process.values import Integers, Made, Texts, Values, labels
 
 _REPR_OF = {f"arg{k}_repr": k for k in range(ARGS)}
@@ -176,9 +177,9 @@ class Rows:
             found = Arguments(self.events, self._strings_of, contents.strings, files, positions)
             found.add()
             self._lost = found.lost
-            suffixes = found.suffixes
+            prefixes, suffixes = TextArray.of(found.prefixes), found.suffixes()
             for k, column in found.columns.items():
-                made[f"arg{k}_repr"] = column.made(found.prefixes, suffixes)
+                made[f"arg{k}_repr"] = column.made(prefixes, suffixes)
         return made
 
     def _strings_of(self, position: int, rows: Indices) -> Sequences:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from process.text_array import TextArray
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
 """Loaded by path, whatever the system calls its libraries."""
@@ -24,19 +26,6 @@ Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 Codes = npt.NDArray[np.uint32]
-
-
-class Texts(NamedTuple):
-    """Texts one after the other, as Arrow's large strings are kept.
-
-    Attributes:
-        offsets: int64, where each begins, and where the last one ends.
-        data: uint8, UTF-8.
-    """
-
-    offsets: Numbers
-    data: npt.NDArray[np.uint8]
-
 
 INDEXED = np.dtype([(name, np.int64) for name in ("t1", "seq", "node", "change", "under_way", "next_call", "unclear")])
 """What `index_changes` makes of a change."""
@@ -186,9 +175,9 @@ def last_changes(
 
 
 def texts(
-    heads: Numbers | None, values: Words, prefixes: Codes, nulls: Mask, suffixes: Codes, of_prefixes: Texts,
-    of_suffixes: Texts,
-) -> Texts:  # fmt: skip
+    heads: Numbers | None, values: Words, prefixes: Codes, nulls: Mask, suffixes: Codes, of_prefixes: TextArray,
+    of_suffixes: TextArray,
+) -> TextArray:  # fmt: skip
     """Texts: a prefix, then `[NULL]`, or a value in hexadecimal (`0x7ffe10`) and a suffix.
 
     Args:
@@ -213,7 +202,7 @@ def texts(
     _library.write_texts(
         *given, _at(of_prefixes.data), _at(of_suffixes.offsets), _at(of_suffixes.data), _at(made)
     )  # fmt: skip
-    return Texts(offsets, made)
+    return TextArray(offsets, made)
 
 
 def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:

@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
+from process.kernels import texts
 from process.read import Words
-from process.take import take
+from process.text_array import TextArray
 from process.values import Texts
 
 Codes = npt.NDArray[np.uint32]
-
-_DIGITS = 4
-_SHIFTS = (48, 32, 16)
-_MASK = np.uint64((1 << 4 * _DIGITS) - 1)
-_BARE = 1 << 4 * _DIGITS
-"""Where in `_hex_digits` the numbers without leading zeros begin."""
-_NOTHING = 2 * _BARE
-
-
-@cache
-def _hex_digits() -> pl.Series:
-    """Every number of 16 bits as four hexadecimal digits, then without leading zeros, then an empty text."""
-    pairs, numbers = pl.Series([f"{value:02x}" for value in range(256)]), np.arange(_BARE, dtype=np.uint32)
-    padded = take(pairs, numbers >> 8) + take(pairs, numbers & 0xFF)
-    bare = padded.str.strip_chars_start("0")
-    bare[0] = "0"
-    digits: pl.Series = pl.concat([padded, bare, pl.Series([""])]).rechunk()
-    return digits
-
-
-def _digits(values: Words) -> list[pl.Series]:
-    """Columns of texts that, put together, are uint64 values in hexadecimal. Polars 2.1 has no such function."""
-    table, top = _hex_digits(), int(values.max()) if len(values) else 0
-    columns = []
-    higher = np.zeros(len(values), np.bool_)
-    for shift in (shift for shift in _SHIFTS if top >> shift):
-        rest = values >> np.uint64(shift)
-        index = (rest & _MASK).astype(np.uint32)
-        index[~higher] += np.uint32(_BARE)
-        higher = rest != 0
-        index[~higher] = _NOTHING
-        columns.append(take(table, index))
-    index = (values & _MASK).astype(np.uint32)
-    index[~higher] += np.uint32(_BARE)
-    return [*columns, take(table, index)]
-
-
-def hexadecimal(values: Words) -> pl.Series:
-    """`0x7ffe10` for each of some uint64 values."""
-    return _joined([pl.lit("0x"), *_digits(values)])
-
-
-def _joined(parts: Sequence[pl.Series | pl.Expr]) -> pl.Series:
-    """Columns of texts put together row by row."""
-    columns = [part.alias(str(at)) for at, part in enumerate(parts) if isinstance(part, pl.Series)]
-    texts = [pl.col(str(at)) if isinstance(part, pl.Series) else part for at, part in enumerate(parts)]
-    return pl.DataFrame(columns).select(pl.concat_str(texts)).to_series()
 
 
 @dataclass
@@ -112,33 +63,23 @@ class Column:
         self._head_count += len(values)
         self._count += len(suffixes)
 
-    def made(self, prefixes: Sequence[str], suffixes: pl.Series) -> Texts:
+    def made(self, prefixes: TextArray, suffixes: TextArray) -> Texts:
         """The texts; null where none was put."""
-        return Texts(self.codes, self._texts(prefixes, suffixes) if self._values else pl.Series([], dtype=pl.String))
-
-    def _texts(self, prefixes: Sequence[str], suffixes: pl.Series) -> pl.Series:
-        """The text of each code."""
-        values, null = np.concatenate(self._values), np.concatenate(self._nulls)
-        begins = pl.Series([*(f"{prefix}0x" for prefix in prefixes), *(f"{prefix}[NULL]" for prefix in prefixes)])
-        begin, end = np.concatenate(self._prefixes), np.concatenate(self._suffixes)
-        digits, heads = _digits(values), np.concatenate(self._heads)
-        if null.any():
-            begin[null] += len(prefixes)
-            suffixes = pl.concat([suffixes, pl.Series([""])])
-            end[null[heads]] = len(suffixes) - 1
-            digits[-1] = digits[-1].zip_with(pl.Series(~null), pl.Series([""]))
-        if len(heads) == len(values) and (heads == np.arange(len(values))).all():
-            return _joined([take(begins, begin), *digits, take(suffixes, end)])
-        head = _joined([take(begins, begin), *digits])
-        return _joined([take(head, heads), take(suffixes, end)])
+        if not self._values:
+            return Texts(self.codes, TextArray.of(()))
+        found = texts(
+            np.concatenate(self._heads), np.concatenate(self._values), np.concatenate(self._prefixes),
+            np.concatenate(self._nulls), np.concatenate(self._suffixes), prefixes, suffixes,
+        )  # fmt: skip
+        return Texts(self.codes, found)
 
 
-def signed_hexadecimal(values: npt.NDArray[np.int64]) -> pl.Series:
+def signed_hexadecimal(values: npt.NDArray[np.int64]) -> TextArray:
     """`0x3` or `-0x1ff` for each of some int64 values."""
     negative, bits = values < 0, values.view(np.uint64)
-    sign = take(pl.Series(["", "-"]), negative)
-    shown: pl.Series = sign + hexadecimal(np.where(negative, np.uint64(0) - bits, bits))
-    return shown
+    magnitudes, none = np.where(negative, np.uint64(0) - bits, bits), np.zeros(len(values), np.uint32)
+    signs, nothing = TextArray.of(("", "-")), TextArray.of(("",))
+    return texts(None, magnitudes, negative.astype(np.uint32), none != 0, none, signs, nothing)
 
 
 def to_signed(values: Words, word_size: int) -> npt.NDArray[np.int64]:

@@ -6,7 +6,6 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 import errno_tables
 from capture.segment import EventFlag
@@ -16,6 +15,7 @@ from process.grouping import group
 from process.read import FLAGS_ENTRY
 from process.render import signed_hexadecimal
 from process.schema import STATUSES
+from process.text_array import TextArray
 from process.values import Integers, Texts, labels
 
 
@@ -45,7 +45,7 @@ class Results:
     def retno_repr(self) -> Texts:
         """The errno, or the number."""
         errors = [f"{name}({text})" for name, text in zip(self._names, self._texts, strict=True)]
-        reprs = pl.concat([signed_hexadecimal(self._distinct).alias(""), pl.Series(errors, dtype=pl.String)])
+        reprs = TextArray.joined([signed_hexadecimal(self._distinct), TextArray.of(errors)])
         codes = np.where(self._errno >= 0, len(self._distinct) + self._errno, self._inverse)
         return Texts(np.where(self._returned, codes, -1), reprs)
 

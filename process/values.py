@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from process.take import take
+from process.text_array import TextArray
 
 Codes = npt.NDArray[np.signedinteger[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -50,12 +51,12 @@ class Texts:
 
     Attributes:
         codes: Signed integers of shape (n,), indices into ``texts``; a negative one is null.
-        texts: String. One may be there twice, be null, or stand for no row.
+        texts: One may be there twice, or stand for no row; of a String column it may be null.
         dtype: That Polars' column is to have: String or Categorical.
     """
 
     codes: Codes
-    texts: pl.Series
+    texts: pl.Series | TextArray
     dtype: pl.DataType | type[pl.DataType] = pl.String
 
     def only(self, rows: slice) -> Texts:
@@ -64,7 +65,8 @@ class Texts:
 
     def series(self) -> pl.Series:
         """One text a row."""
-        known = pl.concat([self.texts, pl.Series([None], dtype=pl.String)]).cast(self.dtype)
+        texts = self.texts.series() if isinstance(self.texts, TextArray) else self.texts
+        known = pl.concat([texts, pl.Series([None], dtype=pl.String)]).cast(self.dtype)
         codes, nothing = self.codes, len(self.texts)
         if len(codes) and (codes == codes[0]).all():
             one: pl.Series = known.new_from_index(int(codes[0]) if codes[0] >= 0 else nothing, len(codes))

@@ -16,6 +16,7 @@ from process import kernels
 from process.fd_records import CHANGE, NEVER, By
 from process.planes import Planes
 from process.read import NR_STRINGS, TIME, WORDS
+from process.text_array import TextArray
 
 WORD = st.one_of(st.integers(0, 8), st.integers(0, 2**64 - 1))
 SIGNED = st.one_of(st.integers(-4, 8), st.integers(-(2**63), 2**63 - 1))
@@ -175,18 +176,11 @@ def test_texts_are_a_prefix_a_number_and_a_suffix(data: st.DataObject) -> None:
     texts = data.draw(st.lists(st.tuples(st.integers(0, len(rows) - 1), st.integers(0, len(of[1]) - 1)), max_size=30))
     values, prefixes, nulls = words([row[0] for row in rows]), *(np.array([row[k] for row in rows]) for k in (1, 2))
     heads, suffixes = (numbers([text[k] for text in texts]) for k in range(2))
-    made = kernels.texts(heads, values, prefixes, nulls, suffixes, *(laid_out(some) for some in of))
-    data_ = made.data.tobytes()
-    found = [data_[a:b].decode() for a, b in zip(made.offsets[:-1], made.offsets[1:], strict=True)]
-    assert found == [
+    made = kernels.texts(heads, values, prefixes, nulls, suffixes, *map(TextArray.of, of))
+    assert made.series().to_list() == [
         of[0][rows[head][1]] + ("[NULL]" if rows[head][2] else f"{rows[head][0]:#x}{of[1][suffix]}")
         for head, suffix in texts
     ]
-
-
-def laid_out(some: list[str]) -> kernels.Texts:
-    encoded = [text.encode() for text in some]
-    return kernels.Texts(np.cumsum([0, *map(len, encoded)]), np.frombuffer(b"".join(encoded) or b" ", np.uint8))
 
 
 def test_a_library_that_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -209,9 +210,13 @@ def test_of_events_that_are_not_of_the_call_no_word_is_made(monkeypatch: pytest.
             raise AssertionError(f"all of word {word}")
         return whole_word(self, word)
 
+    def refused_at_once(self: Planes, out: Words, wanted: Iterable[int], summed: int) -> None:
+        raise AssertionError(f"all of words {wanted}")
+
     whole_word = Planes.word
     expected = scanned.select("nr", "pid", "arg1_repr").collect().filter(pl.col("nr") == OPENAT)
     monkeypatch.setattr(Planes, "word", refused)
+    monkeypatch.setattr(Planes, "fill", refused_at_once)
     found = scanned.filter(OPENED).select("nr", "pid", "arg1_repr").collect()
     assert_frame_equal(found, expected, categorical_as_str=True)
     assert len(found) > 300

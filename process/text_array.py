@@ -1,0 +1,55 @@
+"""Texts one after the other in memory, as Arrow's large strings are: what the compiled loops read and make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+
+@dataclass(frozen=True)
+class TextArray:
+    """Texts, none of them null.
+
+    Attributes:
+        offsets: int64, where each begins, and where the last one ends.
+        data: uint8, UTF-8.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    data: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> TextArray:
+        """From Python's texts."""
+        encoded = [text.encode() for text in texts]
+        offsets = np.array([0, *accumulate(map(len, encoded))], np.int64)
+        return cls(offsets, np.frombuffer(b"".join(encoded), np.uint8))
+
+    @classmethod
+    def of_series(cls, texts: pl.Series) -> TextArray:
+        """From a String column without nulls."""
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(texts.str.len_bytes().to_numpy(), out=offsets[1:])
+        return cls(offsets, np.frombuffer((texts.str.join().item() or "").encode(), np.uint8))
+
+    @classmethod
+    def joined(cls, parts: Sequence[TextArray]) -> TextArray:
+        """The texts of several, one after the other."""
+        sizes = [0, *accumulate(int(part.offsets[-1]) for part in parts)]
+        ends = [part.offsets[1:] + before for part, before in zip(parts, sizes, strict=False)]
+        return cls(np.concatenate([np.zeros(1, np.int64), *ends]), np.concatenate([part.data for part in parts]))
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.offsets) - 1
+
+    def series(self) -> pl.Series:
+        """String."""
+        where = pl.DataFrame({"start": self.offsets[:-1], "length": np.diff(self.offsets)})
+        text = pl.lit(self.data.tobytes()).bin.slice("start", "length").cast(pl.String)
+        return where.select(text.alias("")).to_series()
