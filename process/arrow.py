@@ -5,25 +5,39 @@ Importing pyarrow takes 0.03 s and 34 MB: what writes nothing does without.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from process.schema import SCHEMA
 from process.text_array import TextArray
 from process.values import Bools, Integers, Made, Texts
 
-TEXTS = pa.dictionary(pa.int32(), pa.large_string())
+TEXTS: Final = pa.dictionary(pa.int32(), pa.large_string())
 """A column of texts: large, since those of a slice may be more than 2 GiB."""
 
+WHOLE: Final = frozenset({"id", "name", "procname", "seq", "abi", "nr", "time_ns", "status", "capture"})
+"""Columns without nulls: Parquet stores nothing of which rows have a value, which takes a twentieth of its time."""
+
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what is freed; malloc's is given back by `garbage`
-pa.set_cpu_count(1)
+pa.set_cpu_count(1)  # workers are as many as there are processors to use
+
+
+def schema(columns: Iterable[str]) -> pa.Schema:
+    """Of record batches with some of the output's columns, in order."""
+    return pa.schema(
+        [pa.field(name, pa.int64() if SCHEMA[name] == pl.Int64 else TEXTS, name not in WHOLE) for name in columns]
+    )
 
 
 def record_batch(made: Made) -> pa.RecordBatch:
     """Columns as a record batch: int64, or `TEXTS`, whose dictionaries hold each text once, and none without a row."""
-    arrays = [_numbers(one) if isinstance(one, Integers) else _texts(one) for one in made.values()]
-    return pa.RecordBatch.from_arrays(arrays, names=list(made))
+    arrays = [_integers(one) if isinstance(one, Integers) else _texts(one) for one in made.values()]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema(made))
 
 
 def longest(batch: pa.RecordBatch) -> int:
@@ -31,7 +45,7 @@ def longest(batch: pa.RecordBatch) -> int:
     return max((one.dictionary.nbytes for one in batch.columns if one.type == TEXTS), default=0)
 
 
-def _numbers(column: Integers) -> pa.Array:
+def _integers(column: Integers) -> pa.Array:
     """Not copied."""
     return _array(pa.int64(), np.ascontiguousarray(column.values), column.valid)
 
