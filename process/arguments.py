@@ -74,7 +74,7 @@ class Arguments:
             files: What descriptors are.
             positions: Those that are wanted.
         """
-        self.columns = {position: Column(np.zeros(len(events.call_of), np.uint32)) for position in positions}
+        self.columns = {position: Column(np.full(len(events.call_of), -1, np.int32)) for position in positions}
         self.prefixes: list[str] = []
         self.lost = 0
         self._plain: list[str] = []

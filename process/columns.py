@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from capture.segment import EventFlag
 from process.arguments import NO_FILE, Arguments, FileNames
@@ -16,14 +15,15 @@ from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
 from process.fd_records import CWD, SOURCES, stored
 from process.fd_scan import Scanner
 from process.fd_state import Start
+from process.grouping import group
 from process.identify import Codes, identify, marked
 from process.plan import Plan
-from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Contents
-from process.render import labels, nullable
+from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Contents, Words
 from process.results import Results
 from process.schema import ARGS, SCHEMA
 from process.slices import Indices, Sequences, Slice, Slices
 from process.tally import Tally
+from process.values import Integers, Made, Texts, Values, labels
 
 _REPR_OF = {f"arg{k}_repr": k for k in range(ARGS)}
 _ARG_OF = {f"arg{k}": k for k in range(ARGS)}
@@ -91,21 +91,21 @@ class Rows:
         clock = None if asked is None else lambda: asked()[rows]
         return Rows(self._segment, self.piece.only(rows), self._ids[rows], clock)
 
-    def frame(self, names: Collection[str]) -> pl.DataFrame:
+    def columns(self, names: Collection[str]) -> Made:
         """Columns by their names, in the order of ``schema.SCHEMA``."""
         wanted = [name for name in SCHEMA if name in names]
         made = self._arguments([name for name in wanted if name in _REPR_OF or name == "fd_source"])
-        return pl.DataFrame([made[n].alias(n) if n in made else self._column(n).alias(n) for n in wanted])
+        return {name: made[name] if name in made else self._column(name) for name in wanted}
 
     def count(self, tally: Tally) -> None:
-        """Enter all but the number of rows into a tally; after `frame`."""
-        plan, words = self._segment.plan, self.piece.words
+        """Enter all but the number of rows into a tally; after `columns`."""
+        plan = self._segment.plan
         assert plan.programs is not None  # else nobody counts
         tally.errors += self._results.errors
         tally.lost_strings += self._lost
         tally.add_calls(self.events.calls)
         tally.add_processes(
-            plan.state, plan.programs, words[TASK], self._knows_pid, self._identity, self._results.failed,
+            plan.state, plan.programs, self._tasks, self._knows_pid, self._identity, self._results.failed,
             self.piece.sequences, self._times,
         )  # fmt: skip
 
@@ -121,7 +121,12 @@ class Rows:
     @cached_property
     def _identity(self) -> Codes:
         """An index into the plan's identities, -1 for none."""
-        return identify(self._segment.plan.state, self.piece.sequences, self.piece.words[TASK])
+        return identify(self._segment.plan.state, self.piece.sequences, *self._tasks)
+
+    @cached_property
+    def _tasks(self) -> tuple[Words, Indices]:
+        """The distinct tasks, and for each row an index into them."""
+        return group(self.piece.words[TASK])
 
     @cached_property
     def _knows_pid(self) -> npt.NDArray[np.bool_]:
@@ -135,37 +140,37 @@ class Rows:
         times: Sequences = (self.piece.words[TIME] + began).view(np.int64)
         return times
 
-    def _column(self, name: str) -> pl.Series:
+    def _column(self, name: str) -> Values:
         if name in _ARG_OF:
-            return nullable(*self.events.arguments(_ARG_OF[name]))
-        make: Callable[[Rows], pl.Series] = _MAKERS[name]
+            return Integers(*self.events.arguments(_ARG_OF[name]))
+        make: Callable[[Rows], Values] = _MAKERS[name]
         return make(self)
 
-    def _procname(self) -> pl.Series:
+    def _procname(self) -> Texts:
         names = [*(one.procname for one in self._segment.plan.state.identities), "[none]"]
         return labels(np.where(self._identity < 0, len(names) - 1, self._identity), names)
 
-    def _mark(self) -> pl.Series:
+    def _mark(self) -> Texts:
         state = self._segment.plan.state
         return labels(marked(state, self.piece.sequences), [mark.text for mark in state.marks])
 
-    def _pid(self) -> pl.Series:
-        return nullable((self.piece.words[TASK] >> HIGH).astype(np.int64), self._knows_pid)
+    def _pid(self) -> Integers:
+        return Integers((self.piece.words[TASK] >> HIGH).astype(np.int64), self._knows_pid)
 
-    def _tid(self) -> pl.Series:
-        return nullable((self.piece.words[TASK] & LOW).astype(np.int64), self._knows_pid)
+    def _tid(self) -> Integers:
+        return Integers((self.piece.words[TASK] & LOW).astype(np.int64), self._knows_pid)
 
-    def _duration(self) -> pl.Series:
+    def _duration(self) -> Integers:
         durations = self.piece.words[DURATION].view(np.int64)
-        return nullable(durations, durations >= 0)
+        return Integers(durations, durations >= 0)
 
-    def _arguments(self, wanted: Collection[str]) -> dict[str, pl.Series]:
+    def _arguments(self, wanted: Collection[str]) -> dict[str, Values]:
         """The reprs of arguments, and where the name of an fd comes from."""
         if not wanted:
             return {}
         positions = [_REPR_OF[name] for name in wanted if name in _REPR_OF]
         files, source = self._files(range(ARGS) if "fd_source" in wanted else positions)
-        made = {"fd_source": labels(source, SOURCES)} if "fd_source" in wanted else {}
+        made: dict[str, Values] = {"fd_source": labels(source, SOURCES)} if "fd_source" in wanted else {}
         if positions:
             contents = self._segment.contents
             found = Arguments(self.events, self._strings_of, contents.strings, files, positions)
@@ -173,7 +178,7 @@ class Rows:
             self._lost = found.lost
             suffixes = found.suffixes
             for k, column in found.columns.items():
-                made[f"arg{k}_repr"] = column.texts(found.prefixes, suffixes)
+                made[f"arg{k}_repr"] = column.made(found.prefixes, suffixes)
         return made
 
     def _strings_of(self, position: int, rows: Indices) -> Sequences:
@@ -198,7 +203,7 @@ class Rows:
         fds = np.concatenate([fd for _, _, _, fd in asked])
         self.piece.fill((TASK, TIME, DURATION))
         descriptors = self._segment.descriptors
-        answers = descriptors.ask(self.piece.sequences, self.piece.words, rows, fds, self._clock)
+        answers = descriptors.ask(self.piece.sequences, self.piece.words, self._tasks, rows, fds, self._clock)
         names = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)
         ends = np.cumsum([len(fd) for _, _, _, fd in asked])[:-1]
         codes = {}
@@ -211,22 +216,22 @@ class Rows:
         return FileNames(descriptors.names, codes), source
 
 
-_MAKERS: dict[str, Callable[[Rows], pl.Series]] = {
-    "id": lambda rows: pl.Series(rows._ids),
+_MAKERS: dict[str, Callable[[Rows], Values]] = {
+    "id": lambda rows: Integers(rows._ids),
     "name": lambda rows: labels(rows.events.call_of, [call.name for call in rows.events.calls]),
     "procname": Rows._procname,
     "proc_id": Rows._pid,
     "retno": lambda rows: rows._results.retno(),
     "retno_repr": lambda rows: rows._results.retno_repr(),
-    "seq": lambda rows: pl.Series(rows.piece.sequences),
+    "seq": lambda rows: Integers(rows.piece.sequences),
     "abi": lambda rows: labels(rows.events.call_of, [call.abi for call in rows.events.calls]),
-    "nr": lambda rows: pl.Series((rows.piece.words[NR_STRINGS] & LOW).astype(np.int64)),
+    "nr": lambda rows: Integers((rows.piece.words[NR_STRINGS] & LOW).astype(np.int64)),
     "pid": Rows._pid,
     "tid": Rows._tid,
-    "time_ns": lambda rows: pl.Series(rows._times),
+    "time_ns": lambda rows: Integers(rows._times),
     "duration_ns": Rows._duration,
     "errno": lambda rows: rows._results.errno(),
     "status": lambda rows: rows._results.status(),
     "mark": Rows._mark,
-    "capture": lambda rows: pl.Series(np.full(len(rows._ids), rows._segment.plan.capture, np.int64)),
+    "capture": lambda rows: Integers(np.full(len(rows._ids), rows._segment.plan.capture, np.int64)),
 }

@@ -36,6 +36,7 @@ from process.read import (
 from process.schema import ARGS, REPRS, SCHEMA
 from process.slices import Slice, joined
 from process.tally import Tally
+from process.values import Made, frame
 from process.wanted import Wanted
 
 _CALL = (NR_STRINGS, FLAGS_ENTRY)
@@ -124,7 +125,15 @@ class Decoder:
         self._wanted = Wanted(met_by(chosen, rules)) if chosen else None
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        """The rows, in order, as frames with the wanted columns, in the order of ``schema.SCHEMA``.
+        """The rows as `columns` gives them, each time as a frame.
+
+        Raises:
+            SegmentError: The segment is not what it was when it was surveyed.
+        """
+        return map(frame, self.columns())
+
+    def columns(self) -> Iterator[Made]:
+        """The rows, in order, a slice at a time: the wanted columns, in the order of ``schema.SCHEMA``.
 
         Raises:
             SegmentError: The segment is not what it was when it was surveyed.
@@ -133,7 +142,7 @@ class Decoder:
         if self.tally.rows != self.plan.rows:
             raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
 
-    def _of_all(self) -> Iterator[pl.DataFrame]:
+    def _of_all(self) -> Iterator[Made]:
         """The rows out of all events."""
         if self._shows_files and not self._conditions:
             self._segment.descriptors  # noqa: B018  # made first: what it unpacks is then kept for the rows
@@ -143,12 +152,12 @@ class Decoder:
             if here.any():
                 ids = np.cumsum(here) + (self.plan.first_id + self.tally.rows - 1)
                 clock = partial(self._clock.of, index, piece) if self._shows_files else None
-                frame = self._frame(Rows(self._segment, piece, ids, clock), here)
+                made = self._made(Rows(self._segment, piece, ids, clock), here)
                 self.tally.rows += int(here.sum())
-                if len(frame):
-                    yield frame
+                if made:
+                    yield made
 
-    def _of_calls(self, wanted: Wanted) -> Iterator[pl.DataFrame]:
+    def _of_calls(self, wanted: Wanted) -> Iterator[Made]:
         """The rows out of the events of some calls; those of several slices are made together."""
         held: list[_Held] = []
         count = 0
@@ -175,16 +184,16 @@ class Decoder:
             del few  # and with it the block
         yield from self._of_held(held)
 
-    def _of_held(self, held: list[_Held]) -> Iterator[pl.DataFrame]:
+    def _of_held(self, held: list[_Held]) -> Iterator[Made]:
         """The rows of some calls of several slices that meet all conditions."""
         if not held:
             return
         piece = joined([one.piece for one in held])
         clock = cache(partial(self._clock_of, held)) if self._shows_files else None
         rows = Rows(self._segment, piece, np.concatenate([one.ids for one in held]), clock)
-        frame = self._frame(rows, np.ones(len(piece.sequences), np.bool_))
-        if len(frame):
-            yield frame
+        made = self._made(rows, np.ones(len(piece.sequences), np.bool_))
+        if made:
+            yield made
 
     def _clock_of(self, held: list[_Held]) -> npt.NDArray[np.int64]:
         """For each event the latest return before it."""
@@ -198,21 +207,21 @@ class Decoder:
         low, high = np.searchsorted(self.plan.dropped, (first, end))
         return self.plan.dropped[low:high]
 
-    def _frame(self, rows: Rows, here: npt.NDArray[np.bool_]) -> pl.DataFrame:
-        """The rows that meet all conditions; ``here`` says which of the events are rows at all."""
+    def _made(self, rows: Rows, here: npt.NDArray[np.bool_]) -> Made:
+        """The rows that meet all conditions, nothing if none does; ``here`` says which events are rows at all."""
         for condition, names in self._conditions:
             if not REPRS.isdisjoint(names) or not names:
                 rows, here = self._only(rows, here)
             self._fill(rows.piece, names)
-            here = here & holds(condition, rows.frame(names), len(here))
+            here = here & holds(condition, frame(rows.columns(names)), len(here))
             if not here.any():
-                return pl.DataFrame()
+                return {}
         rows, _ = self._only(rows, here)
         self._fill(rows.piece, self._columns)
         if self._conditions or self.plan.programs is None:
-            return rows.frame(self._columns)
+            return rows.columns(self._columns)
         rows.piece.fill(_COUNTED)
-        made = rows.frame(self._columns)
+        made = rows.columns(self._columns)
         rows.count(self.tally)
         return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,7 @@ from process.fd_records import CWD, NONE, Scan, joined, recode
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
 from process.fd_state import Start, give_time, place, plant
-from process.grouping import by_code, group
-from process.read import DURATION, FLAGS_ENTRY, TASK, TIME, Words
+from process.read import DURATION, FLAGS_ENTRY, TIME, Words
 
 Numbers = npt.NDArray[np.int64]
 
@@ -52,17 +51,15 @@ class Descriptors:
         self._start = start
         give_time(scan, start.clock)
         self.changes = scan.changes
-        names = list(start.names)
-        codes = {text: code for code, text in enumerate(names)}
-        recoded = np.array([codes.setdefault(text, len(codes)) for text in scan.texts], np.int64)
+        names, recoded = _together(start.names, scan.texts)
         recode(self.changes, recoded)
-        roots = plant(self.changes, list(codes), start.has_roots, start.folders)
+        roots = plant(self.changes, names, start.has_roots, start.folders)
         node, source = place(self.changes, start.files, start.folders, start.owners)
         self.node, before = node, len(start.changes)
         self._resolver = Resolver(
             start.nodes, joined([start.changes, self.changes]), np.concatenate([start.node, node]),
             np.concatenate([np.full(before, -1), source]), np.concatenate([np.full(before, -1), roots]),
-            list(codes), start.given,
+            names, start.given,
         )  # fmt: skip
         self.names = self._resolver.names
 
@@ -71,13 +68,15 @@ class Descriptors:
         return self._resolver.results(len(self._start.changes) + changes)
 
     def ask(
-        self, sequences: Numbers, words: Words, rows: npt.NDArray[np.intp], fds: Numbers, clock: Callable[[], Numbers]
-    ) -> Answers:
+        self, sequences: Numbers, words: Words, tasks: tuple[Words, Numbers], rows: npt.NDArray[np.intp], fds: Numbers,
+        clock: Callable[[], Numbers],
+    ) -> Answers:  # fmt: skip
         """What some descriptors are.
 
         Args:
             sequences: Of a slice of events.
             words: Of the same.
+            tasks: The distinct tasks of these, and for each event an index into them.
             rows: Indices of events in it.
             fds: The descriptor that each of these was given; `CWD` for the current folder.
             clock: Gives for each event of the slice the latest return in the batch so far; asked only where needed.
@@ -85,11 +84,8 @@ class Descriptors:
         Returns:
             As `Resolver.ask`; where the descriptor is negative there is no name.
         """
-        holders, which = group(words[TASK])
-        low, width = int(fds.min()), int(fds.max()) - int(fds.min()) + 1
-        order = by_code(which[rows] * width + (fds - low), len(holders) * width)
-        rows, fds = rows[order], fds[order]  # those that ask the same follow each other: searches are then near
-        tasks, t0 = words[TASK][rows], words[TIME][rows].view(np.int64)
+        holders, which = tasks
+        which, t0 = which[rows], words[TIME][rows].view(np.int64)
         lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
         known = lasted < 1 << 63
         t1 = t0 + np.where(known, lasted, 0).view(np.int64)
@@ -103,11 +99,17 @@ class Descriptors:
         node = np.full(len(rows), -1)
         for timeline, mine in ((self._start.files, (fds >= 0) & timed), (self._start.folders, (fds == CWD) & timed)):
             if mine.any():
-                node[mine] = timeline.at(tasks[mine], t0[mine])
-        found = self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
-        back = np.empty(len(order), np.intp)
-        back[order] = np.arange(len(order))
-        return found[back]
+                node[mine] = timeline.at_of(holders, which[mine], t0[mine])
+        return self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
+
+
+def _together(names: Sequence[str], texts: Sequence[str]) -> tuple[list[str], Numbers]:
+    """Names and texts as one list, each once, and the places of the texts in it; of both none is there twice."""
+    codes = dict(zip(names, range(len(names)), strict=True))
+    if codes.keys().isdisjoint(texts):
+        return [*names, *texts], np.arange(len(names), len(names) + len(texts))
+    places = [codes.setdefault(text, len(codes)) for text in texts]
+    return list(codes), np.array(places, np.int64)
 
 
 def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_keys import TimeKeys
-from process.fd_records import NEVER, ROOT, By, Records
+from process.fd_records import NEVER, ROOT, Records
 from process.grouping import in_order
+from process.kernels import NODE, index_changes, last_changes
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -41,34 +42,22 @@ class ChangeIndex:
             changes: Of dtype `CHANGE`.
             node: Of each change, -1 if not known: it is left out.
         """
-        self._groups = nodes["group"].astype(np.int64)
-        self._tainted, self._since = nodes["tainted"], nodes["since"].copy()
-        self._unsure, self._end, self._ender = nodes["unsure"].copy(), nodes["end"].copy(), nodes["ender"].copy()
+        self._nodes = np.empty(len(nodes), NODE)
+        for name in NODE.names or ():
+            self._nodes[name] = nodes[name]
         kept = np.flatnonzero(node >= 0)
-        node, t1 = node[kept], changes["t1"][kept]
-        self._pairs = Pairs(self._groups[node], changes["fd"][kept].astype(np.int64))
+        t1 = changes["t1"][kept]
+        self._pairs = Pairs(nodes["group"][node[kept]].astype(np.int64), changes["fd"][kept].astype(np.int64))
         open_ended = t1 == NEVER
-        self._at = TimeKeys(len(self._pairs), t1[~open_ended])
-        keys = self._at.of(self._pairs.own, t1) + open_ended
-        order = in_order(keys, changes["seq"][kept])
-        self._keys, self._change, which = keys[order], kept[order], self._pairs.own[order]
-        self._starts = np.searchsorted(which, np.arange(len(self._pairs) + 1))
-        self._node, self._t1, self._seq = node[order], t1[order], changes["seq"][self._change]
-        t0, calls = changes["t0"][self._change], changes["by"][self._change] == By.CALL
-        self._under_way = later(changes["since"][self._change], which)
-        count = len(order)
-        before = np.maximum.accumulate(np.where(calls, np.arange(count), -1))  # the last one by a call
-        before = np.concatenate(([-1], before[:-1]))[:count]
-        overlaps = (before >= self._starts[which]) & (self._t1[before] > t0)
-        self._next_call = np.full(count + 1, count)
-        self._next_call[:-1][calls] = np.flatnonzero(calls)
-        self._next_call = np.minimum.accumulate(self._next_call[::-1])[::-1]
-        self._unclear = (overlaps | (t0 < self._unsure[self._node])) & calls
+        at = TimeKeys(len(self._pairs), t1[~open_ended])
+        order = in_order(at.of(self._pairs.own, t1) + open_ended, changes["seq"][kept])
+        self._starts = np.cumsum(np.bincount(self._pairs.own + 1, minlength=len(self._pairs) + 1))
+        self._index, self._times = index_changes(changes, node, kept[order], self._starts, self._nodes["unsure"].copy())
 
     def unclear(self, count: int) -> Mask:
         """Of each of the ``count`` changes, whether others were under way with it: nobody knows which was the last."""
         found = np.zeros(count, np.bool_)
-        found[self._change] = self._unclear
+        found[self._index["change"]] = self._index["unclear"]
         return found
 
     def last(self, asked: Asked) -> tuple[Mask, Numbers]:
@@ -77,29 +66,12 @@ class ChangeIndex:
         Returns:
             Whether it can be told, and the change's index; -1 if there is none since the table was made.
         """
-        known = asked.node >= 0
-        node = np.where(known, asked.node, 0)
-        if not len(self._groups):
-            return known & False, np.full(len(node), -1)
-        sure = known & ~self._tainted[node] & (asked.t0 >= self._unsure[node])
-        sure &= (asked.t1 <= self._end[node]) | (asked.seq == self._ender[node])
-        found = np.full(len(node), -1)
-        which = self._pairs.of(self._groups[node], asked.fd)
-        hit = np.flatnonzero(which >= 0)
-        if len(hit):
-            which, node, t1 = which[hit], asked.node[hit], asked.t1[hit]
-            after = np.searchsorted(self._keys, self._at.of(which, asked.t0[hit]), "right")
-            stop, last = self._starts[which + 1], len(self._keys) - 1
-            other = self._next_call[after]
-            other = other + ((other < stop) & (self._seq[np.minimum(other, last)] == asked.seq[hit]))
-            clear = (other >= stop) | (self._under_way[np.minimum(other, last)] >= t1)
-            at = np.maximum(after - 1, 0)
-            same = self._node[at] == node
-            is_there = (after > self._starts[which]) & (same | (self._t1[at] > self._since[node]))
-            clear &= ~is_there | (same & ~self._unclear[at])
-            sure[hit] &= clear
-            found[hit] = np.where(is_there, self._change[at], -1)
-        return sure, found
+        if not len(self._nodes):
+            return np.zeros(len(asked.node), np.bool_), np.full(len(asked.node), -1)
+        which = self._pairs.of(self._nodes["group"][asked.node], asked.fd)  # of a node that is not known whatever it is
+        return last_changes(
+            self._index, self._times, self._starts, self._nodes, which, asked.node, asked.t0, asked.t1, asked.seq
+        )
 
 
 class Pairs:

@@ -100,7 +100,7 @@ class Resolver:
             given: What is known beforehand.
         """
         self.names = names
-        self._codes = {text: code for code, text in enumerate(names)}
+        self._codes = dict(zip(names, range(len(names)), strict=True))
         self._nodes = nodes
         self._index, self._changes = ChangeIndex(nodes, changes, node), len(changes)
         count, known = len(changes), len(given.changes.name)

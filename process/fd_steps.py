@@ -19,7 +19,7 @@ from process.fd_records import CLOSED, NEVER, SOURCES, UNKNOWN, By, Cloexec, Joi
 from process.fd_resolve import Answers
 from process.grouping import in_order
 from process.read import MAX_SEQUENCE
-from process.render import labels, nullable
+from process.values import Integers, Texts, frame
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -215,20 +215,20 @@ class Rows:
         heads, last = self.heads, self.last
         zero = min(realtime_ns, MAX_SEQUENCE)  # a forged header's has 64 bits
         pid, seq, time, name = steps.pid[heads], steps.seq[heads], steps.time[heads], steps.name[last]
-        return pl.DataFrame({
-            "program": nullable(program, program >= 0),
-            "pid": nullable(pid, pid >= 0),
-            "fd": steps.fd[heads],
-            "name": pl.Series(names, dtype=pl.String).gather(pl.Series(nullable(name, name >= 0))),
-            "source": labels(steps.source[last], SOURCES).cast(pl.String),
-            "cloexec": nullable(steps.cloexec[last], np.isin(steps.cloexec[last], (Cloexec.NO, Cloexec.YES))),
-            "how": labels(steps.how[heads], _HOW).cast(pl.String),
-            "start_seq": nullable(seq, seq >= 0),
-            "start_time_ns": np.minimum(time, MAX_SEQUENCE - zero) + zero,
-            "ended": labels(self.ended, _ENDS).cast(pl.String),
-            "end_seq": nullable(self.end_seq, self.end_seq >= 0),
-            "end_time_ns": nullable(np.minimum(self.end_time, MAX_SEQUENCE - zero) + zero, self.end_time != NEVER),
-            **dict(zip(KEYS, (seq, time, pid, steps.fd[heads], steps.group[heads]), strict=True)),
+        return frame({
+            "program": Integers(program, program >= 0),
+            "pid": Integers(pid, pid >= 0),
+            "fd": Integers(steps.fd[heads]),
+            "name": Texts(name, pl.Series(names, dtype=pl.String)),
+            "source": Texts(steps.source[last], pl.Series(SOURCES)),
+            "cloexec": Integers(steps.cloexec[last], np.isin(steps.cloexec[last], (Cloexec.NO, Cloexec.YES))),
+            "how": Texts(steps.how[heads], pl.Series(_HOW)),
+            "start_seq": Integers(seq, seq >= 0),
+            "start_time_ns": Integers(np.minimum(time, MAX_SEQUENCE - zero) + zero),
+            "ended": Texts(self.ended, pl.Series(_ENDS)),
+            "end_seq": Integers(self.end_seq, self.end_seq >= 0),
+            "end_time_ns": Integers(np.minimum(self.end_time, MAX_SEQUENCE - zero) + zero, self.end_time != NEVER),
+            **dict(zip(KEYS, map(Integers, (seq, time, pid, steps.fd[heads], steps.group[heads])), strict=True)),
         })  # fmt: skip
 
 

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from process.fd_keys import TimeKeys
 from process.grouping import group
+from process.kernels import last_at
 from process.read import Words
 
 Numbers = npt.NDArray[np.int64]
-
-_MANY = 1 << 8
-"""So many questions are worth a look at whether their holders move at all meanwhile."""
 
 
 @dataclass
@@ -40,41 +37,30 @@ class Timeline:
         return cls(holders[order], times[order], nodes[order])
 
     def __post_init__(self) -> None:
-        self._distinct, which = np.unique(self.holders, return_inverse=True)
-        self._at = TimeKeys(len(self._distinct), self.times)
-        self._keys = self._at.of(which, self.times)
-        self._firsts = np.searchsorted(self.holders, self._distinct)
+        self._distinct, starts = np.unique(self.holders, return_index=True)
+        self._starts = np.append(starts, len(self.holders))
 
     def at(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
         """The node that each of some holders has at a time, or had just ``before`` it; -1 if none is known."""
-        index = self.index(holders, times, before=before)
-        return np.where(index >= 0, self.nodes[index], -1) if len(self.nodes) else index
+        return self._node(self.index(holders, times, before=before))
+
+    def at_of(self, holders: Words, which: Numbers, times: Numbers) -> Numbers:
+        """Likewise at times; which holder each has is told by an index into some distinct ones."""
+        return self._node(self._index_of(holders, which, times, False))
 
     def index(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
-        """Likewise, the move that made it so; -1 if there is none."""
-        if not len(self._distinct) or not len(holders):
-            return np.full(len(holders), -1)
-        if len(holders) < _MANY:
-            return self._search(*self._number(holders), times, before)
-        distinct, which = group(holders)
-        number, known = self._number(distinct)
-        low, high = (
-            self._search(number, known, np.full(len(distinct), time), before) for time in (times.min(), times.max())
-        )
-        found = low[which]
-        rows = np.flatnonzero((low != high)[which])  # the others have one node all the while
-        which = which[rows]
-        found[rows] = self._search(number[which], known[which], times[rows], before)
-        return found
+        """As `at`, but the move that made it so; -1 if there is none."""
+        return self._index_of(*group(holders), times, before)
 
-    def _number(self, holders: Words) -> tuple[Numbers, npt.NDArray[np.bool_]]:
-        """The number of each holder, and whether it has one."""
+    def _index_of(self, holders: Words, which: Numbers, times: Numbers, before: bool) -> Numbers:
+        if not len(self._distinct):
+            return np.full(len(which), -1)
         number = np.minimum(np.searchsorted(self._distinct, holders), len(self._distinct) - 1)
-        return number, self._distinct[number] == holders
+        number[self._distinct[number] != holders] = -1
+        return last_at(self._starts, self.times, number[which], times, before=before)
 
-    def _search(self, numbers: Numbers, known: npt.NDArray[np.bool_], times: Numbers, before: bool) -> Numbers:
-        found = np.searchsorted(self._keys, self._at.of(numbers, times, before=before), "right") - 1
-        return np.where(known & (found >= self._firsts[numbers]), found, -1)
+    def _node(self, index: Numbers) -> Numbers:
+        return np.where(index >= 0, self.nodes[index], -1) if len(self.nodes) else index
 
     def cut(self, holders: Words, first: Numbers, last: Numbers) -> Timeline:
         """The moves that matter to some holders, each between two times: those, and the one before."""

@@ -1,4 +1,4 @@
-"""Distinct values of arrays, by a table where values are close together: sorting is what decoding spends most on."""
+"""Distinct values and orders of arrays, in the way that costs least."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from process import kernels
+
 Number = TypeVar("Number", np.int64, np.uint64)
 Indices = npt.NDArray[np.intp]
 
-_MIN_SPAN = 1 << 12
-_PER_VALUE = 2
-"""A table has at most so many places for each value, but may always have `_MIN_SPAN`."""
-_HASH_BITS = 14
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio: products of numbers that follow each other are far apart in their upper bits."""
 _SAMPLE = 256
@@ -29,22 +27,11 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
     Args:
         values: int64 or uint64 of shape (n,).
     """
-    if not len(values):
-        return values, np.zeros(0, np.intp)
-    low = values.min()
-    span = int(values.max()) - int(low)
-    room = max(_MIN_SPAN, _PER_VALUE * len(values))
-    above = values.view(np.uint64) - low.view(np.uint64)  # right beyond 2**63, too
-    if span < room:
-        return _by_table(values, above.view(np.intp), span + 1)
-    near = above < np.uint64(room)
-    if near.sum() < len(values) >> 1:
-        return _by_hash(values)
-    inverse, far = np.empty(len(values), np.intp), ~near
-    distinct, inverse[near] = _by_table(values[near], above[near].view(np.intp), room)
-    others, inverse_of_others = _by_hash(values[far])
-    inverse[far] = inverse_of_others + len(distinct)
-    return np.concatenate([distinct, others]), inverse
+    found = kernels.group(values)
+    if found is None:
+        distinct, inverse = np.unique(values, return_inverse=True)
+        return distinct, inverse
+    return found
 
 
 def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
@@ -107,36 +94,3 @@ def group_roughly(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Ind
         if (sample[1:] != sample[:-1]).mean() > _UNIQUE:
             return values, np.arange(len(values))
     return group(values)
-
-
-def _by_hash(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
-    """`group` of any values: few distinct ones mostly have a place each in a table, and the rest is sorted."""
-    if len(values) < _MIN_SPAN:
-        distinct, inverse = np.unique(values, return_inverse=True)
-        return distinct, inverse
-    places = spread(values.view(np.uint64), _HASH_BITS)
-    value_at = np.empty(1 << _HASH_BITS, values.dtype)
-    value_at[places] = values
-    fits = value_at[places] == values
-    rest = np.flatnonzero(~fits)
-    if len(rest) > len(values) >> 1:
-        distinct, inverse = np.unique(values, return_inverse=True)
-        return distinct, inverse
-    if not len(rest):
-        return _by_table(values, places, 1 << _HASH_BITS)
-    inverse = np.empty(len(values), np.intp)
-    distinct, inverse[fits] = _by_table(values[fits], places[fits], 1 << _HASH_BITS)
-    others, inverse_of_others = np.unique(values[rest], return_inverse=True)
-    inverse[rest] = inverse_of_others + len(distinct)
-    return np.concatenate([distinct, others]), inverse
-
-
-def _by_table(values: npt.NDArray[Number], places: Indices, room: int) -> tuple[npt.NDArray[Number], Indices]:
-    """`group` of values that have places below ``room``."""
-    value_at = np.zeros(room, values.dtype)
-    seen = np.zeros(room, np.bool_)
-    value_at[places], seen[places] = values, True
-    taken = np.flatnonzero(seen)
-    index_of = np.empty(room, np.intp)
-    index_of[taken] = np.arange(len(taken))
-    return value_at[taken], index_of[places]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
+from process.kernels import last_at
 from process.naming import Namer
 from process.read import Words
 from process.survey import Identity, Mark, Sequences, Survey
@@ -117,27 +117,25 @@ def states(surveys: list[Survey], runs: Runs) -> list[State]:
     return found
 
 
-def identify(state: State, sequences: Sequences, tasks: Words) -> Codes:
+def identify(state: State, sequences: Sequences, tasks: Words, which: Codes) -> Codes:
     """The identity of each event: an index into ``state.identities``, -1 if nothing is known.
 
     Args:
         state: Of the events' segment.
         sequences: int64 of shape (n,), ascending.
-        tasks: uint64 of shape (n,).
+        tasks: uint64, the distinct tasks of the events.
+        which: For each event an index into these.
     """
     if not state.identities:
         return np.full(len(sequences), -1, np.int64)
     since = np.array([one.seq for one in state.identities], np.int64)
-    known = pl.DataFrame(
-        {
-            "task": pl.Series([one.task for one in state.identities], dtype=pl.UInt64),
-            "seq": since,
-            "index": np.arange(len(since)),
-        }
-    )
-    events = pl.DataFrame({"task": tasks, "seq": sequences})
-    found = events.join_asof(known.sort("seq", maintain_order=True), on="seq", by="task", check_sortedness=False)
-    return _within_run(state, found["index"].fill_null(-1).to_numpy(), since, sequences)
+    known, own = np.unique(np.array([one.task for one in state.identities], np.uint64), return_inverse=True)
+    order = np.lexsort((since, own))
+    starts = np.searchsorted(own[order], np.arange(len(known) + 1))
+    number = np.minimum(np.searchsorted(known, tasks), len(known) - 1)
+    number[known[number] != tasks] = -1
+    found = last_at(starts, since[order], number[which], sequences)
+    return _within_run(state, np.where(found >= 0, order[found], -1), since, sequences)
 
 
 def marked(state: State, sequences: Sequences) -> Codes:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.grouping import ranges
+from process.kernels import unplane
 
 Words = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.intp]
@@ -42,7 +43,7 @@ class Planes:
             count: Records.
             key: Index of the word by which they are sorted; None if they are not.
         """
-        self.count, self._key = count, key
+        self.count, self._key, self._payload = count, key, payload
         self._planes = np.frombuffer(payload, np.uint8, 8 * width * count).reshape(width, 8, count)
 
     def has(self, word: int, byte: int) -> bool:
@@ -72,6 +73,22 @@ class Planes:
         if word == self._key:
             found |= self.keys
         return found
+
+    def fill(self, out: Words, wanted: Iterable[int], summed: int) -> None:
+        """Write some words of the first records to their rows of ``out``; one of them is stored as differences.
+
+        Args:
+            out: uint64 of shape (words, n).
+            wanted: Which words.
+            summed: Index of the word that is the sum of all before it.
+        """
+        words = tuple(wanted)
+        mask = sum(1 << word for word in words)
+        if self._key is not None and unplane(self._payload, self.count, self._key, summed, mask, out):
+            return
+        for word in words:
+            found = self.word(word)[: out.shape[1]]
+            out[word] = np.cumsum(found) if word == summed else found
 
     def as_stored(self, word: int) -> Words:
         """A word of all records in the order in which they are stored; of the key the upper half alone."""

@@ -270,6 +270,9 @@ class Unpacked:
 
     def fill(self, out: Words, wanted: Iterable[int]) -> None:
         """Write some words to their rows of ``out``, uint64 of shape (12, count)."""
+        if self._planes is not None:
+            self._planes.fill(out, wanted, TIME)
+            return
         for word in wanted:
             out[word] = self.word(word)
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from process.read import Words
 from process.take import take
+from process.values import Texts
 
 Codes = npt.NDArray[np.uint32]
 
@@ -67,19 +68,19 @@ def _joined(parts: Sequence[pl.Series | pl.Expr]) -> pl.Series:
 class Column:
     """A column of texts in the making: for each row a code, for each code a prefix, a value and a suffix.
 
-    Code 0 is null. A text is a head, which is the prefix and the value in hexadecimal (or `[NULL]` for a null pointer,
+    Code -1 is null. A text is a head, which is the prefix and the value in hexadecimal (or `[NULL]` for a null pointer,
     which has no suffix), then the suffix. Several texts may have one head: few addresses hold many strings.
     """
 
-    codes: Codes
-    """uint32, one for each row."""
+    codes: npt.NDArray[np.int32]
+    """One for each row."""
     _values: list[Words] = field(default_factory=list)
     _prefixes: list[Codes] = field(default_factory=list)
     _suffixes: list[Codes] = field(default_factory=list)
     _nulls: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     _heads: list[npt.NDArray[np.intp]] = field(default_factory=list)
     _head_count: int = 0
-    _count: int = 1
+    _count: int = 0
 
     def put(
         self,
@@ -111,11 +112,12 @@ class Column:
         self._head_count += len(values)
         self._count += len(suffixes)
 
-    def texts(self, prefixes: Sequence[str], suffixes: pl.Series) -> pl.Series:
-        """The text of each row, null where no text was put."""
-        nothing = pl.Series([None], dtype=pl.String)
-        if not self._values:
-            return take(nothing, self.codes)
+    def made(self, prefixes: Sequence[str], suffixes: pl.Series) -> Texts:
+        """The texts; null where none was put."""
+        return Texts(self.codes, self._texts(prefixes, suffixes) if self._values else pl.Series([], dtype=pl.String))
+
+    def _texts(self, prefixes: Sequence[str], suffixes: pl.Series) -> pl.Series:
+        """The text of each code."""
         values, null = np.concatenate(self._values), np.concatenate(self._nulls)
         begins = pl.Series([*(f"{prefix}0x" for prefix in prefixes), *(f"{prefix}[NULL]" for prefix in prefixes)])
         begin, end = np.concatenate(self._prefixes), np.concatenate(self._suffixes)
@@ -126,22 +128,9 @@ class Column:
             end[null[heads]] = len(suffixes) - 1
             digits[-1] = digits[-1].zip_with(pl.Series(~null), pl.Series([""]))
         if len(heads) == len(values) and (heads == np.arange(len(values))).all():
-            shown = _joined([take(begins, begin), *digits, take(suffixes, end)])
-        else:
-            head = _joined([take(begins, begin), *digits])
-            shown = _joined([take(head, heads), take(suffixes, end)])
-        return take(pl.concat([nothing, shown.alias("")]), self.codes)
-
-
-def labels(codes: npt.NDArray[np.signedinteger], names: Sequence[str | None]) -> pl.Series:
-    """A Categorical of a few names by their index; a negative one is null."""
-    known = pl.Series([*names, None], dtype=pl.String).cast(pl.Categorical)
-    if len(codes) and ((codes == codes[0]).all() or (len(set(names)) == 1 and (codes >= 0).all())):
-        one: pl.Series = known.new_from_index(int(codes[0]) if codes[0] >= 0 else len(names), len(codes))
-        return one
-    narrow = codes.astype(np.uint32)
-    narrow[codes < 0] = len(names)
-    return take(known, narrow)
+            return _joined([take(begins, begin), *digits, take(suffixes, end)])
+        head = _joined([take(begins, begin), *digits])
+        return _joined([take(head, heads), take(suffixes, end)])
 
 
 def signed_hexadecimal(values: npt.NDArray[np.int64]) -> pl.Series:
@@ -162,12 +151,3 @@ def to_signed(values: Words, word_size: int) -> npt.NDArray[np.int64]:
 def to_unsigned(values: Words, size: int) -> Words:
     """Words as the bit patterns of their lower ``size`` bytes."""
     return values if size >= 8 else values & np.uint64(0xFFFFFFFF)
-
-
-def nullable(values: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_]) -> pl.Series:
-    """Int64 values, null where not valid."""
-    series = pl.Series(values, dtype=pl.Int64)
-    if valid.all():
-        return series
-    some: pl.Series = series.zip_with(pl.Series(valid), pl.Series([None], dtype=pl.Int64))
-    return some

@@ -14,9 +14,9 @@ from errno_tables.tsv import TableError
 from process.calls import MAX_ERRNO, Events
 from process.grouping import group
 from process.read import FLAGS_ENTRY
-from process.render import labels, nullable, signed_hexadecimal
+from process.render import signed_hexadecimal
 from process.schema import STATUSES
-from process.take import take
+from process.values import Integers, Texts, labels
 
 
 class Results:
@@ -38,28 +38,22 @@ class Results:
         self.failed = self._errno >= 0
         self.errors = int(self.failed.sum())
 
-    def retno(self) -> pl.Series:
+    def retno(self) -> Integers:
         """The column of that name, as are the others."""
-        return nullable(self._values, self._returned)
+        return Integers(self._values, self._returned)
 
-    def retno_repr(self) -> pl.Series:
+    def retno_repr(self) -> Texts:
         """The errno, or the number."""
         errors = [f"{name}({text})" for name, text in zip(self._names, self._texts, strict=True)]
-        reprs = pl.concat(
-            [
-                pl.Series([None], dtype=pl.String),
-                signed_hexadecimal(self._distinct),
-                pl.Series(errors, dtype=pl.String),
-            ]
-        )
-        code = np.where(self._errno >= 0, 1 + len(self._distinct) + self._errno, 1 + self._inverse) * self._returned
-        return take(reprs, code)
+        reprs = pl.concat([signed_hexadecimal(self._distinct).alias(""), pl.Series(errors, dtype=pl.String)])
+        codes = np.where(self._errno >= 0, len(self._distinct) + self._errno, self._inverse)
+        return Texts(np.where(self._returned, codes, -1), reprs)
 
-    def errno(self) -> pl.Series:
+    def errno(self) -> Texts:
         """Name of the error, null for none."""
         return labels(self._errno, self._names)
 
-    def status(self) -> pl.Series:
+    def status(self) -> Texts:
         """Whether it came back."""
         may_end = np.array([call.target.may_end for call in self._events.calls])[self._events.call_of]
         return labels(np.where(self._returned, 0, np.where(may_end, 1, 2)), STATUSES)

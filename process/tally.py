@@ -80,15 +80,15 @@ class Tally:
                 self.unknown[call.abi, call.target.number] += len(call.rows)
 
     def add_processes(
-        self, state: State, programs: Timeline, tasks: Words, knows_pid: npt.NDArray[np.bool_], identity: Numbers,
-        failed: npt.NDArray[np.bool_], sequences: Numbers, times: Numbers,
+        self, state: State, programs: Timeline, tasks: tuple[Words, Numbers], knows_pid: npt.NDArray[np.bool_],
+        identity: Numbers, failed: npt.NDArray[np.bool_], sequences: Numbers, times: Numbers,
     ) -> None:  # fmt: skip
         """Count the rows of a slice by process.
 
         Args:
             state: Has the identities, and where stretches without gaps start.
             programs: Which program each process runs.
-            tasks: Of each row.
+            tasks: The distinct tasks, and for each row an index into them.
             knows_pid: Of each row, whether its task has numbers.
             identity: Of each row, an index into the identities; -1 for none.
             failed: Of each row, whether the call failed.
@@ -98,8 +98,8 @@ class Tally:
         cuts = np.union1d(programs.times, state.runs)
         cuts = cuts[(cuts > sequences[0]) & (cuts <= sequences[-1])]
         stretch = np.searchsorted(cuts, sequences, "right")  # in each of them, each process runs one program
-        _, which = group(tasks)
-        found, which = group((which * (len(cuts) + 1) + stretch) * 2 + knows_pid)
+        distinct, of_row = tasks
+        found, which = group((of_row * (len(cuts) + 1) + stretch) * 2 + knows_pid)
         if not knows_pid.all():
             found, which = group(which * (len(state.identities) + 1) + np.where(knows_pid, -1, identity) + 1)
         events, errors = np.bincount(which, minlength=len(found)), np.bincount(which, failed, len(found))
@@ -107,9 +107,11 @@ class Tally:
         first[which[::-1]] = np.arange(len(which))[::-1]
         first.sort()
         order = which[first]
-        keys = self._keys(state, programs, tasks[first], knows_pid[first], identity[first], sequences[first])
+        keys = self._keys(state, programs, distinct[of_row[first]], knows_pid[first], identity[first], sequences[first])
         for key, row, at in zip(keys, first.tolist(), order.tolist(), strict=True):
-            count = Count(int(sequences[row]), int(times[row]), int(events[at]), int(errors[at]), {int(tasks[row])})
+            count = Count(
+                int(sequences[row]), int(times[row]), int(events[at]), int(errors[at]), {int(distinct[of_row[row]])}
+            )
             self.add_process(key, count)
 
     def _keys(

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from process.decode import Decoder
 from process.fd_history import Sheet
-from process.lazy import lazy
 from process.output import sync, unwritable
 from process.plan import Plan
 from process.pool import Failure, Workers
@@ -33,34 +31,20 @@ def write_part(
 ) -> tuple[Tally, Path]:
     """Decode a batch into its part of a dataset, ``events`` at a time.
 
-    Runs in a worker. Polars finds the dictionary of each string column by itself.
+    Runs in a worker.
 
     Raises:
         SegmentError: A segment is not what it was when it was surveyed.
         OSError: It cannot be read.
         ProcessError: The part cannot be written.
     """
+    from process.parquet import new_part  # pyarrow takes time and memory that only those have who write
+
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.parquet"
-    failed: list[Exception] = []
-
-    def frames() -> Any:
-        try:
-            yield from decoder.frames()
-        except Exception as error:  # Polars would wrap it in one of its own, with a traceback as text
-            failed.append(error)
-            raise
-
-    try:
-        made = lazy(lambda *_: frames(), {name: SCHEMA[name] for name in columns})
-        group = min(events or ROW_GROUP, ROW_GROUP)
-        made.sink_parquet(path, compression="zstd", compression_level=1, row_group_size=group)
-        sync(path)
-    except Exception as error:
-        path.unlink(missing_ok=True)
-        if failed:
-            raise failed[0] from None
-        raise unwritable(path, error) from None
+    with new_part(path, columns) as write:
+        for made in decoder.columns():
+            write(made)
     return decoder.tally, path
 
 

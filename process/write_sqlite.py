@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import adbc_driver_sqlite.dbapi as adbc
 import polars as pl
 
 from capture.segment import ABI_NUMBERS
@@ -23,6 +22,10 @@ from process.schema import ARGS, SCHEMA
 from process.sqlite_pages import Joined, UnfitError
 from process.tables import Files, Tables, frame_of
 from process.tally import Tally
+
+if TYPE_CHECKING:
+    import adbc_driver_sqlite.dbapi as adbc
+    import pyarrow as pa
 
 TABLE: Final = "syscalls"
 _ARGUMENTS = ", ".join(f"arg{k}, arg{k}_repr" for k in range(ARGS))
@@ -51,13 +54,16 @@ def write_rows(
         OSError: It cannot be read.
         ProcessError: The folder cannot be written.
     """
+    from process.arrow import record_batch  # pyarrow takes time and memory that only those have who write
+
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.sqlite"
     abi: str | None = None
     number = -1
     with _new(path) as cursor:
-        for number, frame in enumerate(decoder.frames()):
-            mine = _only_abi(frame)
+        for number, made in enumerate(decoder.columns()):
+            batch = record_batch(made)
+            mine = _only_abi(batch)
             if number == 0:
                 abi = mine
                 cursor.execute(_table(columns, abi))
@@ -65,7 +71,7 @@ def write_rows(
                 abi = None
                 for statement in _store_abi(columns):
                     cursor.execute(statement)
-            cursor.adbc_ingest(TABLE, frame.select(_stored(columns, abi)), mode="append")
+            cursor.adbc_ingest(TABLE, batch.select(_stored(columns, abi)), mode="append")
     if number < 0:
         path.unlink(missing_ok=True)  # no rows, no file
     return decoder.tally, path
@@ -78,6 +84,8 @@ def _new(path: Path) -> Iterator[adbc.Cursor]:
     Raises:
         ProcessError: It cannot be written.
     """
+    import adbc_driver_sqlite.dbapi as adbc  # imports pyarrow, which takes time and memory: only where rows are made
+
     try:
         path.unlink(missing_ok=True)  # a worker that was killed may have left it
     except OSError as error:
@@ -93,9 +101,9 @@ def _new(path: Path) -> Iterator[adbc.Cursor]:
         raise unwritable(path, error) from None
 
 
-def _only_abi(frame: pl.DataFrame) -> str | None:
+def _only_abi(batch: pa.RecordBatch) -> str | None:
     """The ABI of all rows, if it is asked for and they have but one, of a name that is known."""
-    found = frame["abi"].unique().to_list() if "abi" in frame.columns else []
+    found = batch["abi"].dictionary.to_pylist() if "abi" in batch.schema.names else []  # every row has one
     return found[0] if len(found) == 1 and found[0] in ABI_NUMBERS else None
 
 

@@ -1,0 +1,224 @@
+"""The loops that are compiled: kernels.c, which the build makes into a library beside it (hatch_build.py).
+
+numpy makes a pass over memory for each step of a calculation; where one pass could take many steps, or the next step
+depends on the last, such a loop is here. Each function says what of numpy's it stands for. Arguments are checked by
+the callers' types; lengths are theirs to get right, and made contiguous here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+LIBRARY = Path(__file__).with_name("libkernels.so")
+"""Loaded by path, whatever the system calls its libraries."""
+
+Number = TypeVar("Number", np.int64, np.uint64)
+Numbers = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+Codes = npt.NDArray[np.uint32]
+
+
+class Texts(NamedTuple):
+    """Texts one after the other, as Arrow's large strings are kept.
+
+    Attributes:
+        offsets: int64, where each begins, and where the last one ends.
+        data: uint8, UTF-8.
+    """
+
+    offsets: Numbers
+    data: npt.NDArray[np.uint8]
+
+
+INDEXED = np.dtype([(name, np.int64) for name in ("t1", "seq", "node", "change", "under_way", "next_call", "unclear")])
+"""What `index_changes` makes of a change."""
+NODE = np.dtype([(name, np.int64) for name in ("group", "since", "unsure", "end", "ender", "tainted")])
+"""What `last_changes` must know of a table."""
+
+_OUT_OF_MEMORY = -1
+_SEED = int.from_bytes(os.urandom(8), "little")
+"""A guest that chooses values to collide in a table would have to know it. No result depends on it."""
+
+
+def _loaded() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        raise ImportError(f"{LIBRARY}: cannot be loaded ({error}); install sysreel anew: pip install .") from None
+    for name in ("group", "unplane", "last_at", "last_changes", "size_of_change", "size_texts"):
+        getattr(library, name).restype = ctypes.c_int64
+    for name in ("index_changes", "write_texts"):
+        getattr(library, name).restype = None
+    return library
+
+
+_library = _loaded()
+
+
+def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Numbers] | None:
+    """The distinct values of an array, by their first places, and for each element an index into them.
+
+    As ``numpy.unique(values, return_inverse=True)``, but for the order, by a hash table.
+
+    Args:
+        values: int64 or uint64 of shape (n,).
+
+    Returns:
+        None if the table does not suit them: too many collide.
+    """
+    values = np.ascontiguousarray(values)
+    distinct, inverse = np.empty_like(values), np.empty(len(values), np.int64)
+    if len(values) >= 1 << 32:
+        return None
+    count = _library.group(_at(values), _int(len(values)), _int(_SEED), _at(distinct), _at(inverse))
+    if count == _OUT_OF_MEMORY:
+        raise MemoryError
+    return None if count < 0 else (distinct[:count].copy(), inverse)
+
+
+def unplane(payload: memoryview | bytes, count: int, key: int, summed: int, wanted: int, out: Words) -> bool:
+    """Records out of byte planes, sorted by the low half of one of their words (docs/FORMAT.md, encoding 3).
+
+    Args:
+        payload: The planes of ``count`` records.
+        count: Records.
+        key: Index of the word by which they are sorted; its own low half is in the order of recording.
+        summed: Index of the word that is stored as differences.
+        wanted: Bit mask of the words to make.
+        out: uint64 of shape (words, n), n at most ``count``: the wanted words of the first records go to their rows,
+            which must be contiguous.
+
+    Returns:
+        Whether it was done; keys of more than 16 bits are not.
+    """
+    planes = np.frombuffer(payload, np.uint8)
+    assert len(planes) >= 8 * count * out.shape[0] and out.strides[1] == 8 and out.shape[1] <= count
+    done = _library.unplane(
+        _at(planes), _int(count), _int(out.shape[1]), _int(key), _int(summed), _int(wanted), _at(out),
+        _int(out.strides[0] // 8),
+    )  # fmt: skip
+    if done == _OUT_OF_MEMORY:
+        raise MemoryError
+    return bool(done == 0)
+
+
+def last_at(starts: Numbers, times: Numbers, which: Numbers, moments: Numbers, *, before: bool = False) -> Numbers:
+    """Of each question, the last of a thing's times that is not after a moment: its index, -1 if there is none.
+
+    As ``numpy.searchsorted`` in one stretch of ``times`` for each question, near the answer of the question before.
+
+    Args:
+        starts: Where each thing's times begin, and where the last one's end; ascending.
+        times: Of all things, ascending for each.
+        which: The thing of each question, -1 for none.
+        moments: Of each question.
+        before: Look for times before the moment.
+    """
+    which, moments, times = (np.ascontiguousarray(one, np.int64) for one in (which, moments, times))
+    found = np.empty(len(which), np.int64)
+    done = _library.last_at(
+        _at(starts), _int(len(starts) - 1), _at(times), _at(which), _at(moments), _int(len(which)), _int(before),
+        _at(found),
+    )  # fmt: skip
+    if done == _OUT_OF_MEMORY:
+        raise MemoryError
+    return found
+
+
+def index_changes(
+    changes: npt.NDArray[np.void], nodes: Numbers, order: Numbers, starts: Numbers, unsure: Numbers
+) -> tuple[npt.NDArray[np.void], Numbers]:
+    """What must be known of changes to tell which was the last one; see `process.fd_index`.
+
+    Args:
+        changes: Of dtype ``process.fd_records.CHANGE``.
+        nodes: The node of each.
+        order: Some of them, by descriptor, then by the time at which they were over.
+        starts: Where each descriptor's begin in ``order``, and where the last one's end.
+        unsure: Of each node, until when it is not sure.
+
+    Returns:
+        Of dtype `INDEXED`, in that order, and their times.
+    """
+    assert changes.dtype.itemsize == _library.size_of_change()
+    changes, unsure = np.ascontiguousarray(changes), np.ascontiguousarray(unsure, np.int64)
+    index, times = np.empty(len(order), INDEXED), np.empty(len(order), np.int64)
+    _library.index_changes(
+        _at(changes), _at(nodes), _at(order), _at(starts), _int(len(starts) - 1), _at(unsure), _at(index), _at(times)
+    )
+    return index, times
+
+
+def last_changes(
+    index: npt.NDArray[np.void], times: Numbers, starts: Numbers, nodes: npt.NDArray[np.void], which: Numbers,
+    node: Numbers, t0: Numbers, t1: Numbers, seq: Numbers,
+) -> tuple[Mask, Numbers]:  # fmt: skip
+    """The last change before each of some calls; see `process.fd_index`.
+
+    Args:
+        index: As `index_changes` gives it.
+        times: Likewise.
+        starts: As it was given there.
+        nodes: Of dtype `NODE`.
+        which: The descriptor that each call asks for, -1 if nothing changes it.
+        node: Its table, -1 if that is not known.
+        t0: When the call began.
+        t1: When it was over.
+        seq: Its event.
+    """
+    which, node, t0, t1, seq = (np.ascontiguousarray(one, np.int64) for one in (which, node, t0, t1, seq))
+    sure, found = np.empty(len(node), np.bool_), np.empty(len(node), np.int64)
+    done = _library.last_changes(
+        _at(index), _at(times), _at(starts), _int(len(starts) - 1), _at(nodes), _at(which), _at(node), _at(t0), _at(t1),
+        _at(seq), _int(len(node)), _at(sure), _at(found),
+    )  # fmt: skip
+    if done == _OUT_OF_MEMORY:
+        raise MemoryError
+    return sure, found
+
+
+def texts(
+    heads: Numbers | None, values: Words, prefixes: Codes, nulls: Mask, suffixes: Codes, of_prefixes: Texts,
+    of_suffixes: Texts,
+) -> Texts:  # fmt: skip
+    """Texts: a prefix, then `[NULL]`, or a value in hexadecimal (`0x7ffe10`) and a suffix.
+
+    Args:
+        heads: Of each text, the index of its value; None if they are one for one.
+        values: uint64.
+        prefixes: Of each value, the index of its prefix.
+        nulls: Of each value, whether it is shown as null.
+        suffixes: Of each text, the index of its suffix.
+        of_prefixes: The prefixes.
+        of_suffixes: The suffixes.
+    """
+    values, suffixes = np.ascontiguousarray(values), np.ascontiguousarray(suffixes, np.uint32)
+    prefixes, nulls = np.ascontiguousarray(prefixes, np.uint32), np.ascontiguousarray(nulls, np.bool_)
+    heads = None if heads is None else np.ascontiguousarray(heads, np.int64)
+    count, offsets = _int(len(suffixes)), np.empty(len(suffixes) + 1, np.int64)
+    given = (
+        count, None if heads is None else _at(heads), _at(values), _at(prefixes), _at(nulls), _at(suffixes),
+        _at(of_prefixes.offsets),
+    )  # fmt: skip
+    size = _library.size_texts(*given, _at(of_suffixes.offsets), _at(offsets))
+    made = np.empty(size, np.uint8)
+    _library.write_texts(
+        *given, _at(of_prefixes.data), _at(of_suffixes.offsets), _at(of_suffixes.data), _at(made)
+    )  # fmt: skip
+    return Texts(offsets, made)
+
+
+def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _int(number: int) -> ctypes.c_int64:
+    return ctypes.c_int64(number)

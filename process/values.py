@@ -1,0 +1,96 @@
+"""A column as the decoder makes it: numbers, or codes that stand for texts. It is given as Polars has it.
+
+`process/arrow.py` gives the same as Arrow has it. Only there do codes and texts stay apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from process.take import take
+
+Codes = npt.NDArray[np.signedinteger[Any]]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A column of integers.
+
+    Attributes:
+        values: int64 of shape (n,).
+        valid: Which of them are numbers, bool of shape (n,), the others are null; None if all are.
+    """
+
+    values: npt.NDArray[np.int64]
+    valid: Bools | None = None
+
+    def only(self, rows: slice) -> Integers:
+        """Some rows."""
+        return Integers(self.values[rows], None if self.valid is None else self.valid[rows])
+
+    def series(self) -> pl.Series:
+        """Int64."""
+        series = pl.Series(self.values, dtype=pl.Int64)
+        if self.valid is None or self.valid.all():
+            return series
+        some: pl.Series = series.zip_with(pl.Series(self.valid), pl.Series([None], dtype=pl.Int64))
+        return some
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A column of texts by their indices.
+
+    Attributes:
+        codes: Signed integers of shape (n,), indices into ``texts``; a negative one is null.
+        texts: String. One may be there twice, be null, or stand for no row.
+        dtype: That Polars' column is to have: String or Categorical.
+    """
+
+    codes: Codes
+    texts: pl.Series
+    dtype: pl.DataType | type[pl.DataType] = pl.String
+
+    def only(self, rows: slice) -> Texts:
+        """Some rows."""
+        return Texts(self.codes[rows], self.texts, self.dtype)
+
+    def series(self) -> pl.Series:
+        """One text a row."""
+        known = pl.concat([self.texts, pl.Series([None], dtype=pl.String)]).cast(self.dtype)
+        codes, nothing = self.codes, len(self.texts)
+        if len(codes) and (codes == codes[0]).all():
+            one: pl.Series = known.new_from_index(int(codes[0]) if codes[0] >= 0 else nothing, len(codes))
+            return one
+        indices = codes.astype(np.uint32)
+        indices[codes < 0] = nothing
+        return take(known, indices)
+
+
+Values = Integers | Texts
+Made = Mapping[str, Values]
+"""Columns of the same rows by their names, in order."""
+
+
+def labels(codes: Codes, names: Sequence[str | None]) -> Texts:
+    """A Categorical of a few names by their index; a negative one is null."""
+    return Texts(codes, pl.Series(names, dtype=pl.String), pl.Categorical())
+
+
+def frame(made: Made) -> pl.DataFrame:
+    """Columns as Polars has them."""
+    return pl.DataFrame([column.series().alias(name) for name, column in made.items()])
+
+
+def halves(made: Made, rows: int) -> Iterator[Made]:
+    """The first half of so many rows, and the second."""
+    middle = rows // 2
+    for half in (slice(0, middle), slice(middle, rows)):
+        yield {name: column.only(half) for name, column in made.items()}

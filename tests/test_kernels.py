@@ -1,0 +1,212 @@
+"""The compiled loops give what a plain loop in Python gives, for any input that callers can have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capture.segment import EVENT_ROW
+from process import kernels
+from process.fd_records import CHANGE, NEVER, By
+from process.planes import Planes
+from process.read import NR_STRINGS, TIME, WORDS
+
+WORD = st.one_of(st.integers(0, 8), st.integers(0, 2**64 - 1))
+SIGNED = st.one_of(st.integers(-4, 8), st.integers(-(2**63), 2**63 - 1))
+
+
+def words(values: list[int]) -> np.ndarray:
+    return np.array(values, np.uint64)
+
+
+def numbers(values: list[int]) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+@given(st.lists(WORD, max_size=300))
+def test_values_are_grouped_by_their_first_places(values: list[int]) -> None:
+    found = kernels.group(words(values))
+    assert found is not None
+    assert found[0].tolist() == list(dict.fromkeys(values))
+    assert found[0][found[1]].tolist() == values
+
+
+def test_many_distinct_values_are_grouped() -> None:
+    values = np.random.default_rng(1).integers(0, 2**64 - 1, 300_000, np.uint64)
+    found = kernels.group(np.concatenate([values, values[::-1]]))
+    assert found is not None
+    assert (found[0] == values).all()
+    assert (found[1][:300_000] == np.arange(300_000)).all() and (found[1][300_000:] == found[1][:300_000][::-1]).all()
+
+
+def _unmixed(place: int, seed: int) -> int:
+    """The value that the table puts at a place."""
+    mask = 2**64 - 1
+    value = place ^ place >> 33
+    value = value * pow(0xC4CEB9FE1A85EC53, -1, 2**64) & mask
+    value ^= value >> 33
+    value = value * pow(0xFF51AFD7ED558CCD, -1, 2**64) & mask
+    value ^= value >> 33
+    return value ^ seed
+
+
+def test_a_guest_that_knew_the_seed_could_not_make_it_slow() -> None:
+    values = words([_unmixed(i << 40, kernels._SEED) for i in range(20_000)])  # all at one place of any table
+    assert kernels.group(values) is None
+
+
+def planes_of(rows: np.ndarray) -> bytes:
+    """Rows of an EVENTS block as encoding 3 of FORMAT.md has them, byte by byte."""
+    rows = rows.copy()
+    rows[1:, TIME] = rows[1:, TIME] - rows[:-1, TIME]
+    keys = rows[:, NR_STRINGS] & np.uint64(0xFFFFFFFF)
+    stored = rows[np.argsort(keys, kind="stable")]
+    stored[:, NR_STRINGS] = stored[:, NR_STRINGS] & np.uint64(0xFFFFFFFF00000000) | keys
+    return bytes(stored.view(np.uint8).reshape(len(rows), EVENT_ROW.size).T.tobytes())
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(WORD, min_size=WORDS, max_size=WORDS), min_size=1, max_size=40), st.data())
+def test_events_come_back_out_of_planes(rows: list[list[int]], data: st.DataObject) -> None:
+    events = np.array(rows, np.uint64)
+    if data.draw(st.booleans()):
+        events[:, NR_STRINGS] &= np.uint64(0xFFFFFFFF0000FFFF)  # numbers of 16 bits, as those of all kernels
+    take = data.draw(st.integers(0, len(rows)))
+    wanted = data.draw(st.sets(st.integers(0, WORDS - 1)))
+    out = np.full((WORDS, take + 3), 7, np.uint64)
+    Planes(planes_of(events), WORDS, len(rows), NR_STRINGS).fill(out[:, 1 : take + 1], wanted, TIME)
+    for word in range(WORDS):
+        expected = events[:take, word].tolist() if word in wanted else [7] * take
+        assert out[word].tolist() == [7, *expected, 7, 7]
+
+
+@given(st.lists(st.lists(SIGNED, max_size=12), min_size=1, max_size=6), st.data())
+def test_the_last_time_before_a_moment_is_found_in_any_order_of_questions(
+    times: list[list[int]], data: st.DataObject
+) -> None:
+    starts = np.cumsum([0, *map(len, times)])
+    asked = data.draw(st.lists(st.tuples(st.integers(-1, len(times) - 1), SIGNED), max_size=60))
+    flat = numbers([time for some in times for time in sorted(some)])
+    for before in (False, True):
+        found = kernels.last_at(
+            starts,
+            flat,
+            numbers([thing for thing, _ in asked]),
+            numbers([moment for _, moment in asked]),
+            before=before,
+        )
+        for (thing, moment), at in zip(asked, found.tolist(), strict=True):
+            some = sorted(times[thing]) if thing >= 0 else []
+            count = sum(time < moment or (time == moment and not before) for time in some)
+            assert at == (starts[thing] + count - 1 if count else -1)
+
+
+MOMENT = st.one_of(st.integers(0, 12), st.just(NEVER))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[int], np.ndarray]:
+    """Changes of descriptors in their order, their nodes, where each descriptor's begin, and the nodes."""
+    nodes = np.zeros(3, kernels.NODE)
+    nodes["since"], nodes["unsure"] = draw(st.tuples(MOMENT, MOMENT, MOMENT)), draw(st.tuples(*[st.integers(0, 6)] * 3))
+    nodes["end"], nodes["ender"] = draw(st.tuples(MOMENT, MOMENT, MOMENT)), draw(st.tuples(*[st.integers(-1, 9)] * 3))
+    nodes["tainted"] = draw(st.tuples(*[st.booleans()] * 3))
+    stretches = draw(st.lists(st.lists(st.tuples(*[st.integers(0, 12)] * 3, MOMENT, st.booleans()), max_size=8)))
+    rows = [sorted(stretch, key=lambda row: row[3]) for stretch in stretches]
+    starts = [0, *np.cumsum([len(stretch) for stretch in rows]).tolist()]
+    changes = np.zeros(starts[-1], CHANGE)
+    for at, (seq, since, t0, t1, is_call) in enumerate(row for stretch in rows for row in stretch):
+        changes[at] = (seq, t0, t1, since, 0, 0, 0, 0, 0, 0, 0, By.CALL if is_call else By.FILE)
+    return changes, numbers(draw(st.lists(st.integers(0, 2), min_size=starts[-1], max_size=starts[-1]))), starts, nodes
+
+
+@settings(deadline=None, max_examples=400)
+@given(histories(), st.data())
+def test_the_last_change_of_a_descriptor_is_told_only_where_nothing_else_was_under_way(
+    history: tuple[np.ndarray, np.ndarray, list[int], np.ndarray], data: st.DataObject
+) -> None:
+    changes, owners, starts, nodes = history
+    order = np.arange(len(changes))
+    index, times = kernels.index_changes(changes, owners, order, numbers(starts), nodes["unsure"].copy())
+    asked = data.draw(
+        st.lists(
+            st.tuples(
+                st.integers(-1, len(starts) - 2), st.integers(-1, 2), st.integers(0, 12), st.integers(0, 12),
+                st.integers(0, 12),
+            ),
+            max_size=30,
+        )
+    )  # fmt: skip
+    columns = [numbers([row[k] for row in asked]) for k in range(5)]
+    sure, found = kernels.last_changes(index, times, numbers(starts), nodes, *columns)
+    for (which, node, t0, t1, seq), is_sure, change in zip(asked, sure.tolist(), found.tolist(), strict=True):
+        if node < 0:
+            assert not is_sure
+            continue
+        mine = nodes[node]
+        expected = not mine["tainted"] and t0 >= mine["unsure"] and (t1 <= mine["end"] or seq == mine["ender"])
+        own = list(range(starts[which], starts[which + 1])) if which >= 0 else []
+        over = [at for at in own if changes["t1"][at] <= t0 and changes["t1"][at] != NEVER]
+        rest = own[len(over) :]
+        calls = [at for at in rest if changes["by"][at] == By.CALL]
+        if calls:
+            first = calls[0] + (changes["seq"][calls[0]] == seq)
+            expected &= first >= starts[which + 1] or min(changes["since"][first : starts[which + 1]]) >= t1
+        last = over[-1] if over else -1
+        is_there = bool(over) and (owners[last] == node or changes["t1"][last] > mine["since"])
+        if is_there:
+            earlier = [at for at in own if at < last and changes["by"][at] == By.CALL]
+            overlaps = bool(earlier) and changes["t1"][earlier[-1]] > changes["t0"][last]
+            unclear = overlaps or changes["t0"][last] < nodes["unsure"][owners[last]]
+            expected &= owners[last] == node and not (unclear and changes["by"][last] == By.CALL)
+        assert (is_sure, change) == (expected, last if is_there else -1)
+
+
+@given(st.data())
+def test_texts_are_a_prefix_a_number_and_a_suffix(data: st.DataObject) -> None:
+    of = [data.draw(st.lists(st.text(max_size=5), min_size=1, max_size=4)) for _ in range(2)]
+    rows = data.draw(st.lists(st.tuples(WORD, st.integers(0, len(of[0]) - 1), st.booleans()), min_size=1, max_size=20))
+    texts = data.draw(st.lists(st.tuples(st.integers(0, len(rows) - 1), st.integers(0, len(of[1]) - 1)), max_size=30))
+    values, prefixes, nulls = words([row[0] for row in rows]), *(np.array([row[k] for row in rows]) for k in (1, 2))
+    heads, suffixes = (numbers([text[k] for text in texts]) for k in range(2))
+    made = kernels.texts(heads, values, prefixes, nulls, suffixes, *(laid_out(some) for some in of))
+    data_ = made.data.tobytes()
+    found = [data_[a:b].decode() for a, b in zip(made.offsets[:-1], made.offsets[1:], strict=True)]
+    assert found == [
+        of[0][rows[head][1]] + ("[NULL]" if rows[head][2] else f"{rows[head][0]:#x}{of[1][suffix]}")
+        for head, suffix in texts
+    ]
+
+
+def laid_out(some: list[str]) -> kernels.Texts:
+    encoded = [text.encode() for text in some]
+    return kernels.Texts(np.cumsum([0, *map(len, encoded)]), np.frombuffer(b"".join(encoded) or b" ", np.uint8))
+
+
+def test_a_library_that_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; path = pathlib.Path.with_name\n"
+        "pathlib.Path.with_name = lambda self, name: pathlib.Path(sys.argv[1]) / name if name.endswith('.so') "
+        "else path(self, name)\n"
+        "try:\n    import process.kernels\nexcept ImportError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1
+    assert "libkernels.so: cannot be loaded" in done.stdout and "pip install" in done.stdout
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_hardly_anything_is_no_special_case(count: int) -> None:
+    one = numbers([5][:count])
+    assert kernels.last_at(numbers([0, count]), one, one * 0, one, before=True).tolist() == [-1][:count]
+    index, times = kernels.index_changes(np.zeros(0, CHANGE), one[:0], one[:0], numbers([0]), one)
+    sure, found = kernels.last_changes(
+        index, times, numbers([0]), np.zeros(1, kernels.NODE), one * 0 - 1, one * 0, one, one, one
+    )
+    assert sure.tolist() == [False][:count] and found.tolist() == [-1][:count]
