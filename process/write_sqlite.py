@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from process.output import unwritable
 from process.plan import Plan
 from process.pool import Failure, Workers
 from process.schema import ARGS, SCHEMA
+from process.sqlite_pages import Joined, UnfitError
 from process.tables import Files, Tables, frame_of
 from process.tally import Tally
 
@@ -151,7 +152,8 @@ def _write_sheet(sheet: Sheet, name: str, folder: Path) -> Path:
     path, table = folder / f"fd-{sheet.capture}-{sheet.first_id}.sqlite", frame_of(sheet)
     with _new(path) as cursor:
         cursor.execute(_small_table(name, table))
-        cursor.adbc_ingest(name, table, mode="append")
+        rowids = pl.int_range(sheet.first_id, sheet.first_id + len(table), dtype=pl.Int64).alias("rowid")
+        cursor.adbc_ingest(name, table.select(rowids, pl.all()), mode="append")
     return path
 
 
@@ -162,15 +164,12 @@ class SqliteWriter:
         """Begin; the file appears with the first rows, which have these columns."""
         self._path, self._columns = path, columns
         self._connection: sqlite3.Connection | None = None
+        self._joined: Joined | None = None
 
     def append(self, part: Path) -> None:
         """Take the rows that `write_rows` made, and their file away. The first file becomes the database.
 
         A file in another folder is kept there (`resume.py`): it is copied.
-
-        SQLite copies rows between tables of the same definition as they are stored (its transfer optimization,
-        which needs ``SELECT *``). That takes a sixth of the time in which they were made, side by side. Definitions
-        differ where some segments have one ABI and others several.
 
         Raises:
             ProcessError: The disk is full.
@@ -185,15 +184,36 @@ class SqliteWriter:
                 else:
                     shutil.copyfile(part, self._path)
                 return
-            with self._attached(part):
-                self._take()
+            if not self._join(part, TABLE):
+                with self._attached(part):
+                    self._take()
             if is_mine:
                 part.unlink()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
+    def _join(self, part: Path, table: str) -> bool:
+        """Take the rows of a database page by page; whether that was possible."""
+        if self._joined is None or self._joined.table != table:
+            self._settle()
+            with suppress(UnfitError):
+                self._joined = Joined(self._path, table)
+        return self._joined is not None and self._joined.take(part)
+
+    def _settle(self) -> None:
+        """Have on the disk what there is, and nothing open."""
+        if self._joined is not None:
+            self._joined.finish()
+        if self._connection is not None:
+            self._connection.close()
+        self._joined = self._connection = None
+
     def _take(self) -> None:
-        """Take the rows of the database that is called ``part``."""
+        """Take the rows of the database that is called ``part``, by SQL.
+
+        SQLite copies rows between tables of the same definition as they are stored (its transfer optimization,
+        which needs ``SELECT *``). Definitions differ where some segments have one ABI and others several.
+        """
         connection = self._opened()
         kept, new = (
             connection.execute(f"SELECT sql FROM {name}.sqlite_master WHERE name = '{TABLE}'").fetchone()[0]
@@ -227,10 +247,11 @@ class SqliteWriter:
             connection.execute("COMMIT")
             for name, table in tables.items():
                 for piece in self._pieces(name, table, workers) if isinstance(table, Files) else ():
-                    with self._attached(piece):
-                        connection.execute(f"INSERT INTO {name} SELECT * FROM part.{name}")
+                    if not self._join(piece, name):
+                        with self._attached(piece):
+                            self._opened().execute(f"INSERT INTO {name} SELECT * FROM part.{name}")
                     piece.unlink()
-            self.close()
+            self._settle()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
@@ -249,12 +270,15 @@ class SqliteWriter:
         connection.execute("DETACH part")
 
     def close(self) -> None:
-        """Close the database; a second call does nothing."""
+        """Close the database as it is; a second call does nothing."""
+        if self._joined is not None:
+            self._joined.close()
         if self._connection is not None:
             self._connection.close()
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
+            self._settle()
             self._connection = sqlite3.connect(self._path, isolation_level=None)
             for setting in _SETTINGS:
                 self._connection.execute(f"PRAGMA {setting}")

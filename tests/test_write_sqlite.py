@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import polars as pl
@@ -48,6 +48,32 @@ def test_the_rows_of_all_parts_are_there_as_they_were_and_the_parts_are_gone(tmp
         assert connection.execute("SELECT * FROM stats").fetchall() == [("info", 1)]
         assert connection.execute("SELECT count(*) FROM event JOIN syscall USING (id)").fetchone() == (len(expected),)
         assert connection.execute(f"SELECT count(*) FROM {TABLE} WHERE pid IS NOT proc_id").fetchone() == (0,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_only_what_a_page_cannot_hold_is_copied_by_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attached: list[str] = []
+    attach = SqliteWriter._attached
+
+    def attach_and_tell(self: SqliteWriter, part: Path) -> AbstractContextManager[None]:
+        attached.append(part.name)
+        return attach(self, part)
+
+    monkeypatch.setattr(SqliteWriter, "_attached", attach_and_tell)
+    parts = _parts(tmp_path)
+    with closing(sqlite3.connect(parts[1])) as connection:
+        connection.execute(f"UPDATE {TABLE} SET arg0_repr = ? WHERE id % 9 = 0", ["x" * 20_000])
+        connection.commit()
+    expected = [row for part in parts for row in _rows(part)]
+    with closing(SqliteWriter(tmp_path / "whole")) as writer:
+        for part in parts:
+            writer.append(part)
+        assert attached == [parts[1].name]
+        writer.finish({"fd": Files(_sheets(tmp_path)[:2])}, Workers(1))
+    assert attached[1:] == ["fd-1-1.sqlite"]  # the first piece, whose table has no page yet
+    assert _rows(tmp_path / "whole") == expected
+    with closing(sqlite3.connect(tmp_path / "whole")) as connection:
+        assert connection.execute("SELECT count(*) FROM fd").fetchone() == (8,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
@@ -119,7 +145,7 @@ def _sheets(folder: Path) -> list[Sheet]:
         **{name: range(4) for name in KEYS},
     })  # fmt: skip
     rows.reverse().write_ipc(folder / "kept")
-    return [Sheet((rows,), 1, 0, 4), Sheet((folder / "kept",), 1, 4, 4), Sheet((rows.clear(),), 2, 8, 0)]
+    return [Sheet((rows,), 1, 1, 4), Sheet((folder / "kept",), 1, 5, 4), Sheet((rows.clear(),), 2, 9, 0)]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
