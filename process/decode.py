@@ -14,6 +14,7 @@ from capture.segment import SegmentError
 from process.calls import Rules
 from process.clock import Clock
 from process.columns import Rows, Segment, show_files
+from process.fd_pieces import make
 from process.fd_state import Start
 from process.grouping import group
 from process.merge import kept, load_batch
@@ -141,6 +142,8 @@ class Decoder:
         yield from self._of_all() if self._wanted is None else self._of_calls(self._wanted)
         if self.tally.rows != self.plan.rows:
             raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
+        if self.plan.files is not None:
+            self.tally.files = make(self.plan.files, _planned(self.plan), self._segment.descriptors)
 
     def _of_all(self) -> Iterator[Made]:
         """The rows out of all events."""

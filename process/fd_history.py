@@ -9,7 +9,7 @@ done by workers, each for a batch (`fd_pieces`); what they cannot decide is put 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,40 +17,30 @@ import numpy.typing as npt
 import polars as pl
 
 from process.errors import ProcessError
-from process.fd_pieces import EARLY, EVERY, Made, Piece, in_order, make, pair_of, programs_at
-from process.fd_records import ALWAYS, CHANGE, NEVER, Birth, Life, Records, Scan
-from process.fd_state import Effect, Start, Whole, bases, gaps_of, join_all, settle
+from process.fd_outline import Outline, Source, Tables
+from process.fd_pieces import Alone, Made, Piece, make_alone, pair_of, programs_at
+from process.fd_records import Birth, Records
+from process.fd_state import Whole, bases, join_all
 from process.fd_steps import (
-    EXEC,
     EXECED,
-    EXIT,
     FORKED,
-    KEYS,
-    LOST,
     SEEN,
-    UNSHARE,
     UNSHARED,
     Ends,
     Rows,
     Steps,
+    in_table_order,
     same_as_before,
+    shown,
 )  # fmt: skip
 from process.fd_timeline import Timeline
 from process.garbage import give_back
 from process.grouping import distinct, ranges
 from process.pool import Failure, Outcome
-from process.tree import Tree
 
 Numbers = npt.NDArray[np.int64]
-Run = Callable[[Callable[[Piece], Made | None], Sequence[Piece]], Iterator[Outcome[Piece, Made | None]]]
+Run = Callable[[Callable[[Alone], Made | None], Sequence[Alone]], Iterator[Outcome[Alone, Made | None]]]
 """As `Workers.run`."""
-
-_ENDED_BY = (
-    ((Life.UNSHARE, Life.RANGE), UNSHARE, "t1"),
-    ((Life.EXEC,), EXEC, "t1"),
-    ((Life.EXIT, Life.EXIT_GROUP), EXIT, "t0"),
-)
-"""Which steps of a process end its use of a table, how, and when that is."""
 
 _MANY = 1 << 18
 """Steps for which it is worth to start workers again afterwards: putting them together takes a few hundred MB."""
@@ -63,16 +53,20 @@ class Sheet:
     """Some rows of the table, which follow each other.
 
     Attributes:
-        parts: Rows, or where they are; together all of them, in any order.
+        parts: Rows, as `Rows.frame` gives them, or where they are; together all of them, in any order.
         capture: The capture's number.
         first_id: Of the first row.
         count: How many there are.
+        programs: The id of each program of the capture's tree, -1 for one that has none.
+        realtime_ns: Unix time of the capture's clock's zero.
     """
 
     parts: tuple[pl.DataFrame | Path, ...]
     capture: int
     first_id: int
     count: int
+    programs: Numbers
+    realtime_ns: int
 
     def frame(self) -> pl.DataFrame:
         """The rows, with the columns of `schema.FD_COLUMNS`, in another order.
@@ -85,72 +79,92 @@ class Sheet:
         except (OSError, pl.exceptions.PolarsError):
             folders = {str(part.parent) for part in self.parts if isinstance(part, Path)}
             raise ProcessError(f"{min(folders)}: what was kept there is gone; is someone clearing it?") from None
-        made = parts[0] if isinstance(self.parts[0], Path) and len(parts) == 1 else in_order(pl.concat(parts))
+        made = shown(in_table_order(pl.concat(parts)), self.programs, self.realtime_ns)
         ids = pl.int_range(self.first_id, self.first_id + len(made), dtype=pl.Int64)
-        return made.drop(KEYS).with_columns(id=ids, capture=pl.lit(self.capture, pl.Int64))
+        return made.with_columns(id=ids, capture=pl.lit(self.capture, pl.Int64))
 
 
-@dataclass(frozen=True)
-class Source:
-    """One capture.
+class History:
+    """The rows of one capture, before and after its batches are decoded.
 
     Attributes:
-        number: Its number in the output.
-        effects: Of its batches, in order.
-        known: What is known of descriptors when each starts.
-        starts: Sequence numbers at which events follow a gap, or the capture's first event.
-        tree: Its programs.
-        ids: Of each program, -1 for one that has no row in the table `process`.
-        realtime_ns: Unix time of its clock's zero.
-        folder: Where workers put rows; None to give them back.
+        pieces: What the worker that decodes each batch must know to make its rows; None: there will be none.
     """
 
-    number: int
-    effects: Sequence[Effect]
-    known: Sequence[Start]
-    starts: Numbers
-    tree: Tree
-    ids: Numbers
-    realtime_ns: int
-    folder: Path | None
+    def __init__(self, source: Source, whole: Whole) -> None:
+        """Find out what batches must know of each other.
 
+        Args:
+            source: The capture.
+            whole: Its batches put together.
+        """
+        self._source = source
+        self.pieces: list[Piece | None] = [None] * len(source.effects)
+        if not len(whole.nodes):
+            return
+        tables = self._tables = Tables(source, whole)
+        self._outline = Outline(source, whole, tables)
+        self._early = self._outline.early(whole)
+        self.pieces[:] = (self._outline.piece(number, self._early) for number in range(len(source.effects)))
+        # Where tables go on, more is asked later, and it is too much to be held until then.
+        self._begun = None if len(tables.later) else _begun(whole, tables)
+        self._names = whole.resolver.names
 
-def history(source: Source, run: Run, before: int, release: Callable[[], object] = lambda: None) -> list[Sheet]:
-    """The rows of one capture.
+    def sheets(
+        self, made: dict[int, Made], ids: Numbers, run: Run, before: int, release: Callable[[], object]
+    ) -> list[Sheet]:
+        """The rows.
 
-    Args:
-        source: The capture.
-        run: Runs what workers do.
-        before: Rows of the captures before it.
-        release: Called before what is left between batches is put together, if that is much: ends idle workers.
-    """
-    effects, starts = source.effects, source.starts
-    settle(effects, starts)
-    whole = join_all(effects, starts)
-    if not len(whole.nodes):
-        return []
-    lives = np.concatenate([effect.scan.lives for effect in effects])
-    tables = _Tables(whole, lives, {gap.before for gap in gaps_of(effects, starts)[0]})
-    timeline = source.tree.timeline()
-    timeline.nodes = np.append(source.ids, -1)[timeline.nodes]
-    pieces = _Pieces(source, whole, tables, timeline)
-    early, begun, names, ends = pieces.early(whole), _begun(whole, tables), whole.resolver.names, tables.ends
-    whole.changes = np.zeros(0, CHANGE)  # nobody asks for them any more, and they are much
-    again = whole if len(tables.later) else None
-    del whole
-    give_back()
-    made = _made(pieces, early, run)
-    if sum(len(one.steps.fd) for one in made) > _MANY:
-        release()
-        give_back()
-    rows = [one.rows_alone() for one in made]
-    steps = Steps.joined([one.steps for one in made])
-    steps.name = _renamed(made, names)
-    del made
-    births = begun if again is None else Steps.joined([begun, _begun_again(again, tables, begun, steps)])
-    steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), steps.narrow()])
-    del again, tables, pieces, births, begun  # some hundred bytes for each step
-    return _sheets(source, rows, (_frame(source, timeline, names, ends, some) for some in _in_stretches(steps)), before)
+        Args:
+            made: What the pieces gave, by their numbers, as far as they were made; emptied.
+            ids: Of the programs of the capture's tree, -1 for one that has no row in the table `process`.
+            run: Runs what workers do, for the others.
+            before: Rows of the captures before it.
+            release: Called before what is left between batches is put together, if that is much: ends idle workers.
+        """
+        pieces = [piece for piece in self.pieces if piece is not None]
+        if not pieces:
+            return []
+        done = self._done(pieces, made, run)
+        if sum(len(one.steps.fd) for one in done) > _MANY:
+            release()
+            give_back()
+        rows = [one.rows_alone() for one in done]
+        steps = Steps.joined([one.steps for one in done])
+        names, births, whole = self._names, self._begun, None
+        if births is None:
+            whole = join_all(self._source.effects, self._source.starts)
+            names, births = whole.resolver.names, _begun(whole, self._tables)
+        steps.name = _renamed(done, names)
+        del done
+        if whole is not None:
+            births = Steps.joined([births, _begun_again(whole, self._tables, births, steps)])
+        steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), steps.narrow()])
+        del whole, births  # some hundred bytes for each step
+        source, timeline = self._source, self._source.tree.timeline()
+        frames = (_frame(source, timeline, names, self._tables.ends, some) for some in _in_stretches(steps))
+        return _sheets(source, ids, rows, frames, before)
+
+    def _done(self, pieces: Sequence[Piece], made: dict[int, Made], run: Run) -> list[Made]:
+        """What comes of all pieces; of those of which one turns out to reach into another, again."""
+        outline = self._outline
+        todo = [outline.alone(piece) for piece in pieces if piece.number not in made]
+        done = {piece.number: (piece, made.pop(piece.number)) for piece in pieces if piece.number in made}
+        while True:
+            for outcome in run(make_alone, todo):
+                found, piece = outcome.result, outcome.item.piece
+                if found is None or isinstance(found, Failure):
+                    found = make_alone(outcome.item) or make_alone(outline.alone(piece, with_scan=True))
+                assert found is not None  # it has its scan
+                done[piece.number] = piece, found
+            early = distinct_early([self._early, *(made.early for _, made in done.values())])
+            todo = []
+            for number, (piece, _) in done.items():
+                again = outline.piece(number, early)
+                if not (np.array_equal(again.reached, piece.reached) and np.array_equal(again.since, piece.since)):
+                    todo.append(outline.alone(again))
+            if not todo:
+                return [found for _, (_, found) in sorted(done.items())]
 
 
 def _in_stretches(steps: Steps) -> Iterator[Steps]:
@@ -168,97 +182,13 @@ def _in_stretches(steps: Steps) -> Iterator[Steps]:
 def _frame(source: Source, timeline: Timeline, names: Sequence[str], ends: Ends, steps: Steps) -> pl.DataFrame:
     """The rows of some steps, which are in order."""
     rows = Rows.of(steps, ends)
-    return rows.frame(steps, names, _programs(source, timeline, steps, rows), source.realtime_ns)
-
-
-def _made(pieces: _Pieces, early: Records, run: Run) -> list[Made]:
-    """What workers make of all batches; again of those of which one turns out to reach into another."""
-    todo = [pieces.piece(number, early) for number in range(pieces.count)]
-    done: dict[int, tuple[Piece, Made]] = {}
-    while todo:
-        for outcome in run(make, todo):
-            found = outcome.result
-            if found is None or isinstance(found, Failure):
-                found = make(outcome.item) or make(replace(outcome.item, scan=pieces.scan(outcome.item.number)))
-            assert found is not None  # it has its scan
-            done[outcome.item.number] = outcome.item, found
-        early = distinct_early([early, *(made.early for _, made in done.values())])
-        todo = []
-        for number, (piece, _) in done.items():
-            again = pieces.piece(number, early)
-            if not (np.array_equal(again.reached, piece.reached) and np.array_equal(again.since, piece.since)):
-                todo.append(again)
-    return [made for _, (_, made) in sorted(done.items())]
+    return rows.frame(steps, names, _programs(source, timeline, steps, rows))
 
 
 def distinct_early(parts: Sequence[Records]) -> Records:
     """Records of dtype `EARLY`, each once."""
     found: Records = np.unique(np.concatenate(parts))
     return found
-
-
-class _Pieces:
-    """The work of workers, for each batch."""
-
-    def __init__(self, source: Source, whole: Whole, tables: _Tables, timeline: Timeline) -> None:
-        self._source, self._tables, self._timeline = source, tables, timeline
-        self.count = len(source.effects)
-        self._nodes = nodes = whole.nodes
-        ranged = np.isin(nodes["kind"], (Birth.RANGE, Birth.RANGE_CLOEXEC))
-        self._order = np.lexsort((nodes["since"], tables.group))
-        self._began = np.where(ranged, nodes["t0"], nodes["since"])
-        self._sorted = tables.group[self._order]
-        times = whole.changes["t1"]
-        latest = [effect.clock for effect in source.effects]
-        over = np.flatnonzero(times != NEVER)
-        highest = np.array([ALWAYS, *latest], np.int64)
-        np.maximum.at(highest, whole.segment[over] + 1, times[over])
-        self._clock = np.maximum.accumulate(highest)
-
-    def scan(self, number: int) -> Scan:
-        """What the survey gave of a batch."""
-        return self._source.effects[number].scan
-
-    def early(self, whole: Whole) -> Records:
-        """The changes that reach into other batches, as far as their net effects tell."""
-        changes = whole.changes
-        before, never = self._clock[whole.segment], changes["t1"] == NEVER
-        known = (whole.node >= 0) & (changes["fd"] >= 0)
-        which = np.flatnonzero(known & (never | (changes["since"] < before) | (changes["t1"] < before)))
-        found = np.zeros(len(which), EARLY)
-        found["pair"] = pair_of(self._tables.group[whole.node[which]], changes["fd"][which].astype(np.int64))
-        found["began"] = np.minimum(changes["since"][which], changes["t1"][which])
-        found["batch"] = np.where(never[which], EVERY, whole.segment[which])
-        return found
-
-    def piece(self, number: int, early: Records) -> Piece:
-        """The work for a batch, given what reaches into it."""
-        source, start, tables = self._source, self._source.known[number], self._tables
-        groups = distinct(start.nodes["group"].astype(np.int64))
-        low, high = (np.searchsorted(self._sorted, groups, side) for side in ("left", "right"))
-        at = self._order[ranges(low, high)]
-        place = np.repeat(np.arange(len(groups)), high - low)
-        mine = early[(early["batch"] > number) & (early["began"] < self._clock[number + 1])]
-        mine = mine[np.isin(mine["pair"] >> 32, groups)]
-        mine = mine[np.lexsort((mine["began"], mine["pair"]))]
-        first = np.append(True, mine["pair"][1:] != mine["pair"][:-1])[: len(mine)]
-        pids = distinct(np.concatenate([tables.owner[start.numbers], self._tasks(number)]))
-        timeline = self._timeline
-        moves = np.flatnonzero(np.isin(timeline.holders.astype(np.int64), pids))
-        timeline = Timeline(timeline.holders[moves], timeline.times[moves], timeline.nodes[moves])
-        return Piece(
-            number, start, source.effects[number].scan if source.effects[number].stored is None else None,
-            int(self._clock[number]), groups, tables.ends.end[groups], tables.owner[start.numbers],
-            np.stack([place, self._nodes["since"][at], self._began[at]]), mine["pair"][first].copy(),
-            mine["began"][first].copy(), timeline,
-            source.starts, source.realtime_ns,
-            source.folder / f"fd-{source.number}-{number}.ipc" if source.folder is not None else None,
-        )  # fmt: skip
-
-    def _tasks(self, number: int) -> Numbers:
-        """The processes of a batch."""
-        found: Numbers = (self._source.effects[number].sights["task"] >> np.uint64(32)).astype(np.int64)
-        return found
 
 
 def _renamed(made: Sequence[Made], names: list[str]) -> Numbers:
@@ -272,7 +202,9 @@ def _renamed(made: Sequence[Made], names: list[str]) -> Numbers:
     return np.concatenate(found)
 
 
-def _sheets(source: Source, made: Iterable[Made], rest: Iterable[pl.DataFrame], before: int) -> list[Sheet]:
+def _sheets(
+    source: Source, ids: Numbers, made: Iterable[Made], rest: Iterable[pl.DataFrame], before: int
+) -> list[Sheet]:
     """All rows in their order: those of batches that overlap are put together, with what was left between them."""
     bunches: list[_Bunch] = []
     last = -1
@@ -284,7 +216,7 @@ def _sheets(source: Source, made: Iterable[Made], rest: Iterable[pl.DataFrame], 
     bunches = bunches or [_Bunch(0)]
     firsts = [bunch.first for bunch in bunches[1:]]
     for frame in rest:
-        which = np.searchsorted(firsts, frame["_seq"].to_numpy(), "right")
+        which = np.searchsorted(firsts, frame["seq"].to_numpy(), "right")
         frame = frame[np.argsort(which, kind="stable")]
         ends = np.cumsum(np.bincount(which, minlength=len(bunches))).tolist()
         for bunch, at, end in zip(bunches, [0, *ends], ends, strict=False):
@@ -292,7 +224,8 @@ def _sheets(source: Source, made: Iterable[Made], rest: Iterable[pl.DataFrame], 
     found: list[Sheet] = []
     for bunch in bunches:
         if bunch.count:
-            found.append(Sheet(tuple(bunch.parts), source.number, before + 1, bunch.count))
+            parts = tuple(bunch.parts)
+            found.append(Sheet(parts, source.number, before + 1, bunch.count, ids, source.realtime_ns))
             before += bunch.count
     return found
 
@@ -312,56 +245,7 @@ class _Bunch:
             self.count += count
 
 
-class _Tables:
-    """Whose tables are, and how they end.
-
-    Attributes:
-        group: Of each node.
-        owner: Of each node, the process that had it first, -1 for none.
-        ends: How they end.
-        later: The nodes in which a table goes on that was there before.
-    """
-
-    def __init__(self, whole: Whole, lives: Records, gaps: set[int]) -> None:
-        self.group = whole.nodes["group"].astype(np.int64)
-        count, groups = len(whole.nodes), int(self.group.max()) + 1
-        first = np.full(groups, count)
-        np.minimum.at(first, self.group, np.arange(count))
-        self.later = np.flatnonzero(np.arange(count) > first[self.group])
-        files = whole.files
-        has = np.flatnonzero(files.nodes >= 0)
-        first = has[np.lexsort((files.holders[has], files.times[has]))][::-1]
-        self.owner = np.full(count, -1)
-        self.owner[files.nodes[first]] = (files.holders[first] >> np.uint64(32)).astype(np.int64)
-        until = np.full(len(files.nodes), NEVER)
-        same = files.holders[1:] == files.holders[:-1]
-        until[:-1] = np.where(same, files.times[1:], NEVER)
-        end = np.full(groups, np.iinfo(np.int64).min)
-        np.maximum.at(end, self.group[files.nodes[has]], until[has])
-        ended = np.where(end == NEVER, -1, LOST)
-        end_seq = np.full(groups, -1)
-        lasts = has[until[has] == end[self.group[files.nodes[has]]]]
-        lasts = lasts[until[lasts] != NEVER]
-        ends = _ends(lives)
-        for move in lasts.tolist():
-            time, pid = int(until[move]), int(files.holders[move]) >> 32
-            if (pid, time) in ends and time not in gaps:
-                group = int(self.group[files.nodes[move]])
-                ended[group], end_seq[group] = ends[pid, time]
-        self.ends = Ends(end, ended, end_seq)
-
-
-def _ends(lives: Records) -> dict[tuple[int, int], tuple[int, int]]:
-    """How processes ended, or went on with another table, by their numbers and the time."""
-    found: dict[tuple[int, int], tuple[int, int]] = {}
-    for ops, how, when in _ENDED_BY:
-        some = lives[np.isin(lives["op"], ops)]
-        for task, time, seq in zip(some["task"].tolist(), some[when].tolist(), some["seq"].tolist(), strict=True):
-            found[task >> 32, time] = how, seq
-    return found
-
-
-def _begun(whole: Whole, tables: _Tables) -> Steps:
+def _begun(whole: Whole, tables: Tables) -> Steps:
     """What tables held when they began, as far as that is known."""
     copied = np.isin(whole.nodes["kind"], (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
     copied[tables.later] = False
@@ -369,7 +253,7 @@ def _begun(whole: Whole, tables: _Tables) -> Steps:
     return _births(whole, tables, node, fd)
 
 
-def _begun_again(whole: Whole, tables: _Tables, begun: Steps, changes: Steps) -> Steps:
+def _begun_again(whole: Whole, tables: Tables, begun: Steps, changes: Steps) -> Steps:
     """Likewise of tables that go on: of each descriptor that was in them at any time."""
     groups, later = tables.group[tables.later], tables.later
     pairs = distinct(np.concatenate([pair_of(begun.group, begun.fd), pair_of(changes.group, changes.fd)]))
@@ -377,7 +261,7 @@ def _begun_again(whole: Whole, tables: _Tables, begun: Steps, changes: Steps) ->
     return _births(whole, tables, np.repeat(later, high - low), pairs[ranges(low, high)] & 0xFFFFFFFF)
 
 
-def _births(whole: Whole, tables: _Tables, node: Numbers, fd: Numbers) -> Steps:
+def _births(whole: Whole, tables: Tables, node: Numbers, fd: Numbers) -> Steps:
     """What descriptors were in tables when these began."""
     node, fd = node[fd >= 0], fd[fd >= 0]
     kind = whole.nodes["kind"][node]
@@ -402,12 +286,12 @@ def _without_doubles(steps: Steps) -> Steps:
 
 
 def _programs(source: Source, timeline: Timeline, steps: Steps, rows: Rows) -> Numbers:
-    """The id of the program whose descriptor each row is; -1 if none is known."""
+    """The program whose descriptor each row is, as an index in the tree; -1 if none is known."""
     pid, seq, how = (column[rows.heads] for column in (steps.pid, steps.seq, steps.how))
     found = programs_at(timeline, source.starts, pid, seq)
     programs = source.tree.programs
     begun = {(one.pid, one.start_seq): index for index, one in enumerate(programs) if one.start_seq is not None}
     births = np.flatnonzero(np.isin(how, (FORKED, EXECED)))
     keys = zip(pid[births].tolist(), seq[births].tolist(), strict=True)
-    found[births] = np.append(source.ids, -1)[[begun.get(key, -1) for key in keys]]
+    found[births] = [begun.get(key, -1) for key in keys]
     return found

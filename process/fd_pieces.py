@@ -1,9 +1,10 @@
 """What one batch of segments gives the table `fd`: rows that begin and end within it, and the steps that are left.
 
-Runs in a worker. Behind a close nothing depends on what was before it. So of the steps of a descriptor from its first
-close to its last one, rows are made here, and only the two closes are passed on, with what is outside of them. Where
-something else may reach into that (a call of a later batch that had begun by then, one that never came back, a table
-that begins anew or ends), closes count only before it.
+Made by the worker that decodes the batch, once its rows are done: what answered for them is there, and what must be
+known of other batches (`Piece`) their net effects tell beforehand. Behind a close nothing depends on what was before
+it. So of the steps of a descriptor from its first close to its last one, rows are made here, and only the two closes
+are passed on, with what is outside of them. Where something else may reach into that (a call of a later batch that had
+begun by then, one that never came back, a table that begins anew or ends), closes count only before it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from process.fd_index import later
 from process.fd_keys import TimeKeys
 from process.fd_records import CLOSED, NEVER, Records, Scan, stored, taken
 from process.fd_state import Start
-from process.fd_steps import KEYS, Ends, Rows, Steps, of_changes, same_as_before
+from process.fd_steps import Ends, Rows, Steps, of_changes, order_of, same_as_before
 from process.fd_timeline import Timeline
 from process.grouping import distinct
 
@@ -35,12 +36,10 @@ EVERY = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Piece:
-    """What a worker must know.
+    """What must be known of other batches.
 
     Attributes:
         number: Of the batch, from 0.
-        start: What is known of descriptors when it starts.
-        scan: Its own records, if they are not kept where ``start`` says.
         before: The latest time of the batches before it; `ALWAYS` for none.
         groups: Ascending, the groups of the start's nodes.
         ends: When the tables of these end.
@@ -49,15 +48,12 @@ class Piece:
             that made them began; by the first two.
         reached: Ascending, descriptors (see `pair_of`) into which changes of other batches reach.
         since: From when on.
-        programs: Of which id the program is that each process runs, -1 if none is known.
+        programs: Which program of the capture's tree each process runs, -1 if none is known.
         gaps: Sequence numbers that follow a gap.
-        realtime_ns: Unix time of the clock's zero.
         path: Where rows go; None to give them back.
     """
 
     number: int
-    start: Start
-    scan: Scan | None
     before: int
     groups: Numbers
     ends: Numbers
@@ -67,8 +63,22 @@ class Piece:
     since: Numbers
     programs: Timeline
     gaps: Numbers
-    realtime_ns: int
     path: Path | None
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A piece that is made when the rows of its batch are not.
+
+    Attributes:
+        piece: It.
+        start: What is known of descriptors when the batch starts.
+        scan: The batch's own records, if they are not kept where ``start`` says.
+    """
+
+    piece: Piece
+    start: Start
+    scan: Scan | None
 
 
 @dataclass
@@ -79,7 +89,7 @@ class Made:
         steps: Those that are left, in the order of the changes, `Steps.narrow`; names are codes into ``names``.
         names: Texts.
         early: Of dtype `EARLY`.
-        rows: The rows, or where they are, by `fd_steps.KEYS`.
+        rows: The rows, as `Rows.frame` gives them, or where they are; in no order.
         count: Of rows.
         first: The lowest sequence number of these, and ``last`` the highest.
     """
@@ -103,39 +113,45 @@ def pair_of(group: npt.NDArray[np.signedinteger], fd: npt.NDArray[np.signedinteg
     return pair
 
 
-def make(piece: Piece) -> Made | None:
+def make_alone(alone: Alone) -> Made | None:
     """Make the rows; None if what the survey kept is gone."""
-    scan = piece.scan
+    scan, start = alone.scan, alone.start
     if scan is None:
-        scan = stored(piece.start.stored) if piece.start.stored is not None else Scan()
-    if scan is None:
-        return None
-    found = Descriptors(piece.start, scan)
+        scan = stored(start.stored) if start.stored is not None else Scan()
+    return None if scan is None else make(alone.piece, start, Descriptors(start, scan))
+
+
+def make(piece: Piece, start: Start, found: Descriptors) -> Made:
+    """Make the rows.
+
+    Args:
+        piece: What must be known of other batches.
+        start: What is known of descriptors when the batch starts.
+        found: What descriptors are in it.
+    """
     which = np.flatnonzero((found.node >= 0) & (found.changes["fd"] >= 0))
-    nodes, group = found.node[which], piece.start.nodes["group"].astype(np.int64)
-    names, changes, answers = found.names, taken(found.changes, which), found.results(which)
-    del scan, found  # some hundred bytes for each change
-    steps = of_changes(changes, nodes, group, piece.owner, answers, names)
-    del changes, answers
+    group = start.nodes["group"].astype(np.int64)
+    fd, over = found.changes["fd"][which].astype(np.int64), found.changes["t1"][which]
+    which = which[order_of(group[found.node[which]], fd, over)]
+    changes, answers = taken(found.changes, which), found.results(which)
+    steps = of_changes(changes, found.node[which], group, piece.owner, answers, found.names)
+    del fd, over, changes, answers  # some hundred bytes for each change
     early = _early(piece, steps)
-    order = np.arange(len(which))
-    if len(which):
-        order = steps.order()
-        steps = steps.only(order)
     drops, began = _cut(piece, steps)
-    rows = _rows(piece, steps, drops, names)
+    rows = _rows(piece, steps, drops, found.names)
     steps.began = began
     kept = np.flatnonzero(~drops)
-    left = steps.only(kept[np.argsort(order[kept])])
-    left.node = piece.start.numbers[left.node]
+    left = steps.only(kept[np.argsort(which[kept])])
+    left.node = start.numbers[left.node]
     used = distinct(left.name[left.name >= 0])
     left.name = np.where(left.name >= 0, np.searchsorted(used, left.name), left.name)
-    made = Made(left.narrow(), [names[code] for code in used.tolist()], early, rows, len(rows))
+    made = Made(left.narrow(), [found.names[code] for code in used.tolist()], early, rows, len(rows))
     if len(rows):
-        made.first, made.last = int(rows["_seq"][0]), int(rows["_seq"][-1])
+        seq = rows["seq"].to_numpy()
+        made.first, made.last = int(seq.min()), int(seq.max())
         if piece.path is not None:
             try:
-                rows.write_ipc(piece.path, compression="lz4")
+                rows.write_ipc(piece.path, compression="uncompressed")  # it is read once, soon
                 made.rows = piece.path
             except (OSError, pl.exceptions.PolarsError):  # no room: they stay in memory
                 piece.path.unlink(missing_ok=True)
@@ -203,13 +219,7 @@ def _rows(piece: Piece, steps: Steps, drops: Mask, names: list[str]) -> pl.DataF
     rows = Rows.of(steps, Ends(end, nobody, nobody))
     rows = rows.only(drops[rows.heads])
     pid, seq = steps.pid[rows.heads], steps.seq[rows.heads]
-    frame = rows.frame(steps, names, programs_at(piece.programs, piece.gaps, pid, seq), piece.realtime_ns)
-    return in_order(frame)
-
-
-def in_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows in the order of the table."""
-    return frame[np.lexsort([frame[key].to_numpy() for key in reversed(KEYS)])]
+    return rows.frame(steps, names, programs_at(piece.programs, piece.gaps, pid, seq))
 
 
 def programs_at(timeline: Timeline, gaps: Numbers, pid: Numbers, seq: Numbers) -> Numbers:

@@ -295,15 +295,12 @@ def _seen(effects: Sequence[Effect]) -> list[tuple[int, int, int]]:
     return [(task, *times) for task, times in sorted(found.items())]
 
 
-def compose(effects: Sequence[Effect], starts: Numbers) -> list[Start]:
-    """What each segment must know.
+def compose(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Start], Whole]:
+    """What each segment must know, and all of them together.
 
     Args:
         effects: Of a capture's segments, in order; records without a time are given one.
         starts: As for `gaps_of`.
-
-    Returns:
-        One for each.
     """
     clocks = settle(effects, starts)
     whole = join_all(effects, starts)
@@ -315,7 +312,7 @@ def compose(effects: Sequence[Effect], starts: Numbers) -> list[Start]:
         found.append(_start(whole, effect, clocks[k], last, long[whole.segment[long] > k]))
         mine = np.flatnonzero((whole.segment == k) & (whole.node >= 0))
         last = _last_of_each(whole, np.concatenate([last, mine]))
-    return found
+    return found, whole
 
 
 def _start(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Numbers) -> Start:

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from process.fd_index import Pairs
+from process.fd_index import Pairs, later
 from process.fd_keys import TimeKeys
 from process.fd_records import CLOSED, NEVER, SOURCES, UNKNOWN, By, Cloexec, Join, Records
 from process.fd_resolve import Answers
 from process.grouping import in_order
 from process.read import MAX_SEQUENCE
-from process.values import Integers, Texts, frame
+from process.take import take
+from process.values import Integers, Texts
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -95,9 +96,8 @@ class Steps:
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
     def order(self) -> npt.NDArray[np.intp]:
-        """Their order by table, descriptor and time, then as they are."""
-        pairs, never = Pairs(self.group.astype(np.int64), self.fd.astype(np.int64)), self.time == NEVER
-        return in_order(TimeKeys(len(pairs), self.time[~never]).of(pairs.own, self.time) + never)
+        """Their order, as `order_of`."""
+        return order_of(self.group.astype(np.int64), self.fd.astype(np.int64), self.time)
 
     def narrow(self) -> Steps:
         """The same in half the memory, to be kept; nothing may be reckoned with it before it is `wide`."""
@@ -118,6 +118,12 @@ class Steps:
     def only(self, which: Mask | Numbers) -> Steps:
         """Some of them."""
         return Steps(**{name: column[which] for name, column in vars(self).items()})
+
+
+def order_of(group: Numbers, fd: Numbers, time: Numbers) -> npt.NDArray[np.intp]:
+    """The order of steps by table, descriptor and time, then as they are."""
+    pairs, never = Pairs(group, fd), time == NEVER
+    return in_order(TimeKeys(len(pairs), time[~never]).of(pairs.own, time) + never)
 
 
 def _ways(join: npt.NDArray[np.uint8], names: Sequence[str], codes: Numbers) -> Numbers:
@@ -203,37 +209,75 @@ class Rows:
         """Some of them."""
         return Rows(**{name: column[which] for name, column in vars(self).items()})
 
-    def frame(self, steps: Steps, names: Sequence[str], program: Numbers, realtime_ns: int) -> pl.DataFrame:
-        """As `schema.FD_COLUMNS` without ``id`` and ``capture``, and as `KEYS`, which is their order.
+    def frame(self, steps: Steps, names: Sequence[str], program: Numbers) -> pl.DataFrame:
+        """As numbers, but for the name; `shown` makes the table's columns of them.
 
         Args:
             steps: They are of.
             names: What the steps' names are codes into.
-            program: Of each row, -1 for none.
-            realtime_ns: Unix time of the clock's zero.
+            program: Of each row, its index in the capture's tree, -1 for none.
         """
         heads, last = self.heads, self.last
-        zero = min(realtime_ns, MAX_SEQUENCE)  # a forged header's has 64 bits
-        pid, seq, time, name = steps.pid[heads], steps.seq[heads], steps.time[heads], steps.name[last]
-        return frame({
-            "program": Integers(program, program >= 0),
-            "pid": Integers(pid, pid >= 0),
-            "fd": Integers(steps.fd[heads]),
-            "name": Texts(name, pl.Series(names, dtype=pl.String)),
-            "source": Texts(steps.source[last], pl.Series(SOURCES)),
-            "cloexec": Integers(steps.cloexec[last], np.isin(steps.cloexec[last], (Cloexec.NO, Cloexec.YES))),
-            "how": Texts(steps.how[heads], pl.Series(_HOW)),
-            "start_seq": Integers(seq, seq >= 0),
-            "start_time_ns": Integers(np.minimum(time, MAX_SEQUENCE - zero) + zero),
-            "ended": Texts(self.ended, pl.Series(_ENDS)),
-            "end_seq": Integers(self.end_seq, self.end_seq >= 0),
-            "end_time_ns": Integers(np.minimum(self.end_time, MAX_SEQUENCE - zero) + zero, self.end_time != NEVER),
-            **dict(zip(KEYS, map(Integers, (seq, time, pid, steps.fd[heads], steps.group[heads])), strict=True)),
+        name = steps.name[last]
+        texts = pl.Series([*names, None], dtype=pl.String)
+        return pl.DataFrame({
+            "program": program.astype(np.int32),
+            "pid": steps.pid[heads],
+            "fd": steps.fd[heads].astype(np.int32),
+            "name": take(texts, np.where(name >= 0, name, len(names))),
+            "source": steps.source[last].astype(np.uint8),
+            "cloexec": steps.cloexec[last].astype(np.uint8),
+            "how": steps.how[heads].astype(np.int8),
+            "seq": steps.seq[heads],
+            "time": steps.time[heads],
+            "ended": self.ended.astype(np.int8),
+            "end_seq": self.end_seq,
+            "end_time": self.end_time,
+            "group": steps.group[heads].astype(np.int32),
         })  # fmt: skip
 
 
-KEYS = ("_seq", "_time", "_pid", "_fd", "_group")
-"""What rows are ordered by; the columns that they have for that while the table is made."""
+KEYS = ("seq", "time", "pid", "fd", "group")
+"""What rows are ordered by: columns of `Rows.frame`."""
+
+
+def in_table_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows, as `Rows.frame` gives them, by `KEYS`."""
+    seq = rows["seq"].to_numpy()
+    order = in_order(seq)
+    same = seq[order[1:]] == seq[order[:-1]]
+    at = np.flatnonzero(np.append(same, False) | np.append(False, same)) if same.any() else order[:0]
+    some = order[at]
+    order[at] = some[np.lexsort([rows[key].to_numpy()[some] for key in reversed(KEYS)])]
+    return rows[order]
+
+
+def shown(rows: pl.DataFrame, programs: Numbers, realtime_ns: int) -> pl.DataFrame:
+    """Rows, as `Rows.frame` gives them, with the columns of `schema.FD_COLUMNS` but ``id`` and ``capture``.
+
+    Args:
+        rows: They.
+        programs: The id of each program of the capture's tree, -1 for one that has none.
+        realtime_ns: Unix time of the clock's zero.
+    """
+    zero = min(realtime_ns, MAX_SEQUENCE)  # a forged header's has 64 bits
+    column = {name: rows[name].to_numpy() for name in rows.columns if name != "name"}
+    program, pid, seq, time = np.append(programs, -1)[column["program"]], column["pid"], column["seq"], column["time"]
+    cloexec, end_seq, end_time = column["cloexec"].astype(np.int64), column["end_seq"], column["end_time"]
+    return pl.DataFrame({
+        "program": Integers(program, program >= 0).series(),
+        "pid": Integers(pid, pid >= 0).series(),
+        "fd": rows["fd"].cast(pl.Int64),
+        "name": rows["name"],
+        "source": Texts(column["source"].astype(np.int8), pl.Series(SOURCES)).series(),
+        "cloexec": Integers(cloexec, (cloexec == Cloexec.NO) | (cloexec == Cloexec.YES)).series(),
+        "how": Texts(column["how"].astype(np.int8), pl.Series(_HOW)).series(),
+        "start_seq": Integers(seq, seq >= 0).series(),
+        "start_time_ns": np.minimum(time, MAX_SEQUENCE - zero) + zero,
+        "ended": Texts(column["ended"].astype(np.int8), pl.Series(_ENDS)).series(),
+        "end_seq": Integers(end_seq, end_seq >= 0).series(),
+        "end_time_ns": Integers(np.minimum(end_time, MAX_SEQUENCE - zero) + zero, end_time != NEVER).series(),
+    })  # fmt: skip
 
 
 def _endings(
@@ -258,17 +302,8 @@ def _endings(
     replaced = sure & is_open[at] & steps.begins[at] & (steps.how[at] == _DUP)
     seq = np.where(within, steps.seq[at], ends.end_seq[group])
     time = np.where(within, steps.time[at], ends.end[group])
-    later = np.minimum(after + within, len(same))  # calls that began before the end may have been the end
-    disturbed = np.append(same, False)[later] & (_earliest(steps, same)[later] < time)
+    earliest = np.append(later(steps.began, np.cumsum(~same)), NEVER)
+    following = np.minimum(after + within, len(same))  # calls that began before the end may have been the end
+    disturbed = np.append(same, False)[following] & (earliest[following] < time)
     ended = np.select([disturbed, closed, replaced, within], [LOST, _CLOSE, _REPLACED, LOST], ends.ended[group])
     return ended, np.where(ended == LOST, -1, seq), np.where(ended == LOST, NEVER, time)
-
-
-def _earliest(steps: Steps, same: Mask) -> Numbers:
-    """When the first of each step and those after it of the same descriptor began; one more, `NEVER`."""
-    stretch = np.cumsum(~same)
-    order = np.lexsort((steps.began, stretch))
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    lowest = np.minimum.accumulate(ranks[::-1])[::-1]
-    return np.append(steps.began[order[lowest]], NEVER)

@@ -102,7 +102,10 @@ def decode(
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     try:
         with workshop(out) as folder, _workers(jobs, out, format_, columns, resume) as workers:  # they end first
-            prepared = prepare(paths, workers, progress.surveyed, files=show_files(columns), memory=memory)
+            files = show_files(columns)
+            prepared = prepare(paths, workers, progress.surveyed, files=files, history=files, memory=memory)
+            if files and not resume:  # what is kept must not depend on so much
+                prepared = prepared.with_pieces()
             if prepared.folder.path is not None:
                 shelve([survey.effect.scan for survey in prepared.surveys], prepared.folder.path)
             give_back()

@@ -14,7 +14,10 @@ from capture.running import Running
 from capture.segment import COUNTERS
 from process import fd_state
 from process.batch import Batch
-from process.fd_state import Start
+from process.fd_history import History
+from process.fd_outline import Source
+from process.fd_pieces import Piece
+from process.fd_state import Effect, Start, Whole
 from process.fd_timeline import Timeline
 from process.grouping import distinct
 from process.identify import Runs, State, states
@@ -49,6 +52,8 @@ class Plan:
         programs: Which program of the capture's `Tree` each process runs; None if nobody counts rows by it.
         kept: Where the batch is as it was read, if anywhere.
         piece: Where a batch is decoded segment by segment: which of them, from 1; otherwise 0.
+        files: What must be known of other batches to make its part of the table `fd` with its rows; None if nobody
+            does.
     """
 
     batch: Batch
@@ -63,6 +68,7 @@ class Plan:
     programs: Timeline | None
     kept: Path | None = None
     piece: int = 0
+    files: Piece | None = None
 
     @property
     def rows(self) -> int:
@@ -90,8 +96,9 @@ def captures(surveys: list[Survey]) -> list[list[Survey]]:
 
 
 def compose(
-    surveys: list[Survey], ledger: Ledger, running: Mapping[uuid.UUID, Running] = _NONE, *, trees: bool = True
-) -> tuple[list[Plan], list[Tree]]:
+    surveys: list[Survey], ledger: Ledger, running: Mapping[uuid.UUID, Running] = _NONE, *, trees: bool = True,
+    histories: list[History] | None = None, folder: Path | None = None,
+) -> tuple[list[Plan], list[Tree]]:  # fmt: skip
     """Plan the decoding of all segments.
 
     Args:
@@ -99,6 +106,8 @@ def compose(
         ledger: Gets what capture counted, and what is missing.
         running: What captures say of themselves that were not sealed, and of which all files were given.
         trees: Whether anybody will ask which program a process ran.
+        histories: Gets that of each capture, for the table `fd`; None if nobody makes it.
+        folder: Takes what workers make for that.
 
     Returns:
         A plan for each segment, and the tree of each capture, empty if nobody asks.
@@ -113,7 +122,16 @@ def compose(
         known = states(segments, runs)
         grown.append(grow(segments, known, runs) if trees else Tree())
         timeline = grown[-1].timeline() if trees else None
-        for survey, state, start in zip(segments, known, _starts(segments, runs), strict=True):
+        starts: Sequence[Start | None] = [None] * len(segments)
+        if all(survey.has_files for survey in segments):
+            effects = [survey.effect for survey in segments]
+            found, whole = _starts(effects, runs)
+            if histories is not None:
+                zero = segments[0].batch.header.realtime_ns
+                histories.append(History(Source(number, effects, found, runs.starts, grown[-1], zero, folder), whole))
+            starts = found
+            del whole  # some hundred bytes for each change that others can need
+        for survey, state, start in zip(segments, known, starts, strict=True):
             dropped = distinct(np.append(survey.closed, survey.opened[np.isin(survey.opened, closes)]))
             plans.append(
                 Plan(
@@ -133,11 +151,8 @@ def compose(
     return plans, grown
 
 
-def _starts(surveys: list[Survey], runs: Runs) -> Sequence[Start | None]:
-    """What must be known of descriptors at the start of each batch of a capture."""
-    effects = [survey.effect for survey in surveys]
-    if not all(survey.has_files for survey in surveys):
-        return [None] * len(surveys)
+def _starts(effects: list[Effect], runs: Runs) -> tuple[list[Start], Whole]:
+    """What must be known of descriptors at the start of each batch of a capture, and its batches put together."""
     if fd_state.crosses(effects, runs.starts):
         fd_state.unpruned(effects)
     return fd_state.compose(effects, runs.starts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
@@ -13,6 +13,7 @@ from tempfile import gettempdir
 from process.batch import Batch, batches
 from process.discover import Part, discover
 from process.errors import ProcessError
+from process.fd_history import History
 from process.ledger import Ledger, Severity
 from process.memory import Room, room
 from process.plan import Plan, compose
@@ -52,6 +53,7 @@ class Prepared:
         ledger: What capture counted and what is missing.
         folder: What the surveys keep for the decoders, for as long as this object lives.
         room: How much is to be done at a time.
+        histories: Of each capture, for the table `fd`; none if nobody makes it.
     """
 
     surveys: list[Survey]
@@ -60,6 +62,12 @@ class Prepared:
     ledger: Ledger
     folder: Folder
     room: Room
+    histories: list[History] = field(default_factory=list)
+
+    def with_pieces(self) -> Prepared:
+        """The same, but each batch's part of the table `fd` is made with its rows."""
+        pieces = [piece for history in self.histories for piece in history.pieces]
+        return replace(self, plans=[replace(plan, files=piece) for plan, piece in zip(self.plans, pieces, strict=True)])
 
 
 def prepare(
@@ -69,6 +77,7 @@ def prepare(
     *,
     files: bool = True,
     trees: bool = True,
+    history: bool = False,
     memory: int | None = None,
 ) -> Prepared:
     """Find, survey and plan.
@@ -79,6 +88,7 @@ def prepare(
         advance: Called with the events of each segment surveyed.
         files: Whether anybody will ask what descriptors are; without, plans have no start.
         trees: Whether anybody will ask which program a process ran, or count rows by it.
+        history: Whether anybody will make the table `fd`; takes both of the above.
         memory: Bytes that all processes may take together; None: what they need.
 
     Raises:
@@ -98,8 +108,11 @@ def prepare(
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + [reason for _, reason in failures]
         raise ProcessError("; ".join(reasons) or "no segments given")
-    plans, grown = compose(surveys, ledger, found.running, trees=trees)
-    return Prepared(surveys, plans, grown, ledger, folder, space)
+    histories: list[History] = []
+    plans, grown = compose(
+        surveys, ledger, found.running, trees=trees, histories=histories if history else None, folder=folder.path
+    )
+    return Prepared(surveys, plans, grown, ledger, folder, space, histories)
 
 
 def survey_all(

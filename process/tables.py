@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 
 from process.discover import Part
-from process.fd_history import Sheet, Source, history
-from process.fd_state import Start
+from process.fd_history import Sheet
+from process.fd_pieces import Made
 from process.garbage import give_back
 from process.ledger import Ledger, Severity
-from process.plan import Plan, captures, runs_of
+from process.plan import Plan
 from process.pool import Workers
 from process.prepare import Prepared
 from process.process_rows import process_rows
@@ -79,7 +79,7 @@ def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tab
     rows, ids = _processes(prepared, decoded)
     return {
         "process": _frame(PROCESS_COLUMNS, rows),
-        **({"fd": _files(prepared, ids, workers)} if workers is not None else {}),
+        **({"fd": _files(prepared, decoded, ids, workers)} if workers is not None else {}),
         "segment": _frame(
             SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})
         ),
@@ -115,21 +115,18 @@ def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ..
     return rows, ids
 
 
-def _files(prepared: Prepared, ids: list[dict[int, int]], workers: Workers) -> Files:
+def _files(prepared: Prepared, decoded: Decoded, ids: list[dict[int, int]], workers: Workers) -> Files:
     """The table `fd`, by capture and event."""
     found = Files()
-    plans = iter(prepared.plans)
-    for capture, (segments, tree, known) in enumerate(
-        zip(captures(prepared.surveys), prepared.trees, ids, strict=True), 1
-    ):
+    made: list[dict[int, Made]] = [{} for _ in prepared.histories]
+    for plan, tally in decoded:
+        if plan.files is not None and tally.files is not None:
+            made[plan.capture - 1][plan.files.number] = tally.files
+        tally.files = None  # it is much, and is not asked for again
+    for history, pieces, tree, known in zip(prepared.histories, made, prepared.trees, ids, strict=True):
         named = np.full(len(tree.programs), -1)
         named[list(known)] = list(known.values())
-        starts = [next(plans).start or Start() for _ in segments]
-        source = Source(
-            capture, [survey.effect for survey in segments], starts, runs_of(segments).starts, tree, named,
-            segments[0].batch.header.realtime_ns, prepared.folder.path,
-        )  # fmt: skip
-        found.sheets += history(source, workers.anew, found.count, workers.end)
+        found.sheets += history.sheets(pieces, named, workers.anew, found.count, workers.end)
     give_back()
     return found
 

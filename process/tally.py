@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.calls import Call
+from process.fd_pieces import Made
 from process.fd_timeline import Timeline
 from process.grouping import group
 from process.identify import State
@@ -58,6 +59,7 @@ class Tally:
         lost_strings: Arguments whose string is lost, of those that were asked for.
         unknown: Events of syscalls that no table has, by ABI and number.
         processes: Rows by process.
+        files: What the batch gives the table `fd`, if that was asked for.
     """
 
     rows: int = 0
@@ -65,6 +67,7 @@ class Tally:
     lost_strings: int = 0
     unknown: Counter[tuple[str, int]] = field(default_factory=Counter)
     processes: dict[Process, Count] = field(default_factory=dict)
+    files: Made | None = None
 
     def add_process(self, process: Process, count: Count) -> None:
         """Count rows of a process that come after those counted before."""

@@ -33,7 +33,7 @@ CUTS = [50, 100, 130, 400, 700]
 def files(*paths: Path) -> list[Row]:
     """The table `fd` of segments; ``procname`` and ``began`` are those of its program."""
     with Workers(1) as workers:
-        prepared = prepare(paths, workers)
+        prepared = prepare(paths, workers, history=True)
         made = tables(prepared, [], workers)
         found, table = made["process"], made["fd"]
         assert isinstance(found, pl.DataFrame) and isinstance(table, Files)

@@ -6,19 +6,20 @@ import sqlite3
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from capture.segment import ABI_NUMBERS, EventFlag
 from captures import write_capture
 from process.fd_history import Sheet
-from process.fd_steps import KEYS
+from process.fd_records import NEVER
 from process.pool import Workers
 from process.prepare import prepare
 from process.schema import FD_COLUMNS, TEXT_COLUMNS
 from process.tables import Files, frame_of
 from process.write_sqlite import TABLE, SqliteWriter, _write_sheet, write_rows
-from segments import GETPID, Builder
+from segments import BEGAN, GETPID, Builder
 
 pytestmark = pytest.mark.usefixtures("no_batching")
 
@@ -137,15 +138,24 @@ def test_a_segment_whose_later_rows_have_another_abi(tmp_path: Path, monkeypatch
 
 def _sheets(folder: Path) -> list[Sheet]:
     """Pieces of the table `fd`: one in memory, one in a file, one without rows; with nulls, large and odd values."""
-    made = [name for name in FD_COLUMNS if name not in ("id", "capture")]
-    values: list[list[object]] = [[None, "", "x'; --", "\u00e9\u4e2d"], [None, 0, -1, 2**63 - 1]]
     rows = pl.DataFrame({
-        **{name: pl.Series(values[name not in TEXT_COLUMNS], dtype=kind) for name in made
-           for kind in ((pl.String if name in TEXT_COLUMNS else pl.Int64),)},
-        **{name: range(4) for name in KEYS},
+        "program": pl.Series([-1, 0, 1, 0], dtype=pl.Int32),
+        "pid": [-1, 0, 7, 2**32 - 1],
+        "fd": pl.Series([0, 1, 2, 2**31 - 1], dtype=pl.Int32),
+        "name": [None, "", "x'; --", "\u00e9\u4e2d"],
+        **{name: pl.Series([0, 1, 2, 3], dtype=pl.UInt8) for name in ("source", "cloexec")},
+        **{name: pl.Series(codes, dtype=pl.Int8) for name, codes in (("how", [0, 1, 2, 9]), ("ended", [-1, 0, 4, 5]))},
+        **{name: [-1, 0, 5, 2**62] for name in ("seq", "end_seq")},
+        **{name: [-(2**63), 0, 9, NEVER] for name in ("time", "end_time")},
+        "group": pl.Series(range(4), dtype=pl.Int32),
     })  # fmt: skip
     rows.reverse().write_ipc(folder / "kept")
-    return [Sheet((rows,), 1, 1, 4), Sheet((folder / "kept",), 1, 5, 4), Sheet((rows.clear(),), 2, 9, 0)]
+    programs = np.array([5, -1])
+    return [
+        Sheet((rows,), 1, 0, 4, programs, BEGAN),
+        Sheet((folder / "kept",), 1, 4, 4, programs, BEGAN),
+        Sheet((rows.clear(),), 2, 8, 0, programs, BEGAN),
+    ]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
