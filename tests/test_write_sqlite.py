@@ -152,9 +152,9 @@ def _sheets(folder: Path) -> list[Sheet]:
     rows.reverse().write_ipc(folder / "kept")
     programs = np.array([5, -1])
     return [
-        Sheet((rows,), 1, 0, 4, programs, BEGAN),
-        Sheet((folder / "kept",), 1, 4, 4, programs, BEGAN),
-        Sheet((rows.clear(),), 2, 8, 0, programs, BEGAN),
+        Sheet((rows,), 1, 1, 4, programs, BEGAN),
+        Sheet((folder / "kept",), 1, 5, 4, programs, BEGAN),
+        Sheet((rows.clear(),), 2, 9, 0, programs, BEGAN),
     ]
 
 
