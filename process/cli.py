@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from capture.version import VERSION
 from process import stopping
@@ -30,13 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given and given[0] not in _VERBS and given[0] not in ("--help", "-h"):
         given.insert(0, "decode")
-    from process.app import app
-
     try:
+        from process.app import app
+
         app(given, prog_name="process")
+    except KeyboardInterrupt:  # before a verb has begun
+        _stopped()
     except SystemExit as ended:
         if ended.code != _INTERRUPTED:
             raise
-        stopping.ignore()
-        print("process: error: stopped", file=sys.stderr)
-        sys.exit(1)
+        _stopped()
+
+
+def _stopped() -> NoReturn:
+    """Say so, and exit."""
+    stopping.ignore()
+    print("process: error: stopped", file=sys.stderr)
+    sys.exit(1)

@@ -26,6 +26,9 @@ from process.stopping import begin_worker, held, mask_kept
 if TYPE_CHECKING:
     from process.resume import Resumed
 
+_LIBRARIES = ("numpy", "polars")
+"""What every worker needs: loaded before its memory is confined, since it is counted from what it begins with."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -215,6 +218,8 @@ def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
 def _begin_worker(limit: int | None) -> None:
     """Leave Ctrl-C to the parent, do not outlive it, and take no more memory than there is."""
     begin_worker()
+    for library in _LIBRARIES:
+        import_module(library)
     collect_rarely()
     if limit is not None:
         confine(limit)
