@@ -17,6 +17,8 @@ SMALL = 1 << 18
 """Bytes of files up to which a segment shares a batch: some ten thousand events."""
 MOST = 1 << 22
 """Bytes of files that a batch of small segments has at most."""
+SLICE = 1 << 17
+"""Events decoded at a time: enough that distinct values repeat, few enough for the processor's cache."""
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,18 @@
-"""The ``process`` command: `process DIR` decodes; other verbs are named."""
+"""The ``process`` command: `process DIR` decodes; other verbs are named.
+
+Workers import this, too, as the main module; so it loads nothing of the command (`app`) until it runs.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-
-import typer
+from typing import NoReturn
 
 from capture.version import VERSION
 from process import stopping
-from process.commands import decode, dump, info, recover, show, verify
 from process.garbage import collect_rarely
-
-app = typer.Typer(
-    name="process",
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Decode recorded syscalls into SQLite or Parquet. `process DIR` alone decodes.",
-    epilog=decode.EXAMPLES
-    + "  process info captures.sqlite            what is in it\n"
-    + "  process show captures/ --errors         calls as strace prints them\n"
-    + "  process verify captures/                whether all of it is there",
-)
-app.command(epilog=decode.EXAMPLES)(decode.decode)
-app.command(epilog=info.EXAMPLES)(info.info)
-app.command(epilog=dump.EXAMPLES)(dump.dump)
-app.command(epilog=show.EXAMPLES)(show.show)
-app.command(epilog=verify.EXAMPLES)(verify.verify)
-app.command(epilog=recover.EXAMPLES)(recover.recover)
 
 _VERBS = frozenset({"decode", "info", "dump", "show", "verify", "recover"})
 
@@ -50,10 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given and given[0] not in _VERBS and given[0] not in ("--help", "-h"):
         given.insert(0, "decode")
     try:
+        from process.app import app
+
         app(given, prog_name="process")
+    except KeyboardInterrupt:  # before a verb has begun
+        _stopped()
     except SystemExit as ended:
         if ended.code != _INTERRUPTED:
             raise
-        stopping.ignore()
-        print("process: error: stopped", file=sys.stderr)
-        sys.exit(1)
+        _stopped()
+
+
+def _stopped() -> NoReturn:
+    """Say so, and exit."""
+    stopping.ignore()
+    print("process: error: stopped", file=sys.stderr)
+    sys.exit(1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -119,7 +119,7 @@ class Lives:
         self._named: dict[int, tuple[int, int]] = {}
         order: list[tuple[int, int, int, Any]] = []
         for step in every:
-            rank = {Life.FORK: 0, Life.SNAPSHOT: 2, Life.IDENTITY: 3}.get(Life(step.op), 1)
+            rank = _RANKS.get(step.op, 1)
             time = step.t0 if step.op in _AT_ENTRY else step.t1
             order.append((time, rank, step.seq, step))
         order += [(first, 4, -1, task) for task, first, _ in sights]
@@ -129,7 +129,7 @@ class Lives:
             if isinstance(item, Gap):
                 self._gap(item)
             elif isinstance(item, Step):
-                _STEPS[Life(item.op)](self, item, time)
+                _STEPS[item.op](self, item, time)
             else:
                 self._appear(item, time)
 
@@ -431,7 +431,9 @@ def _births(steps: list[Step], gaps: list[int]) -> dict[int, Step]:
 
 _AT_ENTRY = frozenset({Life.FORK, Life.EXEC_BEGUN, Life.EXIT, Life.EXIT_GROUP, Life.TAINT, Life.SETNS})
 """Steps whose effect may begin with the call; that of the others is seen after it."""
-_STEPS = {
+_RANKS: dict[int, int] = {Life.FORK: 0, Life.SNAPSHOT: 2, Life.IDENTITY: 3}
+"""Which come first of those at one time; 1 of the others."""
+_STEPS: dict[int, Callable[[Lives, Step, int], None]] = {
     Life.SNAPSHOT: Lives._snapshot, Life.IDENTITY: Lives._identity, Life.FORK: Lives._fork, Life.CHILD: Lives._child,
     Life.EXEC: Lives._exec, Life.EXEC_BEGUN: Lives._exec_begun, Life.EXIT: Lives._exit,
     Life.EXIT_GROUP: Lives._exit_group, Life.UNSHARE: Lives._unshare, Life.RANGE: Lives._range,

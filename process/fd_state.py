@@ -306,12 +306,11 @@ def compose(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Start], Wh
     whole = join_all(effects, starts)
     began = np.array(clocks, np.int64)[whole.segment]
     long = np.flatnonzero((whole.node >= 0) & (whole.changes["since"] < began))
-    last = np.zeros(0, np.int64)
+    latest = _Latest(whole, len(effects))
     found = []
     for k, effect in enumerate(effects):
-        found.append(_start(whole, effect, clocks[k], last, long[whole.segment[long] > k]))
-        mine = np.flatnonzero((whole.segment == k) & (whole.node >= 0))
-        last = _last_of_each(whole, np.concatenate([last, mine]))
+        found.append(_start(whole, effect, clocks[k], latest.changes(), long[whole.segment[long] > k]))
+        latest.take(k)
     return found, whole
 
 
@@ -364,19 +363,33 @@ def _ancestors(nodes: Records, wanted: Numbers, old: npt.NDArray[np.bool_]) -> t
     return every, every[old[every]]
 
 
-def _last_of_each(whole: Whole, changes: Numbers) -> Numbers:
-    """Of some changes the last one of each descriptor of each group: by a call, read, and the first that never ended.
+class _Latest:
+    """Of changes the last one of each descriptor of each group: by a call, read, and the first that never ended.
 
     What has not ended hides nothing, and is under way from its beginning on.
     """
-    rows, pair = whole.changes[changes], _pair(whole, changes)
-    never = rows["t1"] == NEVER
-    kind = np.where(never, 2, rows["by"] != By.CALL)
-    order = np.lexsort((rows["seq"], np.where(never, ~rows["since"], rows["t1"]), kind, pair))
-    pair, kind = pair[order], kind[order]
-    last = np.append((pair[1:] != pair[:-1]) | (kind[1:] != kind[:-1]), True) if len(order) else np.zeros(0, np.bool_)
-    found: Numbers = np.sort(changes[order[last]])
-    return found
+
+    def __init__(self, whole: Whole, segments: int) -> None:
+        """Begin with none of the changes."""
+        mine = np.flatnonzero(whole.node >= 0)
+        rows, pair = whole.changes[mine], _pair(whole, mine)
+        never = rows["t1"] == NEVER
+        thing = 3 * np.searchsorted(whole.pairs, pair) + np.where(never, 2, rows["by"] != By.CALL)
+        order = np.lexsort((rows["seq"], np.where(never, ~rows["since"], rows["t1"]), thing))
+        self._change, self._thing, segment = mine[order], thing[order], whole.segment[mine][order]
+        by_segment = np.argsort(segment, kind="stable")
+        self._places = np.split(by_segment, np.searchsorted(segment[by_segment], np.arange(1, segments)))
+        self._best = np.full(3 * len(whole.pairs), -1)
+
+    def take(self, segment: int) -> None:
+        """Take the changes of a segment, too."""
+        places = self._places[segment]  # ascending, so that the last of each thing stays
+        self._best[self._thing[places]] = np.maximum(places, self._best[self._thing[places]])
+
+    def changes(self) -> Numbers:
+        """They, ascending, as indices."""
+        found: Numbers = np.sort(self._change[self._best[self._best >= 0]])
+        return found
 
 
 def _pair(whole: Whole, changes: Numbers) -> Numbers:

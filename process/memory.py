@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from process.backstop import Backstop, backstop
-from process.batch import MOST
-from process.slices import SLICE
+from process.batch import MOST, SLICE
 
 _PROCESS = 125 << 20
 """Bytes that a process takes which decodes nothing yet: the interpreter and its libraries."""

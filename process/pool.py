@@ -9,9 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import resource_tracker
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from capture.segment import SegmentError
 from process.backstop import Backstop, confine
@@ -19,6 +22,12 @@ from process.errors import ProcessError
 from process.garbage import collect_rarely, give_back
 from process.memory import peak
 from process.stopping import begin_worker, held, mask_kept
+
+if TYPE_CHECKING:
+    from process.resume import Resumed
+
+_LIBRARIES = ("numpy", "polars")
+"""What every worker needs: loaded before its memory is confined, since it is counted from what it begins with."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,7 +55,7 @@ class Outcome(Generic[Item, Result]):
 
 
 class Workers:
-    """Worker processes, started when they are first needed; a context manager that ends them.
+    """Worker processes, started when they are first needed, or beforehand; a context manager that ends them.
 
     Attributes:
         jobs: How many; with 1, all runs in this process.
@@ -82,7 +91,7 @@ class Workers:
                 which ends the run.
             items: What to call it with; they are sent to the workers.
         """
-        if not self.apart and (self.jobs == 1 or len(items) <= 1):
+        if self._is_here(len(items)):
             for item in items:
                 yield Outcome(item, _guarded(function, item))
             return
@@ -111,10 +120,36 @@ class Workers:
         """As `run`; nothing is taken over from earlier runs."""
         return Workers.run(self, function, items)
 
+    def announce(self, made: Path) -> None:
+        """The output is whole, and about to get its name."""
+
+    def settle(self, out: Path) -> None:
+        """The output has its name."""
+
+    def resumed(self) -> Resumed | None:
+        """What earlier runs had done; None if nobody asked."""
+        return None
+
     def _begin(self) -> ProcessPoolExecutor:
         if self._pool is None:
             self._pool = _pool(self.jobs, self.backstop.beside if self.backstop else None)
         return self._pool
+
+    def begin(self, module: str, items: int) -> None:
+        """Start workers for so many items now, while this process does something else, and have them import a module.
+
+        Does nothing if `run` would do without them.
+        """
+        if self._is_here(items):
+            return
+        with held(), suppress(BrokenProcessPool):  # one that is killed is another's task: see `run`
+            pool = self._begin()
+            for _ in range(min(self.jobs, items)):
+                pool.submit(_import, module)
+
+    def _is_here(self, items: int) -> bool:
+        """Whether so many items run in this process."""
+        return not self.apart and (self.jobs == 1 or items <= 1)
 
     def end(self) -> None:
         """End them; they are started again if anything else is to be run."""
@@ -135,6 +170,11 @@ class Workers:
             except BaseException:
                 _kill(pool)
                 raise
+
+
+def _import(module: str) -> None:
+    """Import a module, so that it is there when it is needed."""
+    import_module(module)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
@@ -178,6 +218,8 @@ def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
 def _begin_worker(limit: int | None) -> None:
     """Leave Ctrl-C to the parent, do not outlive it, and take no more memory than there is."""
     begin_worker()
+    for library in _LIBRARIES:
+        import_module(library)
     collect_rarely()
     if limit is not None:
         confine(limit)

@@ -10,18 +10,19 @@ from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
-from process.batch import Batch, batches
-from process.discover import Part, discover
+from process.batch import Batch
+from process.discover import Part
 from process.errors import ProcessError
 from process.fd_history import History
 from process.ledger import Ledger, Severity
-from process.memory import Room, room
+from process.memory import Room
 from process.plan import Plan, compose
 from process.pool import Workers
 from process.stopping import held
 from process.survey import Survey, survey
 from process.temporary import Temporary
 from process.tree import Tree
+from process.work import Work, divide
 
 
 class Folder:
@@ -71,38 +72,39 @@ class Prepared:
 
 
 def prepare(
-    paths: Sequence[Path],
+    paths: Sequence[Path], workers: Workers, *, files: bool = True, trees: bool = True, history: bool = False
+) -> Prepared:
+    """Find, survey and plan; as `prepare_work` but for the first."""
+    return prepare_work(divide(paths, workers), workers, files=files, trees=trees, history=history)
+
+
+def prepare_work(
+    work: Work,
     workers: Workers,
     advance: Callable[[int], object] = lambda _: None,
     *,
     files: bool = True,
     trees: bool = True,
     history: bool = False,
-    memory: int | None = None,
 ) -> Prepared:
-    """Find, survey and plan.
+    """Survey and plan.
 
     Args:
-        paths: Files and folders.
-        workers: What to survey with; has fewer jobs afterwards if its memory is limited.
+        work: What there is to do.
+        workers: What to survey with.
         advance: Called with the events of each segment surveyed.
         files: Whether anybody will ask what descriptors are; without, plans have no start.
         trees: Whether anybody will ask which program a process ran, or count rows by it.
         history: Whether anybody will make the table `fd`; takes both of the above.
-        memory: Bytes that all processes may take together; None: what they need.
 
     Raises:
         ProcessError: No segment can be read.
     """
-    found = discover(paths)
-    space = room(memory, workers.jobs, (part.size for part in found.parts))
-    workers.jobs, workers.apart, workers.backstop = space.jobs, memory is not None, space.backstop
-    ledger = Ledger()
+    found, ledger = work.found, Ledger()
     for rejected in found.rejected:
         ledger.add(Severity.LOSS if rejected.loss else Severity.WARNING, "read", rejected.message)
-    wanted = batches(found.parts, space.batch)
-    folder = Folder(files or any(len(batch.parts) > 1 for batch in wanted))
-    surveys, failures = survey_all(wanted, workers, folder, advance, files=files)
+    folder = Folder(files or any(len(batch.parts) > 1 for batch in work.batches))
+    surveys, failures = survey_all(work.batches, workers, folder, advance, files=files)
     for part, reason in failures:
         ledger.add(Severity.LOSS, "read", f"{part.name}: not read: {reason}")
     if not surveys:
@@ -112,7 +114,7 @@ def prepare(
     plans, grown = compose(
         surveys, ledger, found.running, trees=trees, histories=histories if history else None, folder=folder.path
     )
-    return Prepared(surveys, plans, grown, ledger, folder, space, histories)
+    return Prepared(surveys, plans, grown, ledger, folder, work.room, histories)
 
 
 def survey_all(

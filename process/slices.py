@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import SegmentError
+from process.batch import SLICE
 from process.planes import Some
 from process.read import WORDS, Contents, Ready, Unpacked, Words
 
 Sequences = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.intp]
 
-SLICE = 1 << 17
-"""Events decoded at a time: enough that distinct values repeat, few enough for the processor's cache."""
 _KEPT = 8
 """Slices whose words are kept from one look at a segment to the next, at most: 100 MB."""
 

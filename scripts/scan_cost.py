@@ -22,7 +22,7 @@ from typing import Any
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 import synthetic
-from process import columns, fd_state, lives, plan, survey, tables
+from process import columns, decode, fd_state, lives, plan, survey, tables
 from process.fd_scan import Scanner
 from process.output import Format
 from process.pipeline import decode as run
@@ -39,6 +39,7 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("plan: processes", plan, "states"),
     ("decode: changes", columns.Segment, "descriptors"),
     ("decode: lookups", columns.Rows, "_files"),
+    ("table: fd", decode, "make"),
     ("table: fd", tables, "_files"),
 )
 """What following state consists of: a name to show, and the function; those of survey and plan are the scan."""

@@ -26,8 +26,9 @@ from process.output import Format
 from process.pipeline import decode
 from process.plan import Plan
 from process.pool import Workers
-from process.prepare import Prepared, prepare
+from process.prepare import Prepared, prepare, prepare_work
 from process.tally import Tally
+from process.work import Work
 from process.write_parquet import write_part
 from segments import EXECVE, LIST, NOT_RETURNED, OPENAT, READ, Builder, task
 
@@ -212,19 +213,19 @@ def test_a_segment_that_vanishes_before_it_is_decoded_costs_itself_alone(
     plans = prepare([tmp_path / "caps"], Workers(1)).plans
     assert [len(plan.batch.parts) for plan in plans] == [8, 4]
     rows = dict(zip(paths, [count for plan in plans for count in plan.counts], strict=True))
-    real = prepare
+    real = prepare_work
 
     def vanishing(
-        inputs: list[Path], workers: Workers, advance: Callable[[int], object], *, files: bool, memory: int | None
+        work: Work, workers: Workers, advance: Callable[[int], object], *, files: bool, history: bool
     ) -> Prepared:
-        prepared = real(inputs, workers, advance, files=files, memory=memory)
+        prepared = real(work, workers, advance, files=files, history=history)
         shutil.move(paths[5], tmp_path / "aside")
         assert prepared.folder.path is not None
         shutil.rmtree(prepared.folder.path)
         prepared.folder.path.mkdir()
         return prepared
 
-    monkeypatch.setattr("process.pipeline.prepare", vanishing)
+    monkeypatch.setattr("process.steps.prepare_work", vanishing)
     out = tmp_path / f"out.{format_.value}"
     summary = decode([tmp_path / "caps"], out, format_)
     assert [item for item in losses(summary.ledger) if item.startswith(f"{paths[5].name}: not decoded: ")]
@@ -252,7 +253,7 @@ def test_a_segment_that_kills_its_decoder_costs_itself_alone(tmp_path: Path, mon
             raise MemoryError
         return write_part(plan, folder, columns, events)
 
-    monkeypatch.setattr("process.pipeline.write_part", deadly)
+    monkeypatch.setattr("process.write_parquet.write_part", deadly)
     summary = decode([tmp_path / "caps"], tmp_path / "out", Format.PARQUET)
     assert [item.partition(":")[0] for item in losses(summary.ledger)] == [paths[2].name]
     assert summary.rows == 61 + 61 + 61

@@ -21,7 +21,7 @@ from faults import decode_all, flipped, hold, read_all
 from figures import Figure
 from ledger_source import Told, record
 from process import repair
-from process.cli import app
+from process.app import app
 from segments import OPENAT, Builder, task
 from test_escape import unescape
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from capture.recorder import Recorder
 from capture.segment import EventFlag, StringFlag
 from figures import Figure
-from process.cli import app
+from process.app import app
 from process.schema import SCHEMA
 from test_escape import unescape
 

@@ -53,6 +53,32 @@ def test_workers_are_kept_from_one_run_to_the_next() -> None:
     assert pids[0] == pids[1]
 
 
+def test_workers_that_were_started_beforehand_do_the_work() -> None:
+    with Workers(2) as workers:
+        workers.begin("workers", 4)
+        assert workers._pool is not None
+        started = set(workers._pool._processes)
+        assert len(started) == 2
+        assert {outcome.result for outcome in workers.run(name_and_wait, range(4))} <= started
+
+
+@pytest.mark.parametrize(("jobs", "items"), [(1, 4), (2, 1), (2, 0)])
+def test_no_worker_is_started_beforehand_that_would_have_nothing_to_do(jobs: int, items: int) -> None:
+    with Workers(jobs) as workers:
+        workers.begin("workers", items)
+        assert workers._pool is None
+
+
+def test_a_worker_that_dies_before_it_has_anything_to_do_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deadly.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.syspath_prepend(tmp_path)  # spawn gives it to workers
+    with Workers(2) as workers:
+        workers.begin("deadly", 3)
+        assert [outcome.result for outcome in workers.run(square, [1, 2, 3])] == [1, 4, 9]
+
+
 def test_a_segment_that_kills_its_worker_is_named_and_the_others_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

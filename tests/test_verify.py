@@ -16,7 +16,7 @@ from decoding import frame_of, losses
 from faults import flipped
 from ledger_source import record
 from process import repair
-from process.cli import app
+from process.app import app
 from process.text import printable
 from segments import OPENAT, Builder
 

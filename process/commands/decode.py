@@ -109,10 +109,14 @@ def _run(
     reprs: bool,
     memory: int | None,
 ) -> Summary:
-    from process import pipeline, schema  # Polars is slow to import, and --help must not wait for it
+    from process import pipeline
 
-    wanted = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
-    names = schema.chosen(wanted, reprs)
+    names = None
+    if columns is not None or not reprs:
+        from process import schema  # Polars is slow to import, and --help must not wait for it
+
+        wanted = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+        names = schema.chosen(wanted, reprs)
 
     progress = pipeline.Progress(whole=stopping.ignore) if quiet or not sys.stderr.isatty() else _bars()
     return pipeline.decode(

@@ -1,0 +1,132 @@
+"""What is done between segments and an output: survey, plan, decode, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from process.columns import show_files
+from process.errors import ProcessError
+from process.fd_records import shelve
+from process.garbage import give_back
+from process.ledger import Ledger
+from process.output import Format
+from process.pipeline import Progress
+from process.pool import Workers
+from process.prepare import Prepared, prepare_work
+from process.rerun import succeeded
+from process.resume import link
+from process.schema import SCHEMA
+from process.tables import Decoded, account, count_processes, processes, tables
+from process.work import Work
+
+
+@dataclass(frozen=True)
+class Output:
+    """What was made.
+
+    Attributes:
+        path: Where it is.
+        rows: Of it.
+        processes: Distinct processes.
+        errors: Calls that failed.
+        ledger: All counts, losses among them.
+    """
+
+    path: Path
+    rows: int
+    processes: int
+    errors: int
+    ledger: Ledger
+
+
+def make(
+    work: Work, folder: Path, format_: Format, workers: Workers, columns: Sequence[str] | None, progress: Progress, *,
+    keeps: bool,
+) -> Output:  # fmt: skip
+    """Make an output, which is then to be published.
+
+    Args:
+        work: What there is to do.
+        folder: Takes the output, and what it is put together of.
+        format_: What it is.
+        workers: Who does it.
+        columns: Of the output, None for all.
+        progress: Is told how far it is.
+        keeps: Whether what workers make is kept for other runs.
+
+    Raises:
+        ProcessError: Nothing can be decoded, or the output cannot be written.
+        OSError: Likewise.
+    """
+    names = tuple(SCHEMA) if columns is None else columns
+    files = show_files(names)
+    prepared = prepare_work(work, workers, progress.surveyed, files=files, history=files)
+    if files and not keeps:  # what is kept must not depend on all of the capture
+        prepared = prepared.with_pieces()
+    if prepared.folder.path is not None:
+        shelve([survey.effect.scan for survey in prepared.surveys], prepared.folder.path)
+    give_back()
+    progress.begin(sum(plan.rows for plan in prepared.plans))
+    write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
+    path, decoded = write(prepared, folder, workers, names, progress.decoded)
+    rows, errors = sum(tally.rows for _, tally in decoded), sum(tally.errors for _, tally in decoded)
+    return Output(path, rows, count_processes(processes(prepared, decoded)), errors, prepared.ledger)
+
+
+def _write_parquet(
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
+) -> tuple[Path, Decoded]:
+    """Each worker decodes a batch and writes its part."""
+    from process.write_parquet import write_part, write_tables
+
+    folder = workshop / "dataset"
+    folder.mkdir()
+    decoded: Decoded = []
+    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events)
+    for plan, (tally, part) in succeeded(work, prepared, workers):
+        if part.parent != folder:
+            link(part, folder / f"part-{plan.label}.parquet")
+        decoded.append((plan, tally))
+        advance(tally.rows)
+    _finish(prepared, decoded, workers)
+    write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers)
+    workers.end()
+    return folder, decoded
+
+
+def _write_sqlite(
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
+) -> tuple[Path, Decoded]:
+    """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
+    from process.write_sqlite import SqliteWriter, write_rows  # ADBC is for those alone who ask for SQLite
+
+    path, decoded = workshop / "database", Decoded()
+    with closing(SqliteWriter(path, columns)) as writer:
+        work = partial(write_rows, folder=workshop, columns=columns, events=prepared.room.events)
+        for plan, (tally, part) in succeeded(work, prepared, workers):
+            writer.append(part)
+            decoded.append((plan, tally))
+            advance(tally.rows)
+        _finish(prepared, decoded, workers)
+        made = tables(prepared, decoded, workers if show_files(columns) else None)
+        writer.finish(made, workers)
+        workers.end()
+    return path, decoded
+
+
+def _finish(prepared: Prepared, decoded: Decoded, workers: Workers) -> None:
+    """Complete the ledger; below a limit the small tables get other workers, which hold nothing yet.
+
+    Raises:
+        ProcessError: There were segments, and none could be decoded.
+    """
+    if workers.apart:
+        workers.end()
+    decoded.sort(key=lambda one: one[0].first_id)
+    account(decoded, prepared.ledger)
+    if not decoded:
+        raise ProcessError("; ".join(note for _, note in prepared.ledger.notes()))
