@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from process.arrow import longest, record_batch, schema
 from process.output import sync, unwritable
 from process.schema import SCHEMA
-from process.values import Made, halves
+from process.values import Made, split
 
 RISING: Final = frozenset({"id", "seq", "time_ns", "duration_ns"})
 """Columns that hardly have a value twice, stored as differences; all others are smaller as dictionaries."""
@@ -52,11 +52,14 @@ def new_part(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Made], No
     def write(made: Made) -> None:
         with _told(path):
             batch = record_batch(made)
-            if len(batch) < 2 or longest(batch) <= MOST:
+            count = len(batch)
+            pieces = min(count, longest(batch) // MOST + 1)
+            if pieces == 1:
                 rows.write_batch(batch)
                 return
-        for half in halves(made, len(batch)):
-            write(half)
+            del batch  # before others are made
+        for stretch in split(made, count, pieces):
+            write(stretch)
 
     with _told(path):
         file = pa.OSFile(str(path), "wb")
