@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import polars as pl
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from process.arrow import longest, record_batch, schema
 from process.output import sync, unwritable
 from process.schema import SCHEMA
-from process.values import Made, halves
+from process.values import Made, split
 
 RISING: Final = frozenset({"id", "seq", "time_ns", "duration_ns"})
 """Columns that hardly have a value twice, stored as differences; all others are smaller as dictionaries."""
@@ -52,33 +52,38 @@ def new_part(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Made], No
     def write(made: Made) -> None:
         with _told(path):
             batch = record_batch(made)
-            if len(batch) < 2 or longest(batch) <= MOST:
-                writer.write_batch(batch)
+            count = len(batch)
+            pieces = min(count, longest(batch) // MOST + 1)
+            if pieces == 1:
+                rows.write_batch(batch)
                 return
-        for half in halves(made, len(batch)):
-            write(half)
+            del batch  # before others are made
+        for stretch in split(made, count, pieces):
+            write(stretch)
 
+    with _told(path):
+        file = pa.OSFile(str(path), "wb")
     try:
         with _told(path):
-            file = path.open("wb")
-        with file:
+            rows = writer(file, columns)
+        try:
+            yield write
             with _told(path):
-                writer = _writer(file, columns)
-            try:
-                yield write
-                with _told(path):
-                    writer.add_key_value_metadata({"ARROW:schema": _shown(columns)})
-                    writer.close()
-                    file.close()
-                    sync(path)
-            finally:
-                writer.is_open = False  # else it would write the rest when Python forgets it
+                rows.add_key_value_metadata({"ARROW:schema": _shown(columns)})
+                rows.close()
+                file.close()
+                sync(path)
+        finally:
+            rows.is_open = False  # else it would write the rest when Python forgets it
     except BaseException:
+        with suppress(OSError):
+            file.close()
         path.unlink(missing_ok=True)
         raise
 
 
-def _writer(file: BinaryIO, columns: Sequence[str]) -> pq.ParquetWriter:
+def writer(file: pa.NativeFile, columns: Sequence[str]) -> pq.ParquetWriter:
+    """What takes record batches of ``arrow.schema`` and writes each as a row group."""
     return pq.ParquetWriter(
         file,
         schema(columns),

@@ -91,8 +91,8 @@ def frame(made: Made) -> pl.DataFrame:
     return pl.DataFrame([column.series().alias(name) for name, column in made.items()])
 
 
-def halves(made: Made, rows: int) -> Iterator[Made]:
-    """The first half of so many rows, and the second."""
-    middle = rows // 2
-    for half in (slice(0, middle), slice(middle, rows)):
-        yield {name: column.only(half) for name, column in made.items()}
+def split(made: Made, rows: int, count: int) -> Iterator[Made]:
+    """So many rows in so many stretches, none of which is empty if there are not more of them than rows."""
+    for k in range(count):
+        stretch = slice(k * rows // count, (k + 1) * rows // count)
+        yield {name: column.only(stretch) for name, column in made.items()}

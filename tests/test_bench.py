@@ -19,7 +19,7 @@ PARTS_HERE = ("mix", "adversarial", "scan", "sizes", "small", "memory")
 STEPS_OF_MIX = {
     *(f"{kind} -j {jobs}" for kind in ("parquet", "sqlite") for jobs in (1, 2)),
     "inline, core", "inline, orm",
-    *(f"write parquet, {texts}, {n} threads" for texts in ("strings", "dictionaries") for n in (1, 2)),
+    *(f"write parquet, {texts}, {n} threads" for texts in ("strings", "dictionaries", "pyarrow") for n in (1, 2)),
     "write sqlite, 1 threads", "write sqlite, 2 threads",
 }  # fmt: skip
 

@@ -16,7 +16,12 @@ INLINE_EVENTS = {Way.CORE: 100_000, Way.ORM: 20_000}
 """Events of the inline logger's runs: its rate does not depend on how many there are."""
 WRITTEN_EVENTS = 1_000_000
 """Rows that are written for the limits, at the most: their frame is in memory."""
-TEXTS = ("strings", "dictionaries")
+LIMITS = {
+    "strings": ("write_parquet", "strings"),
+    "dictionaries": ("write_parquet", "dictionaries"),
+    "pyarrow": ("write_arrow",),
+}
+"""Ways to write Parquet: the task of each, and what it is told."""
 
 
 def process(segments: Path, output: Path, jobs: int) -> Cost:
@@ -63,16 +68,16 @@ def _mix(options: Options) -> Report:
     say(f"decoding {written:,} events for the limits")
     task("keep", options.capture(written), kept)
     for threads in (1, 2):
-        for texts in TEXTS:
-            step = partial(task, "write_parquet", kept, scratch / "limit.parquet", texts, threads=threads)
-            steps[f"write parquet, {texts}, {threads} threads"] = step
+        for limit, (name, *words) in LIMITS.items():
+            step = partial(task, name, kept, scratch / "limit.parquet", *words, threads=threads)
+            steps[f"write parquet, {limit}, {threads} threads"] = step
         step = partial(task, "write_sqlite", kept, scratch / "limit.sqlite", threads=threads)
         steps[f"write sqlite, {threads} threads"] = step
     events |= {name: written for name in steps if name.startswith("write ")}
 
     found = rates(take_turns(options.repeats, steps), events)
     _compare(found, "inline, core")
-    best = max((f"write parquet, {texts}, 2 threads" for texts in TEXTS), key=lambda n: found[n]["events_per_second"])
+    best = max((f"write parquet, {way}, 2 threads" for way in LIMITS), key=lambda n: found[n]["events_per_second"])
     plain = max((f"write sqlite, {n} threads" for n in (1, 2)), key=lambda n: found[n]["events_per_second"])
     figures: dict[str, Any] = {
         "events": options.events,

@@ -20,7 +20,7 @@ from capture.reader import read_segment
 from capture.segment import BLOCK_HEADER_SIZE, BlockType, SegmentError
 from lab import panda
 from lab.guest import guest
-from process.write_parquet import PART_GLOB, ROW_GROUP
+from process.write_parquet import PART_GLOB
 from process.write_sqlite import TABLE
 
 RECORDED = Path(__file__).resolve().parents[2] / "tests" / "data" / "recorded"
@@ -67,16 +67,20 @@ def outputs(folder: Path, scratch: Path) -> dict[str, Any]:
     made = {kind: scratch / f"sizes.{kind}" for kind in ("parquet", "sqlite")}
     for output in made.values():
         run([tool("process"), f"{folder}/", "-o", output, "--force", "--quiet"])
-    frame = pl.scan_parquet(f"{made['parquet']}/**/*.parquet")
-    count = int(frame.select(pl.len()).collect().item())
+    count = int(pl.scan_parquet(made["parquet"] / PART_GLOB).select(pl.len()).collect().item())
     few = scratch / "few.parquet"
-    frame.select(OLD_COLUMNS).sink_parquet(few, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
-    rows = {"old_columns": size(few), "all": sum(part.stat().st_size for part in made["parquet"].glob(PART_GLOB))}
+    run([tool("process"), f"{folder}/", "-o", few, "--columns", ",".join(OLD_COLUMNS), "--force", "--quiet"])
+    rows = {"old_columns": _parts(few), "all": _parts(made["parquet"])}
     found = {"parquet": {**rows, "small_tables": size(made["parquet"]) - rows["all"]}}
     rows = {"old_columns": _copied(made["sqlite"], scratch, OLD_COLUMNS), "all": _copied(made["sqlite"], scratch)}
     found["sqlite"] = {**rows, "small_tables": size(made["sqlite"]) - rows["all"]}
     per_row = {kind: {name: round(total / count, 1) for name, total in one.items()} for kind, one in found.items()}
     return {"rows": count, **per_row}
+
+
+def _parts(dataset: Path) -> int:
+    """Bytes of a dataset without its small tables."""
+    return sum(part.stat().st_size for part in dataset.glob(PART_GLOB))
 
 
 def _copied(database: Path, scratch: Path, columns: Sequence[str] | None = None) -> int:

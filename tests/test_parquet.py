@@ -1,0 +1,250 @@
+"""Parts of a Parquet output: what readers see is what the decoder made, and nothing is stored twice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from polars.testing import assert_frame_equal
+
+import synthetic
+from capture.segment import SegmentError
+from captures import write_capture
+from decoding import frame_of
+from process import parquet
+from process.arrow import TEXTS, WHOLE, record_batch
+from process.decode import Decoder
+from process.errors import ProcessError
+from process.parquet import RISING, SOUGHT, new_part
+from process.pool import Workers
+from process.prepare import prepare
+from process.schema import SCHEMA
+from process.values import Integers, Made, Texts, frame, labels
+from process.write_parquet import PART_GLOB, write_part
+
+HOSTILE = ("", "'; DROP TABLE", "\0", "\\xff\\xed", "é\u202e\U0001f600", "x" * (3 << 20))
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Segments of several ABIs and hostile strings, and some thousand generated events in a batch or two."""
+    folder = tmp_path_factory.mktemp("capture")
+    write_capture(folder)
+    synthetic.generate(folder, 3000, processes=5, segment_size=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its parts."""
+    folder = tmp_path_factory.mktemp("dataset")
+    for plan in prepare([capture], Workers(1)).plans:
+        write_part(plan, folder)
+    return folder
+
+
+def part(path: Path, *written: Made, columns: Sequence[str] = ("id", "name", "retno", "arg0_repr")) -> Path:
+    with new_part(path, columns) as write:
+        for made in written:
+            write(made)
+    return path
+
+
+def rows(texts: Sequence[str | None], *, first: int = 0) -> Made:
+    """A row for each text, and every third null in ``retno``."""
+    ids = np.arange(first, first + len(texts))
+    shown = Texts(np.arange(len(texts)), pl.Series(texts, dtype=pl.String))
+    return {
+        "id": Integers(ids),
+        "name": labels(np.zeros(len(texts), np.int64), ["sys_read"]),
+        "retno": Integers(ids, ids % 3 > 0),
+        "arg0_repr": shown,
+    }
+
+
+def groups(path: Path) -> list[pq.RowGroupMetaData]:
+    found = pq.read_metadata(path)
+    return [found.row_group(k) for k in range(found.num_row_groups)]
+
+
+# --- readers ---------------------------------------------------------------------------------------------------
+
+
+def test_polars_reads_what_the_decoder_makes_with_its_dtypes(capture: Path, dataset: Path) -> None:
+    expected = frame_of(capture)[0]
+    assert all(pl.read_parquet_schema(path) == SCHEMA for path in dataset.iterdir())
+    for read in (pl.read_parquet(dataset / PART_GLOB), pl.scan_parquet(dataset / PART_GLOB).collect()):
+        assert read.schema == SCHEMA
+        assert_frame_equal(read.sort("id"), expected, categorical_as_str=True)
+
+
+def test_pyarrow_reads_the_same_and_reprs_as_plain_strings(capture: Path, dataset: Path) -> None:
+    tables = [pq.read_table(path) for path in sorted(dataset.iterdir())]
+    table = pa.concat_tables(tables, promote_options="default").sort_by("id")
+    assert table.schema.field("arg1_repr").type == pa.large_string()
+    assert table.schema.field("name").type == pa.dictionary(pa.uint32(), pa.string())
+    expected = frame_of(capture)[0].cast({pl.Categorical: pl.String})
+    assert table.to_pylist() == expected.to_dicts()
+
+
+def test_duckdb_reads_the_same(capture: Path, dataset: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    found = duckdb.sql(f"SELECT * FROM read_parquet('{dataset}/*.parquet') ORDER BY id").fetchall()
+    assert found == frame_of(capture)[0].rows()
+
+
+def test_parts_without_rows_and_with_some_are_read_together(tmp_path: Path) -> None:
+    part(tmp_path / "part-0.parquet")
+    part(tmp_path / "part-1.parquet", rows(["a", None]))
+    part(tmp_path / "part-2.parquet")
+    read = pl.read_parquet(tmp_path / PART_GLOB)
+    assert read.rows() == [(0, "sys_read", None, "a"), (1, "sys_read", 1, None)]
+    nothing = pl.read_parquet(tmp_path / "part-0.parquet")
+    assert len(nothing) == 0 and nothing.schema == read.schema == {name: SCHEMA[name] for name in nothing.columns}
+    assert pq.read_table(tmp_path / "part-2.parquet").num_rows == 0
+
+
+def test_hostile_texts_and_those_longer_than_a_page_come_back(tmp_path: Path) -> None:
+    made = rows([*HOSTILE, None, *HOSTILE])
+    path = part(tmp_path / "part-0.parquet", made)
+    assert_frame_equal(pl.read_parquet(path), frame(made), categorical_as_str=True)
+    assert pq.read_table(path)["arg0_repr"].to_pylist() == [*HOSTILE, None, *HOSTILE]
+
+
+@pytest.mark.parametrize("columns", [("id",), ("id", "seq"), ("id", "arg0_repr"), ("id", "name", "errno")])
+def test_any_columns_make_a_part(capture: Path, tmp_path: Path, columns: tuple[str, ...]) -> None:
+    for plan in prepare([capture], Workers(1)).plans:
+        write_part(plan, tmp_path, columns)
+    read = pl.read_parquet(tmp_path / PART_GLOB).sort("id")
+    assert_frame_equal(read, frame_of(capture)[0].select(columns), categorical_as_str=True)
+
+
+# --- what is stored --------------------------------------------------------------------------------------------
+
+
+def test_columns_that_readers_seek_by_have_statistics(dataset: Path) -> None:
+    assert {"id", "seq", "time_ns", "nr", "name", "pid", "tid", "retno", "errno"} <= SOUGHT
+    for path in dataset.iterdir():
+        for number, group in enumerate(groups(path)):
+            values = pl.from_arrow(pq.ParquetFile(path).read_row_group(number))
+            assert isinstance(values, pl.DataFrame)
+            for k, name in enumerate(SCHEMA):
+                told = group.column(k).statistics
+                assert (told is not None) is (name in SOUGHT), name
+                if told is not None:
+                    column = values[name].cast(pl.String if SCHEMA[name] != pl.Int64 else pl.Int64)
+                    assert told.null_count == column.null_count()
+                    if told.null_count < len(column):
+                        assert (told.min, told.max) == (column.min(), column.max())
+
+
+def test_a_query_skips_row_groups_that_statistics_exclude(tmp_path: Path) -> None:
+    path = part(tmp_path / "part-0.parquet", rows(["a"] * 100), rows(["b"] * 100, first=100))
+    start, end = (group.column(0).data_page_offset for group in groups(path))
+    stored = bytearray(path.read_bytes())
+    stored[start:end] = bytes(end - start)  # what is skipped may be anything
+    path.write_bytes(stored)
+    lazy = pl.scan_parquet(path)
+    assert lazy.filter(pl.col("id") >= 150).select("arg0_repr").collect().to_series().to_list() == ["b"] * 50
+    with pytest.raises(pl.exceptions.ComputeError):
+        lazy.collect()
+
+
+def test_dictionaries_hold_each_text_once_and_none_without_a_row(capture: Path) -> None:
+    seen = 0
+    for plan in prepare([capture], Workers(1)).plans:
+        for made in Decoder(plan).columns():
+            batch = record_batch(made)
+            batch.validate(full=True)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                if column.type == TEXTS:
+                    texts = column.dictionary.to_pylist()
+                    assert len(set(texts)) == len(texts) == len(set(column.indices.drop_null().to_pylist())), name
+                    seen += len(texts)
+                assert column.null_count == 0 or name not in WHOLE
+            plain = frame(made).cast({pl.Categorical: pl.String})
+            assert batch.to_pylist() == plain.to_dicts()
+    assert seen > 1000
+
+
+@pytest.mark.parametrize(
+    "codes, texts",
+    [
+        ([], []),
+        ([], ["unused"]),
+        ([-1, -1], []),
+        ([-1, -1], ["unused"]),
+        ([2, 0, 2, -1], ["a", "unused", "a"]),
+        ([0, 1, 2, 1], [None, "a", None]),
+        ([1, 1, 1], ["unused", "a"]),
+    ],
+)
+def test_arrow_and_polars_have_the_same_of_any_codes(codes: list[int], texts: list[str | None]) -> None:
+    for dtype in (np.int32, np.int64):
+        for name, kind in (("arg0_repr", pl.String()), ("errno", pl.Categorical())):
+            column = Texts(np.array(codes, dtype), pl.Series(texts, dtype=pl.String), kind)
+            expected = [texts[code] if code >= 0 else None for code in codes]
+            assert column.series().to_list() == expected and column.series().dtype == kind
+            made = record_batch({name: column})[0]
+            made.validate(full=True)
+            assert made.to_pylist() == expected
+            assert sorted(made.dictionary.to_pylist()) == sorted({text for text in expected if text is not None})
+
+
+def test_texts_are_stored_as_dictionaries_and_rising_numbers_as_differences(dataset: Path) -> None:
+    for path in dataset.iterdir():
+        for group in groups(path):
+            for k, name in enumerate(SCHEMA):
+                column = group.column(k)
+                assert column.has_dictionary_page is (name not in RISING), name
+                assert ("DELTA_BINARY_PACKED" in column.encodings) is (name in RISING), name
+
+
+def test_rows_with_long_texts_become_several_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MOST", 100)
+    made = rows([*(f"{k}" * 30 for k in range(10)), "y" * 1000])
+    path = part(tmp_path / "part-0.parquet", made)
+    assert len(groups(path)) > 4 and sum(group.num_rows for group in groups(path)) == 11
+    assert all(group.column(3).has_dictionary_page for group in groups(path))
+    assert_frame_equal(pl.read_parquet(path), frame(made), categorical_as_str=True)
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------
+
+
+def test_what_the_decoder_raises_is_raised_and_the_part_removed(tmp_path: Path) -> None:
+    for error in (SegmentError("changed"), OSError(errno.EIO, "gone", "x.seg"), KeyboardInterrupt()):
+        path = tmp_path / "part-0.parquet"
+        with pytest.raises(type(error)) as raised, new_part(path, ["id"]) as write:
+            write({"id": Integers(np.arange(10))})
+            raise error
+        assert raised.value is error and not path.exists()
+
+
+def test_a_part_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ProcessError, match=r"part-0.parquet: cannot be written: No such file or directory; choose"):
+        part(tmp_path / "none" / "part-0.parquet")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "part-0.parquet").symlink_to("/dev/full")
+    with pytest.raises(ProcessError, match=r"part-0.parquet: cannot be written: No space left on device; choose"):
+        part(tmp_path / "part-0.parquet", rows(["a"]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_writes_nothing_does_not_load_pyarrow() -> None:
+    script = "import json, sys, process.overview, process.rows, process.pipeline; print(json.dumps([*sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert {"pyarrow", "process.arrow"}.isdisjoint(json.loads(done.stdout))
