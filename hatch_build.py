@@ -1,4 +1,4 @@
-"""Compiles process/kernels.c where the project is built: hatchling calls it."""
+"""Compiles the C of process/ where the project is built: hatchling calls it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror=implicit-function-declaration")
-SOURCE, LIBRARY = "process/kernels.c", "process/libkernels.so"
+SOURCES, LIBRARY = ("process/kernels.c", "process/sqlite_leaves.c"), "process/libkernels.so"
 
 
 def compiler() -> list[str] | None:
@@ -40,9 +40,9 @@ class Kernels(BuildHookInterface[Any]):
         root = Path(self.root)
         made = root / f"{LIBRARY}.{os.getpid()}"
         command = [*(compiler() or [sys.executable, "-m", "ziglang", "cc"]), *FLAGS, "-o", str(made)]
-        done = subprocess.run([*command, str(root / SOURCE)], capture_output=True, text=True)
+        done = subprocess.run([*command, *(str(root / source) for source in SOURCES)], capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"{SOURCE} cannot be compiled: {shlex.join(command)}\n{done.stderr}")
+            raise RuntimeError(f"{' and '.join(SOURCES)} cannot be compiled: {shlex.join(command)}\n{done.stderr}")
         made.replace(root / LIBRARY)  # a process that has the old one goes on with it
         build_data["artifacts"].append(LIBRARY)
         build_data["pure_python"] = False

@@ -76,7 +76,7 @@ class _Tree:
     Attributes:
         leaves: Their page numbers.
         last: Of each leaf, its last rowid, or one between it and the first of the next leaf.
-        first: The first rowid of all.
+        first: The first rowid of all; 0 if there are no rows, and no leaves then.
         above: Page numbers of all others, the root first.
     """
 
@@ -86,17 +86,21 @@ class _Tree:
     above: Numbers
 
 
-class Joined:
-    """A database to whose table others are appended. Until `finish`, the file is no database.
+class Pages:
+    """A database to whose table leaves are appended. Until `finish`, the file is no database.
 
     It holds 16 bytes for each leaf.
+
+    Attributes:
+        table: Its name.
+        size: Bytes of a page.
     """
 
     def __init__(self, path: Path, table: str) -> None:
         """Begin with the rows that are there.
 
         Raises:
-            UnfitError: There are none, or it must be done by SQL.
+            UnfitError: It must be done by SQL.
             OSError: The file cannot be opened.
         """
         self.table = table
@@ -104,11 +108,29 @@ class Joined:
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._header = _header(self._file)
-            self._trees = [_tree(self._file, self._header, self._root)]
+            tree = _tree(self._file, self._header, self._root)
         except BaseException:
             self.close()
             raise
-        self._pages = self._header.pages
+        self.size, self._pages = self._header.size, self._header.pages
+        self._spare = tree.above[1:].tolist()
+        self._leaves, self._last = [tree.leaves], [tree.last]
+        self._end = int(tree.last[-1]) if len(tree.last) else -1
+
+    def add(self, pages: npt.NDArray[np.uint8], last: Numbers) -> None:
+        """Append leaves whose rows lie behind all that are there.
+
+        Args:
+            pages: uint8 of shape (k, size).
+            last: The last rowid of each.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        numbers = self._more(len(pages))
+        for run in np.split(np.arange(len(pages)), np.flatnonzero(np.diff(numbers) != 1) + 1):
+            self._write(int(numbers[run[0]]), pages[run[0] : run[-1] + 1].tobytes())
+        self._append(numbers, last)
 
     def take(self, part: Path) -> bool:
         """Append the rows of another database; False, with nothing changed, if it must be done by SQL.
@@ -124,13 +146,12 @@ class Joined:
                 tree = _tree(file, header, root)
                 # One page is the schema's. Were there others, rows would reach into them.
                 is_whole = header.pages == 1 + len(tree.leaves) + len(tree.above) + (header.pages >= header.lock)
-                is_behind = tree.first > self._trees[-1].last[-1]
+                is_behind = tree.first > self._end and len(tree.leaves)
                 if is_whole and is_behind and (sql, header.kind) == (self._sql, self._header.kind):
                     stored = np.sort(tree.leaves)
                     numbers = self._more(len(stored))
                     self._copy(file, stored, numbers)
-                    leaves = numbers[np.searchsorted(stored, tree.leaves)]
-                    self._trees.append(_Tree(leaves, tree.last, tree.first, np.empty(0, np.int64)))
+                    self._append(numbers[np.searchsorted(stored, tree.leaves)], tree.last)
                     return True
             return False
         finally:
@@ -142,10 +163,13 @@ class Joined:
         Raises:
             OSError: The disk is full.
         """
-        if len(self._trees) > 1:
-            leaves = np.concatenate([tree.leaves for tree in self._trees])
-            last = np.concatenate([tree.last for tree in self._trees])
-            if leaves[0] == self._root:  # the only leaf that was there; the root must stay where the schema says it is
+        if len(self._leaves) > 1:
+            leaves, last = np.concatenate(self._leaves), np.concatenate(self._last)
+            if len(leaves) == 1:  # it is the file's last page, and must be where the schema says that the root is
+                self._copy(self._file, leaves, np.array([self._root]))
+                self._pages -= 1
+                os.ftruncate(self._file, self._pages * self.size)
+            elif leaves[0] == self._root:  # likewise
                 leaves[:1] = self._more(1)
                 self._copy(self._file, np.array([self._root]), leaves[:1])
             self._raise(leaves, last)
@@ -157,23 +181,28 @@ class Joined:
             os.close(self._file)
         self._file = -1
 
+    def _append(self, numbers: Numbers, last: Numbers) -> None:
+        self._leaves.append(numbers)
+        self._last.append(last)
+        self._end = int(last[-1])
+
     def _raise(self, leaves: Numbers, last: Numbers) -> None:
         """Write the pages above all leaves, and the header."""
-        spare = self._trees[0].above[1:].tolist()
-        room = (self._header.size - _ABOVE) // (2 + _NUMBER.size + _lengths(last).max()) + 1
+        spare = self._spare
+        room = (self.size - _ABOVE) // (2 + _NUMBER.size + _lengths(last).max()) + 1
         while len(leaves) > 1:
             groups = np.array_split(np.arange(len(leaves)), -(-len(leaves) // room))  # each of two or more, as it must
             numbers = [self._root] if len(groups) == 1 else []
             while len(numbers) < len(groups):
                 numbers.append(spare.pop() if spare else int(self._more(1)[0]))
             for number, group in zip(numbers, groups, strict=True):
-                self._write(number, _interior(leaves[group], last[group[:-1]], self._header.size))
+                self._write(number, _interior(leaves[group], last[group[:-1]], self.size))
             leaves, last = np.array(numbers), last[[group[-1] for group in groups]]
         first, count = self._header.free
-        most = self._header.size // 4 - 8  # old versions of SQLite take a trunk that is fuller for damaged (1.5)
+        most = self.size // 4 - 8  # old versions of SQLite take a trunk that is fuller for damaged (1.5)
         for at in range(0, len(spare), most):
             trunk, *rest = spare[at : at + most]
-            self._write(trunk, np.array([first, len(rest), *rest], ">u4").tobytes().ljust(self._header.size, b"\0"))
+            self._write(trunk, np.array([first, len(rest), *rest], ">u4").tobytes().ljust(self.size, b"\0"))
             first = trunk
         changes = self._header.changes + 1 & 0xFFFFFFFF
         os.pwrite(self._file, struct.pack(">4I", changes, self._pages, first, count + len(spare)), 24)
@@ -188,7 +217,7 @@ class Joined:
 
     def _copy(self, file: int, stored: Numbers, numbers: Numbers) -> None:
         """Copy pages from where they are stored, as those numbers."""
-        size = self._header.size
+        size = self.size
         starts = np.flatnonzero((np.diff(stored, prepend=-1) != 1) | (np.diff(numbers, prepend=-1) != 1))
         for start, count in zip(starts, np.diff(starts, append=len(stored)), strict=True):
             at, to, left = ((int(n) - 1) * size for n in (stored[start], numbers[start], count + 1))
@@ -197,7 +226,7 @@ class Joined:
                 at, to, left = at + done, to + done, left - done
 
     def _write(self, number: int, page: bytes) -> None:
-        at = (number - 1) * self._header.size
+        at = (number - 1) * self.size
         while page:
             done = os.pwrite(self._file, page, at)
             page, at = page[done:], at + done
@@ -250,6 +279,8 @@ def _tree(file: int, header: _Header, root: int) -> _Tree:
         last = np.concatenate([np.append(keys, end) for (_, keys), end in zip(below, last, strict=True)])
         if len(level) > header.pages:  # going in circles
             raise UnfitError
+    if len(level) == 1 and not _PAGE.unpack_from(page)[2]:  # a table without rows
+        return _Tree(level[:0], last[:0], 0, level)
     first = _rowids(page)[0]
     last[-1] = _rowids(_page(file, header, level[-1]))[-1]
     numbers = np.sort(np.concatenate([level, *above]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import numpy as np
 import polars as pl
 
 from capture.segment import ABI_NUMBERS
@@ -19,13 +20,10 @@ from process.output import unwritable
 from process.plan import Plan
 from process.pool import Failure, Workers
 from process.schema import ARGS, SCHEMA
-from process.sqlite_pages import Joined, UnfitError
+from process.sqlite_file import Database, columns_of
 from process.tables import Files, Tables, frame_of
 from process.tally import Tally
-
-if TYPE_CHECKING:
-    import adbc_driver_sqlite.dbapi as adbc
-    import pyarrow as pa
+from process.values import Integers, Made, Texts
 
 TABLE: Final = "syscalls"
 _ARGUMENTS = ", ".join(f"arg{k}, arg{k}_repr" for k in range(ARGS))
@@ -38,8 +36,6 @@ _VIEWS = {
 """The views, and the columns without which there is none."""
 _COPIES: Final[Mapping[str, str]] = {"pid": "proc_id"}
 """Columns that always equal another one: SQLite reads them there, and they take no space."""
-_SETTINGS = ("page_size = 8192", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE")
-"""Nobody else sees a file before it is whole, so it needs no journal. Pages of 4096 bytes hold 2 % less."""
 
 
 def write_rows(
@@ -54,57 +50,51 @@ def write_rows(
         OSError: It cannot be read.
         ProcessError: The folder cannot be written.
     """
-    from process.arrow import record_batch  # pyarrow takes time and memory that only those have who write
-
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.sqlite"
     abi: str | None = None
     number = -1
-    with _new(path) as cursor:
+    with _new(path) as database:
         for number, made in enumerate(decoder.columns()):
-            batch = record_batch(made)
-            mine = _only_abi(batch)
+            mine = _only_abi(made)
             if number == 0:
                 abi = mine
-                cursor.execute(_table(columns, abi))
+                database.sql().execute(_table(columns, abi))
             elif abi is not None and mine != abi:
                 abi = None
                 for statement in _store_abi(columns):
-                    cursor.execute(statement)
-            cursor.adbc_ingest(TABLE, batch.select(_stored(columns, abi)), mode="append")
+                    database.sql().execute(statement)
+            ids, stored = made["id"], {name: made[name] for name in _stored(columns, abi) if name != "id"}
+            assert isinstance(ids, Integers)
+            database.insert(TABLE, ids.values, stored, key="id")
     if number < 0:
         path.unlink(missing_ok=True)  # no rows, no file
     return decoder.tally, path
 
 
 @contextmanager
-def _new(path: Path) -> Iterator[adbc.Cursor]:
+def _new(path: Path) -> Iterator[Database]:
     """A new database, for as long as it is written.
 
     Raises:
         ProcessError: It cannot be written.
     """
-    import adbc_driver_sqlite.dbapi as adbc  # imports pyarrow, which takes time and memory: only where rows are made
-
     try:
         path.unlink(missing_ok=True)  # a worker that was killed may have left it
-    except OSError as error:
-        raise unwritable(path, error) from None
-    try:
-        with adbc.connect(str(path.absolute()), autocommit=True) as connection, connection.cursor() as cursor:
-            for setting in _SETTINGS:
-                cursor.execute(f"PRAGMA {setting}")
-            yield cursor
-    except adbc.NotSupportedError:  # what Ctrl-C becomes: ADBC asks the driver to cancel, and SQLite's cannot
-        raise KeyboardInterrupt from None
-    except adbc.Error as error:
+        with closing(Database(path)) as database:
+            yield database
+            database.settle()
+    except (sqlite3.Error, OSError) as error:
         raise unwritable(path, error) from None
 
 
-def _only_abi(batch: pa.RecordBatch) -> str | None:
+def _only_abi(made: Made) -> str | None:
     """The ABI of all rows, if it is asked for and they have but one, of a name that is known."""
-    found = batch["abi"].dictionary.to_pylist() if "abi" in batch.schema.names else []  # every row has one
-    return found[0] if len(found) == 1 and found[0] in ABI_NUMBERS else None
+    column = made.get("abi")
+    if not isinstance(column, Texts):
+        return None
+    found = column.texts.gather(np.flatnonzero(np.bincount(column.codes))).to_list()  # every row has one
+    return found[0] if len(set(found)) == 1 and found[0] in ABI_NUMBERS else None
 
 
 def _generated(columns: Sequence[str], abi: str | None = None) -> dict[str, str]:
@@ -150,10 +140,9 @@ def _small_table(name: str, table: pl.DataFrame) -> str:
 def _write_sheet(sheet: Sheet, name: str, folder: Path) -> Path:
     """Write a piece of the table `fd` into a database of its own; runs in a worker."""
     path, table = folder / f"fd-{sheet.capture}-{sheet.first_id}.sqlite", frame_of(sheet)
-    with _new(path) as cursor:
-        cursor.execute(_small_table(name, table))
-        rowids = pl.int_range(sheet.first_id, sheet.first_id + len(table), dtype=pl.Int64).alias("rowid")
-        cursor.adbc_ingest(name, table.select(rowids, pl.all()), mode="append")
+    with _new(path) as database:
+        database.sql().execute(_small_table(name, table))
+        database.insert(name, np.arange(sheet.first_id, sheet.first_id + len(table)), columns_of(table))
     return path
 
 
@@ -163,8 +152,7 @@ class SqliteWriter:
     def __init__(self, path: Path, columns: Sequence[str] = tuple(SCHEMA)) -> None:
         """Begin; the file appears with the first rows, which have these columns."""
         self._path, self._columns = path, columns
-        self._connection: sqlite3.Connection | None = None
-        self._joined: Joined | None = None
+        self._database = Database(path)
 
     def append(self, part: Path) -> None:
         """Take the rows that `write_rows` made, and their file away. The first file becomes the database.
@@ -184,48 +172,31 @@ class SqliteWriter:
                 else:
                     shutil.copyfile(part, self._path)
                 return
-            if not self._join(part, TABLE):
-                with self._attached(part):
-                    self._take()
+            if not self._database.take(TABLE, part):
+                self._take(part)
             if is_mine:
                 part.unlink()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
-    def _join(self, part: Path, table: str) -> bool:
-        """Take the rows of a database page by page; whether that was possible."""
-        if self._joined is None or self._joined.table != table:
-            self._settle()
-            with suppress(UnfitError):
-                self._joined = Joined(self._path, table)
-        return self._joined is not None and self._joined.take(part)
-
-    def _settle(self) -> None:
-        """Have on the disk what there is, and nothing open."""
-        if self._joined is not None:
-            self._joined.finish()
-        if self._connection is not None:
-            self._connection.close()
-        self._joined = self._connection = None
-
-    def _take(self) -> None:
-        """Take the rows of the database that is called ``part``, by SQL.
+    def _take(self, part: Path) -> None:
+        """Take the rows of a database by SQL.
 
         SQLite copies rows between tables of the same definition as they are stored (its transfer optimization,
         which needs ``SELECT *``). Definitions differ where some segments have one ABI and others several.
         """
-        connection = self._opened()
-        kept, new = (
-            connection.execute(f"SELECT sql FROM {name}.sqlite_master WHERE name = '{TABLE}'").fetchone()[0]
-            for name in ("main", "part")
-        )
-        if kept == new:
-            connection.execute(f"INSERT INTO {TABLE} SELECT * FROM part.{TABLE}")
-            return
-        for statement in _store_abi(self._columns) if kept != _table(self._columns) else ():
-            connection.execute(statement)
-        names = ", ".join(_stored(self._columns))
-        connection.execute(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM part.{TABLE}")
+        with self._database.attached(part) as connection:
+            kept, new = (
+                connection.execute(f"SELECT sql FROM {name}.sqlite_master WHERE name = '{TABLE}'").fetchone()[0]
+                for name in ("main", "part")
+            )
+            if kept == new:
+                connection.execute(f"INSERT INTO {TABLE} SELECT * FROM part.{TABLE}")
+                return
+            for statement in _store_abi(self._columns) if kept != _table(self._columns) else ():
+                connection.execute(statement)
+            names = ", ".join(_stored(self._columns))
+            connection.execute(f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM part.{TABLE}")
 
     def finish(self, tables: Tables, workers: Workers) -> None:
         """Write the views and the small tables, and close; workers make the pieces of a table that has some.
@@ -234,7 +205,7 @@ class SqliteWriter:
             ProcessError: The disk is full.
         """
         try:
-            connection = self._opened()
+            connection = self._database.sql()
             connection.execute("BEGIN")
             connection.execute(_table(self._columns).replace("TABLE", "TABLE IF NOT EXISTS", 1))
             for view, needed in _VIEWS.items():
@@ -247,11 +218,11 @@ class SqliteWriter:
             connection.execute("COMMIT")
             for name, table in tables.items():
                 for piece in self._pieces(name, table, workers) if isinstance(table, Files) else ():
-                    if not self._join(piece, name):
-                        with self._attached(piece):
-                            self._opened().execute(f"INSERT INTO {name} SELECT * FROM part.{name}")
+                    if not self._database.take(name, piece):
+                        with self._database.attached(piece) as connection:
+                            connection.execute(f"INSERT INTO {name} SELECT * FROM part.{name}")
                     piece.unlink()
-            self._settle()
+            self._database.settle()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
@@ -261,25 +232,6 @@ class SqliteWriter:
         for outcome in workers.anew(write, table.sheets):
             yield write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result
 
-    @contextmanager
-    def _attached(self, part: Path) -> Iterator[None]:
-        """For as long as another database is called ``part``."""
-        connection = self._opened()
-        connection.execute("ATTACH ? AS part", [str(part.absolute())])
-        yield
-        connection.execute("DETACH part")
-
     def close(self) -> None:
         """Close the database as it is; a second call does nothing."""
-        if self._joined is not None:
-            self._joined.close()
-        if self._connection is not None:
-            self._connection.close()
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._settle()
-            self._connection = sqlite3.connect(self._path, isolation_level=None)
-            for setting in _SETTINGS:
-                self._connection.execute(f"PRAGMA {setting}")
-        return self._connection
+        self._database.close()

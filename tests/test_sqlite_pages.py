@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from process import sqlite_pages
-from process.sqlite_pages import Joined, Numbers, UnfitError
+from process.sqlite_pages import Numbers, Pages, UnfitError
 
 Row = tuple[int, str | None]
 TABLE = "CREATE TABLE t (id INTEGER PRIMARY KEY, pad TEXT)"
@@ -49,7 +49,7 @@ def _parts(folder: Path, counts: Sequence[int], size: int = 512) -> tuple[list[P
 
 def _joined(parts: Sequence[Path]) -> list[bool]:
     """Append all to the first; which were taken."""
-    joined = Joined(parts[0], "t")
+    joined = Pages(parts[0], "t")
     taken = [joined.take(part) for part in parts[1:]]
     joined.finish()
     return taken
@@ -143,7 +143,7 @@ def test_numbers_of_rows_of_every_length(tmp_path: Path) -> None:
 def test_other_numbers_of_rows_are_left_to_sql(tmp_path: Path, first: int) -> None:
     path = _database(tmp_path / "whole", _rows(first, 100))
     with pytest.raises(UnfitError):
-        Joined(path, "t")
+        Pages(path, "t")
     if first > 0:
         assert _joined([_database(tmp_path / "one", _rows(1, 1)), path]) == [False]
 

@@ -17,6 +17,7 @@ from process.fd_records import NEVER
 from process.pool import Workers
 from process.prepare import prepare
 from process.schema import FD_COLUMNS, TEXT_COLUMNS
+from process.sqlite_file import Database
 from process.tables import Files, frame_of
 from process.write_sqlite import TABLE, SqliteWriter, _write_sheet, write_rows
 from segments import BEGAN, GETPID, Builder
@@ -54,13 +55,13 @@ def test_the_rows_of_all_parts_are_there_as_they_were_and_the_parts_are_gone(tmp
 
 def test_only_what_a_page_cannot_hold_is_copied_by_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attached: list[str] = []
-    attach = SqliteWriter._attached
+    attach = Database.attached
 
-    def attach_and_tell(self: SqliteWriter, part: Path) -> AbstractContextManager[None]:
+    def attach_and_tell(self: Database, part: Path) -> AbstractContextManager[sqlite3.Connection]:
         attached.append(part.name)
         return attach(self, part)
 
-    monkeypatch.setattr(SqliteWriter, "_attached", attach_and_tell)
+    monkeypatch.setattr(Database, "attached", attach_and_tell)
     parts = _parts(tmp_path)
     with closing(sqlite3.connect(parts[1])) as connection:
         connection.execute(f"UPDATE {TABLE} SET arg0_repr = ? WHERE id % 9 = 0", ["x" * 20_000])
@@ -71,7 +72,7 @@ def test_only_what_a_page_cannot_hold_is_copied_by_sql(tmp_path: Path, monkeypat
             writer.append(part)
         assert attached == [parts[1].name]
         writer.finish({"fd": Files(_sheets(tmp_path)[:2])}, Workers(1))
-    assert attached[1:] == ["fd-1-1.sqlite"]  # the first piece, whose table has no page yet
+    assert attached == [parts[1].name]
     assert _rows(tmp_path / "whole") == expected
     with closing(sqlite3.connect(tmp_path / "whole")) as connection:
         assert connection.execute("SELECT count(*) FROM fd").fetchone() == (8,)
