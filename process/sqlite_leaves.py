@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from process.kernels import LIBRARY
+from process.text_array import TextArray
 from process.values import Integers, Values
 
 Numbers = npt.NDArray[np.int64]
@@ -98,15 +99,11 @@ def _arrays(column: Values | None, count: int) -> _Arrays:
     assert len(codes) == count and (not count or codes.max() < len(texts))
     if not len(texts):
         return {}
-    if texts.null_count():
-        codes = np.where((codes >= 0) & texts.is_not_null().to_numpy()[codes], codes, np.int32(-1))
-    stored = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, offsets, data = stored.buffers()
-    return {
-        "codes": codes,
-        "offsets": np.frombuffer(offsets, np.int64)[stored.offset :],
-        "data": np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8),
-    }
+    if isinstance(texts, pl.Series):
+        if texts.null_count():
+            codes = np.where((codes >= 0) & texts.is_not_null().to_numpy()[codes], codes, np.int32(-1))
+        texts = TextArray.of_series(texts.fill_null(""))
+    return {"codes": codes, "offsets": texts.offsets, "data": texts.data if len(texts.data) else np.zeros(1, np.uint8)}
 
 
 def _column(arrays: _Arrays, start: int) -> _Column:

@@ -26,9 +26,10 @@ class TextArray:
     @classmethod
     def of(cls, texts: Sequence[str]) -> TextArray:
         """From Python's texts."""
-        encoded = [text.encode() for text in texts]
-        offsets = np.array([0, *accumulate(map(len, encoded))], np.int64)
-        return cls(offsets, np.frombuffer(b"".join(encoded), np.uint8))
+        text = "".join(texts)
+        sizes = map(len, texts if text.isascii() else [one.encode() for one in texts])
+        offsets = np.array([0, *accumulate(sizes)], np.int64)
+        return cls(offsets, np.frombuffer(text.encode(), np.uint8))
 
     @classmethod
     def of_series(cls, texts: pl.Series) -> TextArray:

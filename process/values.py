@@ -63,10 +63,13 @@ class Texts:
         """Some rows."""
         return Texts(self.codes[rows], self.texts, self.dtype)
 
+    def known(self) -> pl.Series:
+        """The texts as a String column."""
+        return self.texts.series() if isinstance(self.texts, TextArray) else self.texts
+
     def series(self) -> pl.Series:
         """One text a row."""
-        texts = self.texts.series() if isinstance(self.texts, TextArray) else self.texts
-        known = pl.concat([texts, pl.Series([None], dtype=pl.String)]).cast(self.dtype)
+        known = pl.concat([self.known(), pl.Series([None], dtype=pl.String)]).cast(self.dtype)
         codes, nothing = self.codes, len(self.texts)
         if len(codes) and (codes == codes[0]).all():
             one: pl.Series = known.new_from_index(int(codes[0]) if codes[0] >= 0 else nothing, len(codes))

@@ -93,7 +93,7 @@ def _only_abi(made: Made) -> str | None:
     column = made.get("abi")
     if not isinstance(column, Texts):
         return None
-    found = column.texts.gather(np.flatnonzero(np.bincount(column.codes))).to_list()  # every row has one
+    found = column.known().gather(np.flatnonzero(np.bincount(column.codes))).to_list()  # every row has one
     return found[0] if len(set(found)) == 1 and found[0] in ABI_NUMBERS else None
 
 
