@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from capture.segment import SegmentError
 from process.backstop import Backstop, confine
 from process.errors import ProcessError
-from process.garbage import collect_rarely, give_back
+from process.garbage import Spare, collect_rarely, give_back
 from process.memory import peak
 from process.stopping import begin_worker, held, mask_kept
 
@@ -93,7 +93,7 @@ class Workers:
         """
         if self._is_here(len(items)):
             for item in items:
-                yield Outcome(item, _guarded(function, item))
+                yield Outcome(item, _guarded(function, item, self.apart))
             return
         rest = deque(items)
         window: deque[tuple[Item, Future[Result | Failure]]] = deque()
@@ -101,7 +101,7 @@ class Workers:
             try:
                 while rest and len(window) <= self.jobs:
                     with held():
-                        window.append((rest[0], self._begin().submit(_guarded, function, rest[0])))
+                        window.append((rest[0], self._begin().submit(_guarded, function, rest[0], self.apart)))
                     rest.popleft()
                 result = window[0][1].result()
             except BrokenProcessPool:
@@ -163,7 +163,7 @@ class Workers:
         with _pool(1, self.backstop.alone if self.backstop else None) as pool:
             try:
                 with held():
-                    future = pool.submit(_guarded, function, item)
+                    future = pool.submit(_guarded, function, item, True)
                 return future.result()
             except BrokenProcessPool:
                 return Failure("the worker that decoded it was killed (out of memory?); try fewer jobs (-j)")
@@ -183,8 +183,11 @@ def _kill(pool: ProcessPoolExecutor) -> None:
         worker.kill()
 
 
-def _guarded(function: Callable[[Item], Result], item: Item) -> Result | Failure:
-    """Call a function; what bad input raises is a result."""
+_spare = Spare()
+
+
+def _guarded(function: Callable[[Item], Result], item: Item, is_limited: bool) -> Result | Failure:
+    """Call a function; what bad input raises is a result. Below a limit no memory is kept for the next call."""
     try:
         return function(item)
     except ProcessError:
@@ -198,7 +201,10 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result | Failure
     except Exception as error:  # hostile input must not take the sound segments with it
         return Failure(f"internal error, please report it: {type(error).__name__}: {' '.join(str(error).split())}")
     finally:
-        give_back()
+        if is_limited:
+            give_back()
+        else:
+            _spare.settle()
 
 
 def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
