@@ -107,6 +107,18 @@ int64_t kept_values(const int64_t *values, const uint8_t *valid, int64_t n, int6
     return count;
 }
 
+void mark_used(const uint32_t *codes, int64_t n, uint8_t *used)
+{
+    for (int64_t i = 0; i < n; i++)
+        used[codes[i]] = 1;
+}
+
+void recode(const uint32_t *codes, int64_t n, const uint32_t *code_of, uint32_t *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = code_of[codes[i]];
+}
+
 /* RLE / bit-packing hybrid of one bit each; only what fills whole bytes is a run. */
 int64_t put_levels(const uint8_t *bits, int64_t n, uint8_t *out)
 {

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from process.kernels import LIBRARY
 from process.parquet_footer import Encoding
 from process.text_array import TextArray
 from process.thrift import varint
-from process.values import Integers, Texts, Values
+from process.values import Integers, Texts
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -34,6 +35,51 @@ _LONG = 1 << 12
 _OUT_OF_MEMORY, _UNSUITED = -1, -2
 _SEED = int.from_bytes(os.urandom(8), "little")
 """As in `process.kernels`; the order of a dictionary does not depend on it."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of texts as the compiled loops take it.
+
+    Attributes:
+        codes: int32 of shape (n,), contiguous, indices into ``texts``, none of them beyond these; a negative one is
+            null.
+        texts: One may be there twice, or stand for no row.
+    """
+
+    codes: npt.NDArray[np.int32]
+    texts: TextArray
+
+    @classmethod
+    def of(cls, column: Texts) -> Coded:
+        """From what the decoder makes."""
+        codes, texts = column.codes, column.texts
+        least, greatest = int(codes.min(initial=0)), int(codes.max(initial=-1))
+        assert greatest < len(texts) < 1 << 31 and least >= -1 << 31
+        codes = np.ascontiguousarray(codes, np.int32)
+        if isinstance(texts, TextArray):
+            return cls(codes, texts)
+        if texts.null_count():
+            nothing = np.append(texts.is_null().to_numpy(), True)  # -1 is the last one
+            codes = np.where(nothing[np.maximum(codes, -1)], np.int32(-1), codes)
+        return cls(codes, TextArray.of(texts.fill_null("").to_list()))
+
+    def size(self, enough: int) -> int:
+        """Bytes of the dictionary, or a little more: texts that are there twice count twice.
+
+        Args:
+            enough: Where all texts are not more, those without a row are counted, too.
+        """
+        sizes = np.diff(self.texts.offsets) + 4
+        size = int(sizes.sum())
+        if size <= enough:
+            return size
+        used = np.zeros(len(sizes) + 1, np.bool_)
+        used[np.maximum(self.codes, -1)] = True  # -1 is the last one
+        return int(sizes[used[:-1]].sum())
+
+
+Column = Integers | Coded
 
 
 class Dictionary(NamedTuple):
@@ -85,10 +131,11 @@ for _name in (
     "kept_codes", "kept_values", "put_levels", "put_codes", "put_deltas", "number_values", "number_texts", "put_texts",
 ):  # fmt: skip
     getattr(_library, _name).restype = ctypes.c_int64
-_library.extreme_texts.restype = None
+for _name in ("extreme_texts", "mark_used", "recode"):
+    getattr(_library, _name).restype = None
 
 
-def chunk(column: Values, *, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
+def chunk(column: Column, *, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
     """A column as pages.
 
     Args:
@@ -122,13 +169,14 @@ def _integers(column: Integers, may_be_null: bool, rising: bool, sought: bool) -
     return Chunk(dictionary, _coded(levels, codes, len(distinct)), Encoding.RLE_DICTIONARY, nulls, extremes)
 
 
-def _texts(column: Texts, may_be_null: bool, sought: bool) -> Chunk:
-    codes, present, texts = _present_codes(column)
+def _texts(column: Coded, may_be_null: bool, sought: bool) -> Chunk:
+    codes, present = _present_codes(column)
     assert may_be_null or present.values == present.rows
     levels = _levels(present) if may_be_null else b""
     nulls = present.rows - present.values
     if not present.values:
         return Chunk(None, _page(levels, np.empty(0, np.uint8)), Encoding.PLAIN, nulls, None)
+    texts = column.texts
     places, codes = _distinct(texts, codes)
     count = len(texts) if places is None else len(places)
     dictionary = Dictionary(count, _plain_texts(texts, places, count))
@@ -152,23 +200,14 @@ def _present_values(column: Integers) -> tuple[Numbers, _Present]:
     return kept[:count], _Present(rows, count, bits if count else None)
 
 
-def _present_codes(column: Texts) -> tuple[Codes, _Present, TextArray]:
-    """The codes of a column of texts, and what they stand for."""
-    codes, texts, rows = column.codes, column.texts, len(column.codes)
-    least, greatest = int(codes.min(initial=0)), int(codes.max(initial=-1))
-    assert greatest < len(texts) < 1 << 31 and least >= -1 << 31
-    codes = np.ascontiguousarray(codes, np.int32)
-    if not isinstance(texts, TextArray):
-        if texts.null_count():
-            nothing = np.append(texts.is_null().to_numpy(), True)
-            codes = np.where(nothing[np.maximum(codes, -1)], np.int32(-1), codes)
-            least = int(codes.min(initial=0))
-        texts = TextArray.of_series(texts.fill_null(""))
-    if least >= 0:
-        return codes.view(np.uint32), _Present(rows, rows), texts
+def _present_codes(column: Coded) -> tuple[Codes, _Present]:
+    """The codes of a column of texts."""
+    codes, rows = column.codes, len(column.codes)
+    if codes.min() >= 0:
+        return codes.view(np.uint32), _Present(rows, rows)
     kept, bits = np.empty(rows + 1, np.uint32), np.empty((rows + 7) // 8, np.uint8)
     count = _library.kept_codes(_at(codes), _int(rows), _at(kept), _at(bits))
-    return kept[:count], _Present(rows, count, bits if count else None), texts
+    return kept[:count], _Present(rows, count, bits if count else None)
 
 
 def _levels(present: _Present) -> bytes:
@@ -205,7 +244,7 @@ def _distinct(texts: TextArray, codes: Codes) -> tuple[Numbers | None, Codes]:
         The places of the texts; None for all of them, with the codes that are given.
     """
     used = np.zeros(len(texts), np.bool_)
-    used[codes] = True
+    _library.mark_used(_at(codes), _int(len(codes)), _at(used))
     places, code_of = np.empty(len(texts), np.int64), np.empty(len(texts), np.uint32)
     count = _library.number_texts(
         _at(texts.offsets), _at(texts.data), _int(len(texts)), _at(used), _int(_SEED), _at(places), _at(code_of)
@@ -214,7 +253,11 @@ def _distinct(texts: TextArray, codes: Codes) -> tuple[Numbers | None, Codes]:
         raise MemoryError
     if count == _UNSUITED:
         count = _number_slowly(texts, used, places, code_of)
-    return (None, codes) if count == len(texts) else (places[:count], code_of[codes])
+    if count == len(texts):
+        return None, codes
+    recoded = np.empty(len(codes), np.uint32)
+    _library.recode(_at(codes), _int(len(codes)), _at(code_of), _at(recoded))
+    return places[:count], recoded
 
 
 def _number_slowly(texts: TextArray, used: npt.NDArray[np.bool_], places: Numbers, code_of: Codes) -> int:
@@ -222,9 +265,10 @@ def _number_slowly(texts: TextArray, used: npt.NDArray[np.bool_], places: Number
     found: dict[bytes, int] = {}
     for place in np.flatnonzero(used).tolist():
         text = texts.data[texts.offsets[place] : texts.offsets[place + 1]].tobytes()
-        code = found.setdefault(text, len(found))
-        places[code] = place if code == len(found) - 1 else places[code]
-        code_of[place] = code
+        if text not in found:
+            places[len(found)] = place
+            found[text] = len(found)
+        code_of[place] = found[text]
     return len(found)
 
 

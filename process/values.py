@@ -1,6 +1,6 @@
 """A column as the decoder makes it: numbers, or codes that stand for texts. It is given as Polars has it.
 
-`process/arrow.py` gives the same as Arrow has it. Only there do codes and texts stay apart.
+To what writes it (`process/parquet_pages.py`, `process/sqlite_leaves.py`) codes and texts stay apart.
 """
 
 from __future__ import annotations

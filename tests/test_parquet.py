@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -22,10 +21,8 @@ from capture.segment import SegmentError
 from captures import write_capture
 from decoding import frame_of
 from process import parquet
-from process.arrow import TEXTS, WHOLE, record_batch
-from process.decode import Decoder
 from process.errors import ProcessError
-from process.parquet import RISING, SOUGHT, new_part
+from process.parquet import RISING, SOUGHT, WHOLE, new_part
 from process.pool import Workers
 from process.prepare import prepare
 from process.schema import SCHEMA
@@ -140,12 +137,11 @@ def test_columns_that_readers_seek_by_have_statistics(dataset: Path) -> None:
             assert isinstance(values, pl.DataFrame)
             for k, name in enumerate(SCHEMA):
                 told = group.column(k).statistics
-                assert (told is not None) is (name in SOUGHT), name
-                if told is not None:
-                    column = values[name].cast(pl.String if SCHEMA[name] != pl.Int64 else pl.Int64)
-                    assert told.null_count == column.null_count()
-                    if told.null_count < len(column):
-                        assert (told.min, told.max) == (column.min(), column.max())
+                column = values[name].cast(pl.String if SCHEMA[name] != pl.Int64 else pl.Int64)
+                assert told.null_count == column.null_count()
+                assert told.has_min_max is (name in SOUGHT and told.null_count < len(column)), name
+                if told.has_min_max:
+                    assert (told.min, told.max) == (column.min(), column.max())
 
 
 def test_a_query_skips_row_groups_that_statistics_exclude(tmp_path: Path) -> None:
@@ -160,21 +156,26 @@ def test_a_query_skips_row_groups_that_statistics_exclude(tmp_path: Path) -> Non
         lazy.collect()
 
 
-def test_dictionaries_hold_each_text_once_and_none_without_a_row(capture: Path) -> None:
+def test_dictionaries_hold_each_text_once_and_none_without_a_row(dataset: Path) -> None:
+    texts = [name for name, dtype in SCHEMA.items() if dtype != pl.Int64]
     seen = 0
-    for plan in prepare([capture], Workers(1)).plans:
-        for made in Decoder(plan).columns():
-            batch = record_batch(made)
-            batch.validate(full=True)
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                if column.type == TEXTS:
-                    texts = column.dictionary.to_pylist()
-                    assert len(set(texts)) == len(texts) == len(set(column.indices.drop_null().to_pylist())), name
-                    seen += len(texts)
-                assert column.null_count == 0 or name not in WHOLE
-            plain = frame(made).cast({pl.Categorical: pl.String})
-            assert batch.to_pylist() == plain.to_dicts()
+    for path in dataset.iterdir():
+        file = pq.ParquetFile(path, read_dictionary=texts)
+        for number in range(file.num_row_groups):
+            group = file.read_row_group(number)
+            group.validate(full=True)
+            for name in texts:
+                for column in group[name].chunks:
+                    found = column.dictionary.to_pylist()
+                    assert len(set(found)) == len(found) == len(set(column.indices.drop_null().to_pylist())), name
+                    seen += len(found)
     assert seen > 1000
+
+
+def test_only_columns_that_may_have_nulls_say_which_rows_have_values(dataset: Path) -> None:
+    for path in dataset.iterdir():
+        told = pq.ParquetFile(path).schema
+        assert {told.column(k).name for k in range(len(SCHEMA)) if not told.column(k).max_definition_level} == WHOLE
 
 
 @pytest.mark.parametrize(
@@ -189,16 +190,28 @@ def test_dictionaries_hold_each_text_once_and_none_without_a_row(capture: Path) 
         ([1, 1, 1], ["unused", "a"]),
     ],
 )
-def test_arrow_and_polars_have_the_same_of_any_codes(codes: list[int], texts: list[str | None]) -> None:
-    for dtype in (np.int32, np.int64):
-        for name, kind in (("arg0_repr", pl.String()), ("errno", pl.Categorical())):
-            column = Texts(np.array(codes, dtype), pl.Series(texts, dtype=pl.String), kind)
-            expected = [texts[code] if code >= 0 else None for code in codes]
-            assert column.series().to_list() == expected and column.series().dtype == kind
-            made = record_batch({name: column})[0]
-            made.validate(full=True)
-            assert made.to_pylist() == expected
-            assert sorted(made.dictionary.to_pylist()) == sorted({text for text in expected if text is not None})
+def test_any_codes_stand_for_their_texts(tmp_path: Path, codes: list[int], texts: list[str | None]) -> None:
+    expected = [texts[code] if code >= 0 else None for code in codes]
+    for number, dtype in enumerate((np.int8, np.int32, np.int64)):
+        columns = {
+            name: Texts(np.array(codes, dtype), pl.Series(texts, dtype=pl.String), kind)
+            for name, kind in (("arg0_repr", pl.String()), ("errno", pl.Categorical()))
+        }
+        path = part(tmp_path / f"{number}.parquet", columns, columns=list(columns))
+        assert_frame_equal(pl.read_parquet(path), frame(columns), categorical_as_str=True)
+        found = pq.ParquetFile(path, read_dictionary=list(columns)).read()
+        for name in columns:
+            assert found[name].to_pylist() == expected
+            stored = [text for chunk in found[name].chunks for text in chunk.dictionary.to_pylist()]
+            assert sorted(stored) == sorted({text for text in expected if text is not None})
+
+
+@pytest.mark.parametrize("codes", [[1], [0, 1 << 20], [-(1 << 40)], [1 << 32]])
+def test_codes_without_a_text_are_not_written(tmp_path: Path, codes: list[int]) -> None:
+    column = Texts(np.array(codes), pl.Series(["a"]))
+    with pytest.raises(AssertionError):
+        part(tmp_path / "part-0.parquet", {"arg0_repr": column}, columns=["arg0_repr"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_texts_are_stored_as_dictionaries_and_rising_numbers_as_differences(dataset: Path) -> None:
@@ -206,8 +219,9 @@ def test_texts_are_stored_as_dictionaries_and_rising_numbers_as_differences(data
         for group in groups(path):
             for k, name in enumerate(SCHEMA):
                 column = group.column(k)
-                assert column.has_dictionary_page is (name not in RISING), name
-                assert ("DELTA_BINARY_PACKED" in column.encodings) is (name in RISING), name
+                has_values = column.statistics.null_count < group.num_rows
+                assert column.has_dictionary_page is (name not in RISING and has_values), name
+                assert ("DELTA_BINARY_PACKED" in column.encodings) is (name in RISING and has_values), name
 
 
 def test_rows_with_long_texts_become_several_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +258,11 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_writes_nothing_does_not_load_pyarrow() -> None:
-    script = "import json, sys, process.overview, process.rows, process.pipeline; print(json.dumps([*sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert {"pyarrow", "process.arrow"}.isdisjoint(json.loads(done.stdout))
+def test_pyarrow_is_no_part_of_it(capture: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['pyarrow'] = None\nimport process.cli; sys.argv[0] = 'process'; process.cli.main()"
+    )
+    for name in ("a.parquet", "a.sqlite"):
+        words = [sys.executable, "-c", script, str(capture), "-o", str(tmp_path / name), "-j", "1"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode in (0, 1) and "Traceback" not in done.stderr and (tmp_path / name).exists(), done.stderr
