@@ -42,9 +42,9 @@ def write_part(
 
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.parquet"
-    with new_part(path, columns) as write:
+    with new_part(path, columns) as part:
         for made in decoder.columns():
-            write(made)
+            part.write(made)
     return decoder.tally, path
 
 

@@ -86,7 +86,7 @@ def write_arrow(kept: str, output: str) -> Spent:
     batches = [_with_dictionaries(some) for some in frame.iter_slices(ROW_GROUP)]
 
     def write(first: int) -> None:
-        with pa.OSFile(f"{output}.{first}", "wb") as file, writer(file, list(SCHEMA)) as rows:
+        with pa.OSFile(f"{output}.{first}", "wb") as file, writer(file, arrow.schema(SCHEMA)) as rows:
             for batch in batches[first :: pl.thread_pool_size()]:
                 rows.write_batch(batch)
 
