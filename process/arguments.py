@@ -13,7 +13,7 @@ from process.calls import Call, Events
 from process.grouping import Indices, group, group_roughly
 from process.prototypes import Argument
 from process.read import Words
-from process.render import Codes, Column
+from process.render import Codes, Column, Suffixes
 from process.schema import ARGS
 from process.strings import LOST, LOST_TEXT, StringTable
 from process.targets import VALUES
@@ -90,11 +90,10 @@ class Arguments:
         self._is_lost[self._none] = False
         self._named, self._names = self._files(files)
 
-    def suffixes(self) -> TextArray:
+    def suffixes(self) -> Suffixes:
         """What texts end with: the strings of the slice, the names of its files, then what a prototype tells."""
-        return TextArray.joined(
-            [TextArray.of_series(self._shown), TextArray.of(self._names), TextArray.of(self._plain)]
-        )
+        parts = TextArray.of_series(self._shown), TextArray.of(self._names), TextArray.of(self._plain)
+        return Suffixes.of(TextArray.joined(parts))
 
     def add(self) -> None:
         """Find the distinct values of each call's arguments."""

@@ -66,18 +66,23 @@ def _array(column: Values, dtype: pa.DataType) -> pa.Array:
 
 def _dictionary(column: Texts) -> pa.DictionaryArray:
     codes, texts = column.codes, _strings(column.texts)
+    if not column.is_unique:
+        texts, codes = _once(texts, codes)
+    indices = _view(pa.int32(), codes.astype(np.int32, copy=False), codes >= 0)
+    return pa.DictionaryArray.from_arrays(indices, texts, safe=False)
+
+
+def _once(texts: pa.Array, codes: npt.NDArray[np.signedinteger]) -> tuple[pa.Array, npt.NDArray[np.signedinteger]]:
+    """Texts that rows have, each once, and codes into these."""
     used = np.zeros(len(texts) + 1, np.bool_)
     used[codes] = True  # -1 is the last one
     used = used[:-1]
-    if not used.all():
-        texts = texts.filter(pa.array(used))
-    found = texts.dictionary_encode()
+    found = (texts if used.all() else texts.filter(pa.array(used))).dictionary_encode()
     if len(found.dictionary) < len(used):
         code_of = np.full(len(used) + 1, -1, np.int32)
         code_of[:-1][used] = found.indices.fill_null(-1).to_numpy()
         codes = code_of[codes]
-    indices = _view(pa.int32(), codes.astype(np.int32, copy=False), codes >= 0)
-    return pa.DictionaryArray.from_arrays(indices, found.dictionary, safe=False)
+    return found.dictionary, codes
 
 
 def _strings(texts: pl.Series | TextArray) -> pa.Array:

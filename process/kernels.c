@@ -78,6 +78,51 @@ int64_t group(const uint64_t *values, int64_t n, uint64_t seed, uint64_t *distin
     return count;
 }
 
+static uint64_t hash_of(const uint8_t *text, int64_t size, uint64_t seed)
+{
+    uint64_t hash = seed ^ (uint64_t)size, chunk = 0;
+    for (; size >= 8; size -= 8, text += 8) {
+        memcpy(&chunk, text, 8);
+        hash = mixed(hash ^ chunk, seed);
+    }
+    chunk = 0;
+    memcpy(&chunk, text, (size_t)size);
+    return mixed(hash ^ chunk, seed);
+}
+
+int64_t group_texts(const int64_t *offsets, const uint8_t *data, int64_t n, uint64_t seed, int64_t *firsts,
+                    int64_t *inverse)
+{
+    uint64_t mask = 15;
+    while (mask < (uint64_t)n * 2)
+        mask = mask << 1 | 1;
+    uint32_t *table = calloc(mask + 1, sizeof *table);
+    if (!table)
+        return OUT_OF_MEMORY;
+    int64_t count = 0, steps = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *text = data + offsets[i];
+        int64_t size = offsets[i + 1] - offsets[i];
+        uint64_t at = hash_of(text, size, seed) & mask;
+        for (; table[at]; at = (at + 1) & mask, steps++) {
+            int64_t other = firsts[table[at] - 1];
+            if (offsets[other + 1] - offsets[other] == size && !memcmp(data + offsets[other], text, (size_t)size))
+                break;
+        }
+        if (!table[at]) {
+            firsts[count++] = i;
+            table[at] = (uint32_t)count;
+        }
+        inverse[i] = (int64_t)table[at] - 1;
+        if (steps > 64 * i + (1 << 16)) { /* as in `group` */
+            free(table);
+            return UNSUITED;
+        }
+    }
+    free(table);
+    return count;
+}
+
 static int is_zero(const uint8_t *plane, int64_t count)
 {
     return !count || (!plane[0] && !memcmp(plane, plane + 1, (size_t)count - 1));

@@ -42,7 +42,7 @@ def _loaded() -> ctypes.CDLL:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise ImportError(f"{LIBRARY}: cannot be loaded ({error}); install sysreel anew: pip install .") from None
-    for name in ("group", "unplane", "last_at", "last_changes", "size_of_change", "size_texts"):
+    for name in ("group", "group_texts", "unplane", "last_at", "last_changes", "size_of_change", "size_texts"):
         getattr(library, name).restype = ctypes.c_int64
     for name in ("index_changes", "write_texts"):
         getattr(library, name).restype = None
@@ -71,6 +71,22 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Numbers] | 
     if count == _OUT_OF_MEMORY:
         raise MemoryError
     return None if count < 0 else (distinct[:count].copy(), inverse)
+
+
+def group_texts(texts: TextArray) -> tuple[Numbers, Numbers]:
+    """Where each distinct text is first, ascending, and for each text an index into these."""
+    firsts, inverse = np.empty(len(texts), np.int64), np.empty(len(texts), np.int64)
+    count = _library.group_texts(
+        _at(texts.offsets), _at(texts.data), _int(len(texts)), _int(_SEED), _at(firsts), _at(inverse)
+    )
+    if count == _OUT_OF_MEMORY:
+        raise MemoryError
+    if count < 0:  # too many collide
+        known: dict[str, int] = {}
+        codes = [known.setdefault(text, at) for at, text in enumerate(texts.series().to_list())]
+        distinct, which = np.unique(np.array(codes, np.int64), return_inverse=True)
+        return distinct, which
+    return firsts[:count].copy(), inverse
 
 
 def unplane(payload: memoryview | bytes, count: int, key: int, summed: int, wanted: int, out: Words) -> bool:
