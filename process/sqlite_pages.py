@@ -117,8 +117,17 @@ class Pages:
         self._leaves, self._last = [tree.leaves], [tree.last]
         self._end = int(tree.last[-1]) if len(tree.last) else -1
 
+    def expect(self, rowids: Numbers) -> None:
+        """Say whether leaves with these rows can be appended.
+
+        Raises:
+            UnfitError: They cannot: not all lie behind each other, and behind those that are there.
+        """
+        if len(rowids) and (rowids[-1] >> _BITS or (np.diff(rowids, prepend=self._end) <= 0).any()):
+            raise UnfitError
+
     def add(self, pages: npt.NDArray[np.uint8], last: Numbers) -> None:
-        """Append leaves whose rows lie behind all that are there.
+        """Append leaves with rows that `expect` has seen.
 
         Args:
             pages: uint8 of shape (k, size).

@@ -205,3 +205,15 @@ def test_more_rows_than_are_made_at_a_time(tmp_path: Path) -> None:
 def test_no_rows_change_nothing(tmp_path: Path) -> None:
     columns: dict[str, Values] = {"n1": Integers(np.arange(0))}
     assert _read(_made(tmp_path / "made", np.arange(0), columns, 512)) == ([], [("ok",)])
+
+
+@pytest.mark.parametrize("rowids", [[5, 4], [4, 2**56], [-7, 4]], ids=["descending", "of nine bytes", "negative"])
+def test_numbers_of_rows_that_cannot_be_appended_are_left_to_sql(tmp_path: Path, rowids: list[int]) -> None:
+    columns: dict[str, Values] = {"n1": Integers(np.arange(2))}
+    path = _made(tmp_path / "made", np.array(rowids), columns, 512)
+    assert _read(path) == (sorted((rowid, k, rowid) for k, rowid in enumerate(rowids)), [("ok",)])
+
+
+def test_a_number_that_is_there_twice_is_no_row(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        _made(tmp_path / "made", np.array([4, 4]), {"n1": Integers(np.arange(2))}, 512)
