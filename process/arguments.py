@@ -15,7 +15,7 @@ from process.prototypes import Argument
 from process.read import Words
 from process.render import Codes, Column, Suffixes
 from process.schema import ARGS
-from process.strings import LOST, LOST_TEXT, StringTable
+from process.strings import LOST, StringTable
 from process.targets import VALUES
 from process.text_array import TextArray
 
@@ -85,14 +85,13 @@ class Arguments:
         ends = np.cumsum([1, *(len(ids) for ids in captured.values())])
         self._which = dict(zip(captured, np.split(which, ends)[1:], strict=False))
         self._none = int(which[0])
-        self._shown = strings.show(numbers)
-        self._is_lost = (self._shown == LOST_TEXT).to_numpy().copy()
+        self._shown, self._is_lost = strings.show(numbers)
         self._is_lost[self._none] = False
         self._named, self._names = self._files(files)
 
     def suffixes(self) -> Suffixes:
         """What texts end with: the strings of the slice, the names of its files, then what a prototype tells."""
-        parts = TextArray.of_series(self._shown), TextArray.of(self._names), TextArray.of(self._plain)
+        parts = self._shown, TextArray.of(self._names), TextArray.of(self._plain)
         return Suffixes.of(TextArray.joined(parts))
 
     def add(self) -> None:

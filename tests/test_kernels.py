@@ -183,6 +183,12 @@ def test_texts_are_a_prefix_a_number_and_a_suffix(data: st.DataObject) -> None:
     ]
 
 
+@given(st.lists(SIGNED, max_size=200), st.sampled_from([0, 11, 40]))
+def test_the_order_of_keys_is_stable(keys: list[int], shift: int) -> None:
+    given = numbers(keys) >> shift
+    assert (kernels.in_order(given) == np.argsort(given, kind="stable")).all()
+
+
 @given(st.lists(st.text("ab\0\u00e9", max_size=20), max_size=60))
 def test_texts_are_grouped_by_their_first_places(texts: list[str]) -> None:
     firsts, inverse = kernels.group_texts(TextArray.of(texts))
