@@ -14,7 +14,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror=implicit-function-declaration")
-SOURCES, LIBRARY = ("process/kernels.c", "process/sqlite_leaves.c"), "process/libkernels.so"
+SOURCES = ("process/kernels.c", "process/parquet_pages.c", "process/sqlite_leaves.c")
+LIBRARY = "process/libkernels.so"
 
 
 def compiler() -> list[str] | None:

@@ -4,6 +4,8 @@
  * index unless it was made by this project. Nothing is kept from call to call, and no Python is called, so that the
  * interpreter's lock is free meanwhile (ctypes).
  */
+#include "hashing.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +13,6 @@
 #define NEVER INT64_MAX
 
 enum { OUT_OF_MEMORY = -1, UNSUITED = -2 };
-
-/* A place for a value that a guest cannot foresee: the finalizer of MurmurHash3, begun with a seed. */
-static inline uint64_t mixed(uint64_t value, uint64_t seed)
-{
-    value ^= seed;
-    value ^= value >> 33;
-    value *= 0xff51afd7ed558ccdULL;
-    value ^= value >> 33;
-    value *= 0xc4ceb9fe1a85ec53ULL;
-    return value ^ value >> 33;
-}
 
 /* Places for all distinct values so far, in a table of another size. */
 static uint32_t *rehashed(const uint64_t *distinct, int64_t count, uint64_t seed, uint64_t mask)

@@ -42,9 +42,9 @@ def write_part(
 
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.parquet"
-    with new_part(path, columns) as part:
+    with new_part(path, columns) as write:
         for made in decoder.columns():
-            part.write(made)
+            write(made)
     return decoder.tally, path
 
 

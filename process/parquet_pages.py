@@ -1,0 +1,285 @@
+"""Columns as pages of a Parquet file before compression: parquet_pages.c, which the build compiles.
+
+Writers of others get texts and find their dictionaries anew, by hashing the text of each row or at least each text;
+the decoder has them, as codes into texts. What a page is made of is one pass over the codes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from process.kernels import LIBRARY
+from process.parquet_footer import Encoding
+from process.text_array import TextArray
+from process.thrift import varint
+from process.values import Integers, Texts, Values
+
+Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint32]
+
+_SLACK = 16
+"""Bytes that may be written behind what is told."""
+_FEW = 1 << 10
+"""So many distinct integers are always a dictionary."""
+_SPAN = 1 << 16
+"""Integers that are not further apart are numbered by a table of all between them."""
+_LONG = 1 << 12
+"""Bytes of a text that is too long to be told as an extreme."""
+_OUT_OF_MEMORY, _UNSUITED = -1, -2
+_SEED = int.from_bytes(os.urandom(8), "little")
+"""As in `process.kernels`; the order of a dictionary does not depend on it."""
+
+
+class Dictionary(NamedTuple):
+    """The distinct values of a column.
+
+    Attributes:
+        values: How many.
+        page: They, PLAIN.
+    """
+
+    values: int
+    page: Bytes
+
+
+class Chunk(NamedTuple):
+    """A column of some rows.
+
+    Attributes:
+        dictionary: None if its values are in the data page itself.
+        data: The data page.
+        encoding: Of its values.
+        nulls: Rows without a value.
+        extremes: Least and greatest value, as a footer has them.
+    """
+
+    dictionary: Dictionary | None
+    data: Bytes
+    encoding: Encoding
+    nulls: int
+    extremes: tuple[bytes, bytes] | None
+
+
+class _Present(NamedTuple):
+    """Which rows have a value.
+
+    Attributes:
+        rows: How many there are.
+        values: How many have one.
+        bits: Which, eight to a byte, the first in the lowest bit; None if all have, or none.
+    """
+
+    rows: int
+    values: int
+    bits: Bytes | None = None
+
+
+_library = ctypes.CDLL(str(LIBRARY))
+for _name in (
+    "kept_codes", "kept_values", "put_levels", "put_codes", "put_deltas", "number_values", "number_texts", "put_texts",
+):  # fmt: skip
+    getattr(_library, _name).restype = ctypes.c_int64
+_library.extreme_texts.restype = None
+
+
+def chunk(column: Values, *, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
+    """A column as pages.
+
+    Args:
+        column: With at least one row.
+        may_be_null: Whether readers expect to be told which rows have a value.
+        rising: Whether integers are stored as differences.
+        sought: Whether its extremes are told.
+    """
+    if isinstance(column, Integers):
+        return _integers(column, may_be_null, rising, sought)
+    return _texts(column, may_be_null, sought)
+
+
+def _integers(column: Integers, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
+    values, present = _present_values(column)
+    assert may_be_null or present.values == present.rows
+    levels = _levels(present) if may_be_null else b""
+    nulls = present.rows - present.values
+    if not present.values:
+        return Chunk(None, _page(levels, np.empty(0, np.uint8)), Encoding.PLAIN, nulls, None)
+    least, greatest = int(values.min()), int(values.max())
+    extremes = (_plain(least), _plain(greatest)) if sought else None
+    if rising:
+        return Chunk(None, _page(levels, _deltas(values)), Encoding.DELTA_BINARY_PACKED, nulls, extremes)
+    found = _numbered(values, least, greatest)
+    if found is None:
+        plain = np.ascontiguousarray(values, "<i8").view(np.uint8)
+        return Chunk(None, _page(levels, plain), Encoding.PLAIN, nulls, extremes)
+    distinct, codes = found
+    dictionary = Dictionary(len(distinct), distinct.astype("<i8").view(np.uint8))
+    return Chunk(dictionary, _coded(levels, codes, len(distinct)), Encoding.RLE_DICTIONARY, nulls, extremes)
+
+
+def _texts(column: Texts, may_be_null: bool, sought: bool) -> Chunk:
+    codes, present, texts = _present_codes(column)
+    assert may_be_null or present.values == present.rows
+    levels = _levels(present) if may_be_null else b""
+    nulls = present.rows - present.values
+    if not present.values:
+        return Chunk(None, _page(levels, np.empty(0, np.uint8)), Encoding.PLAIN, nulls, None)
+    places, codes = (None, codes) if column.is_unique else _distinct(texts, codes)
+    count = len(texts) if places is None else len(places)
+    dictionary = Dictionary(count, _plain_texts(texts, places, count))
+    extremes = _extremes(texts, places, count) if sought else None
+    return Chunk(dictionary, _coded(levels, codes, count), Encoding.RLE_DICTIONARY, nulls, extremes)
+
+
+# --- which rows have a value -----------------------------------------------------------------------------------
+
+
+def _present_values(column: Integers) -> tuple[Numbers, _Present]:
+    """The numbers of an integer column."""
+    values, valid = np.ascontiguousarray(column.values, np.int64), column.valid
+    rows = len(values)
+    if valid is None or valid.all():
+        return values, _Present(rows, rows)
+    valid = np.ascontiguousarray(valid, np.bool_)
+    assert len(valid) == rows
+    kept, bits = np.empty(rows + 1, np.int64), np.empty((rows + 7) // 8, np.uint8)
+    count = _library.kept_values(_at(values), _at(valid), _int(rows), _at(kept), _at(bits))
+    return kept[:count], _Present(rows, count, bits if count else None)
+
+
+def _present_codes(column: Texts) -> tuple[Codes, _Present, TextArray]:
+    """The codes of a column of texts, and what they stand for."""
+    codes, texts, rows = column.codes, column.texts, len(column.codes)
+    least, greatest = int(codes.min(initial=0)), int(codes.max(initial=-1))
+    assert greatest < len(texts) < 1 << 31 and least >= -1 << 31
+    codes = np.ascontiguousarray(codes, np.int32)
+    if not isinstance(texts, TextArray):
+        if texts.null_count():
+            nothing = np.append(texts.is_null().to_numpy(), True)
+            codes = np.where(nothing[np.maximum(codes, -1)], np.int32(-1), codes)
+            least = int(codes.min(initial=0))
+        texts = TextArray.of_series(texts.fill_null(""))
+    if least >= 0:
+        return codes.view(np.uint32), _Present(rows, rows), texts
+    kept, bits = np.empty(rows + 1, np.uint32), np.empty((rows + 7) // 8, np.uint8)
+    count = _library.kept_codes(_at(codes), _int(rows), _at(kept), _at(bits))
+    return kept[:count], _Present(rows, count, bits if count else None), texts
+
+
+def _levels(present: _Present) -> bytes:
+    """Definition levels with their length (Encodings.md, RLE): 1 where a row has a value."""
+    if present.bits is None:
+        found = varint(present.rows << 1) + bytes([present.values > 0])
+    else:
+        out = np.empty(2 * len(present.bits) + _SLACK, np.uint8)
+        found = out[: _library.put_levels(_at(present.bits), _int(present.rows), _at(out))].tobytes()
+    return len(found).to_bytes(4, "little") + found
+
+
+# --- distinct values -------------------------------------------------------------------------------------------
+
+
+def _numbered(values: Numbers, least: int, greatest: int) -> tuple[Numbers, Codes] | None:
+    """Distinct integers by their first places, and for each value its index; None if hardly any is there twice."""
+    count, span = len(values), greatest - least + 1
+    most = min(count, max(count // 2, _FEW))
+    distinct, codes = np.empty(most, np.int64), np.empty(count, np.uint32)
+    found = _library.number_values(
+        _at(values), _int(count), _int(least), _int(span if span <= _SPAN else 0), _int(most), _int(_SEED),
+        _at(distinct), _at(codes),
+    )  # fmt: skip
+    if found == _OUT_OF_MEMORY:
+        raise MemoryError
+    return None if found == _UNSUITED else (distinct[:found], codes)
+
+
+def _distinct(texts: TextArray, codes: Codes) -> tuple[Numbers | None, Codes]:
+    """Which texts are to be stored, each once and none without a row, and codes that stand for these.
+
+    Returns:
+        The places of the texts; None for all of them, with the codes that are given.
+    """
+    used = np.zeros(len(texts), np.bool_)
+    used[codes] = True
+    places, code_of = np.empty(len(texts), np.int64), np.empty(len(texts), np.uint32)
+    count = _library.number_texts(
+        _at(texts.offsets), _at(texts.data), _int(len(texts)), _at(used), _int(_SEED), _at(places), _at(code_of)
+    )
+    if count == _OUT_OF_MEMORY:
+        raise MemoryError
+    if count == _UNSUITED:
+        count = _number_slowly(texts, used, places, code_of)
+    return (None, codes) if count == len(texts) else (places[:count], code_of[codes])
+
+
+def _number_slowly(texts: TextArray, used: npt.NDArray[np.bool_], places: Numbers, code_of: Codes) -> int:
+    """As the compiled loop does, for texts that collide in its table."""
+    found: dict[bytes, int] = {}
+    for place in np.flatnonzero(used).tolist():
+        text = texts.data[texts.offsets[place] : texts.offsets[place + 1]].tobytes()
+        code = found.setdefault(text, len(found))
+        places[code] = place if code == len(found) - 1 else places[code]
+        code_of[place] = code
+    return len(found)
+
+
+# --- what is in pages ------------------------------------------------------------------------------------------
+
+
+def _page(levels: bytes, values: Bytes) -> Bytes:
+    """A data page of what is made already."""
+    return np.concatenate([np.frombuffer(levels, np.uint8), values]) if levels else values
+
+
+def _coded(levels: bytes, codes: Codes, count: int) -> Bytes:
+    """A data page of codes into so many values (Encodings.md, Dictionary Encoding)."""
+    width = max((count - 1).bit_length(), 1)
+    head = levels + bytes([width])
+    out = np.empty(len(head) + (len(codes) + 7) // 8 * (max(width, 8) + 1) + _SLACK, np.uint8)
+    out[: len(head)] = np.frombuffer(head, np.uint8)
+    size = _library.put_codes(_at(codes), _int(len(codes)), _int(width), _at(out[len(head) :]))
+    return out[: len(head) + size]
+
+
+def _deltas(values: Numbers) -> Bytes:
+    """Integers as differences (Encodings.md, Delta Encoding)."""
+    out = np.empty(32 + (len(values) + 127) // 128 * (10 + 4 + 128 * 8) + _SLACK, np.uint8)
+    return out[: _library.put_deltas(_at(values), _int(len(values)), _at(out))]
+
+
+def _plain_texts(texts: TextArray, places: Numbers | None, count: int) -> Bytes:
+    """Texts with their lengths (Encodings.md, Plain)."""
+    sizes = np.diff(texts.offsets)
+    total = int((sizes if places is None else sizes[places]).sum())
+    out = np.empty(total + 4 * count + _SLACK, np.uint8)
+    size = _library.put_texts(
+        _at(texts.offsets), _at(texts.data), None if places is None else _at(places), _int(count), _at(out)
+    )
+    return out[:size]
+
+
+def _extremes(texts: TextArray, places: Numbers | None, count: int) -> tuple[bytes, bytes] | None:
+    """Least and greatest text by their bytes; None if one is long."""
+    found = np.empty(2, np.int64)
+    _library.extreme_texts(
+        _at(texts.offsets), _at(texts.data), None if places is None else _at(places), _int(count), _at(found)
+    )
+    least, greatest = (texts.data[texts.offsets[at] : texts.offsets[at + 1]].tobytes() for at in found.tolist())
+    return (least, greatest) if max(len(least), len(greatest)) <= _LONG else None
+
+
+def _plain(number: int) -> bytes:
+    return number.to_bytes(8, "little", signed=True)
+
+
+def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _int(number: int) -> ctypes.c_int64:
+    return ctypes.c_int64(number)
