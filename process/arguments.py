@@ -13,9 +13,9 @@ from process.calls import Call, Events
 from process.grouping import Indices, group, group_roughly
 from process.prototypes import Argument
 from process.read import Words
-from process.render import Codes, Column
+from process.render import Codes, Column, Suffixes
 from process.schema import ARGS
-from process.strings import LOST, LOST_TEXT, StringTable
+from process.strings import LOST, StringTable
 from process.targets import VALUES
 from process.text_array import TextArray
 
@@ -85,16 +85,14 @@ class Arguments:
         ends = np.cumsum([1, *(len(ids) for ids in captured.values())])
         self._which = dict(zip(captured, np.split(which, ends)[1:], strict=False))
         self._none = int(which[0])
-        self._shown = strings.show(numbers)
-        self._is_lost = (self._shown == LOST_TEXT).to_numpy().copy()
+        self._shown, self._is_lost = strings.show(numbers)
         self._is_lost[self._none] = False
         self._named, self._names = self._files(files)
 
-    def suffixes(self) -> TextArray:
+    def suffixes(self) -> Suffixes:
         """What texts end with: the strings of the slice, the names of its files, then what a prototype tells."""
-        return TextArray.joined(
-            [TextArray.of_series(self._shown), TextArray.of(self._names), TextArray.of(self._plain)]
-        )
+        parts = self._shown, TextArray.of(self._names), TextArray.of(self._plain)
+        return Suffixes.of(TextArray.joined(parts))
 
     def add(self) -> None:
         """Find the distinct values of each call's arguments."""

@@ -22,7 +22,8 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status."""
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # the parallelism is in the workers
+    for threads in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):  # the parallelism is in the workers
+        os.environ.setdefault(threads, "1")
     collect_rarely()
     stopping.obey()
     given = list(sys.argv[1:] if arguments is None else arguments)

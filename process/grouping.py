@@ -44,28 +44,11 @@ def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 def in_order(keys: npt.NDArray[np.int64], then: npt.NDArray[np.int64] | None = None) -> Indices:
     """The stable order by keys; where two are equal, by what is given for then."""
-    order = _packed_order(keys)
-    if order is None:
-        order = np.argsort(keys)  # not stable, which is faster, and the same where no two are equal
-    elif then is None:
+    order = kernels.in_order(keys)
+    if then is None:
         return order
     ordered = keys[order]
-    if not (ordered[1:] == ordered[:-1]).any():
-        return order
-    return np.argsort(keys, kind="stable") if then is None else np.lexsort((then, keys))
-
-
-def _packed_order(keys: npt.NDArray[np.int64]) -> Indices | None:
-    """The stable order if a key and its index fit one integer: sorting these takes a third of sorting indices."""
-    bits = len(keys).bit_length()
-    if not bits or (int(keys.max()) - int(keys.min())) >> (63 - bits):
-        return None
-    packed: Indices = keys - keys.min()
-    packed <<= bits
-    packed |= np.arange(len(keys))
-    packed.sort()
-    packed &= (1 << bits) - 1
-    return packed
+    return np.lexsort((then, keys)) if (ordered[1:] == ordered[:-1]).any() else order
 
 
 def ranges(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -69,6 +69,103 @@ int64_t group(const uint64_t *values, int64_t n, uint64_t seed, uint64_t *distin
     return count;
 }
 
+struct keyed {
+    uint64_t key;
+    uint32_t index;
+};
+
+enum { DIGIT = 11, DIGITS = 1 << DIGIT };
+
+/* Sort by one digit of the keys after the other, the lowest first; those that all have in common cost nothing. */
+int64_t in_order(const int64_t *keys, int64_t n, int64_t *order)
+{
+    int64_t low = n ? keys[0] : 0, high = low, is_sorted = 1;
+    for (int64_t i = 1; i < n; i++) {
+        low = keys[i] < low ? keys[i] : low;
+        high = keys[i] > high ? keys[i] : high;
+        is_sorted &= keys[i - 1] <= keys[i];
+    }
+    if (is_sorted) {
+        for (int64_t i = 0; i < n; i++)
+            order[i] = i;
+        return 0;
+    }
+    struct keyed *from = malloc((size_t)n * sizeof *from), *to = malloc((size_t)n * sizeof *to);
+    int64_t *starts = malloc(DIGITS * sizeof *starts);
+    if (!from || !to || !starts) {
+        free(from), free(to), free(starts);
+        return OUT_OF_MEMORY;
+    }
+    for (int64_t i = 0; i < n; i++)
+        from[i] = (struct keyed){(uint64_t)keys[i] - (uint64_t)low, (uint32_t)i};
+    for (int shift = 0; shift < 64 && ((uint64_t)high - (uint64_t)low) >> shift; shift += DIGIT) {
+        memset(starts, 0, DIGITS * sizeof *starts);
+        for (int64_t i = 0; i < n; i++)
+            starts[from[i].key >> shift & (DIGITS - 1)]++;
+        if (starts[from[0].key >> shift & (DIGITS - 1)] == n)
+            continue;
+        for (int64_t digit = 0, before = 0; digit < DIGITS; digit++) {
+            int64_t count = starts[digit];
+            starts[digit] = before;
+            before += count;
+        }
+        for (int64_t i = 0; i < n; i++)
+            to[starts[from[i].key >> shift & (DIGITS - 1)]++] = from[i];
+        struct keyed *sorted = to;
+        to = from;
+        from = sorted;
+    }
+    for (int64_t i = 0; i < n; i++)
+        order[i] = from[i].index;
+    free(from), free(to), free(starts);
+    return 0;
+}
+
+static uint64_t hash_of(const uint8_t *text, int64_t size, uint64_t seed)
+{
+    uint64_t hash = seed ^ (uint64_t)size, chunk = 0;
+    for (; size >= 8; size -= 8, text += 8) {
+        memcpy(&chunk, text, 8);
+        hash = mixed(hash ^ chunk, seed);
+    }
+    chunk = 0;
+    memcpy(&chunk, text, (size_t)size);
+    return mixed(hash ^ chunk, seed);
+}
+
+int64_t group_texts(const int64_t *offsets, const uint8_t *data, int64_t n, uint64_t seed, int64_t *firsts,
+                    int64_t *inverse)
+{
+    uint64_t mask = 15;
+    while (mask < (uint64_t)n * 2)
+        mask = mask << 1 | 1;
+    uint32_t *table = calloc(mask + 1, sizeof *table);
+    if (!table)
+        return OUT_OF_MEMORY;
+    int64_t count = 0, steps = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *text = data + offsets[i];
+        int64_t size = offsets[i + 1] - offsets[i];
+        uint64_t at = hash_of(text, size, seed) & mask;
+        for (; table[at]; at = (at + 1) & mask, steps++) {
+            int64_t other = firsts[table[at] - 1];
+            if (offsets[other + 1] - offsets[other] == size && !memcmp(data + offsets[other], text, (size_t)size))
+                break;
+        }
+        if (!table[at]) {
+            firsts[count++] = i;
+            table[at] = (uint32_t)count;
+        }
+        inverse[i] = (int64_t)table[at] - 1;
+        if (steps > 64 * i + (1 << 16)) { /* as in `group` */
+            free(table);
+            return UNSUITED;
+        }
+    }
+    free(table);
+    return count;
+}
+
 static int is_zero(const uint8_t *plane, int64_t count)
 {
     return !count || (!plane[0] && !memcmp(plane, plane + 1, (size_t)count - 1));
@@ -333,6 +430,29 @@ void write_texts(int64_t n, const int64_t *heads, const uint64_t *values, const 
         out += digits;
         length = (size_t)(suffix_offsets[suffix + 1] - suffix_offsets[suffix]);
         memcpy(out, suffix_bytes + suffix_offsets[suffix], length);
+        out += length;
+    }
+}
+
+void enclose(int64_t n, const int64_t *starts, const int64_t *ends, const uint8_t *data, const uint8_t *before,
+             int64_t size, const uint32_t *after, const int64_t *after_offsets, const uint8_t *after_data, uint8_t *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(out, before, (size_t)size);
+        out += size;
+        memcpy(out, data + starts[i], (size_t)(ends[i] - starts[i]));
+        out += ends[i] - starts[i];
+        int64_t length = after_offsets[after[i] + 1] - after_offsets[after[i]];
+        memcpy(out, after_data + after_offsets[after[i]], (size_t)length);
+        out += length;
+    }
+}
+
+void take_texts(int64_t n, const int64_t *which, const int64_t *offsets, const uint8_t *data, uint8_t *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int64_t length = offsets[which[i] + 1] - offsets[which[i]];
+        memcpy(out, data + offsets[which[i]], (size_t)length);
         out += length;
     }
 }

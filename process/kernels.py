@@ -26,12 +26,18 @@ Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 Codes = npt.NDArray[np.uint32]
+Bytes = npt.NDArray[np.uint8]
 
 INDEXED = np.dtype([(name, np.int64) for name in ("t1", "seq", "node", "change", "under_way", "next_call", "unclear")])
 """What `index_changes` makes of a change."""
 NODE = np.dtype([(name, np.int64) for name in ("group", "since", "unsure", "end", "ender", "tainted")])
 """What `last_changes` must know of a table."""
 
+_NUMBERS = (
+    "group", "group_texts", "in_order", "unplane", "last_at", "last_changes", "size_of_change", "size_texts",
+)  # fmt: skip
+_NOTHING = ("index_changes", "write_texts", "enclose", "take_texts")
+"""Functions by what they return."""
 _OUT_OF_MEMORY = -1
 _SEED = int.from_bytes(os.urandom(8), "little")
 """A guest that chooses values to collide in a table would have to know it. No result depends on it."""
@@ -42,9 +48,9 @@ def _loaded() -> ctypes.CDLL:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise ImportError(f"{LIBRARY}: cannot be loaded ({error}); install sysreel anew: pip install .") from None
-    for name in ("group", "unplane", "last_at", "last_changes", "size_of_change", "size_texts"):
+    for name in _NUMBERS:
         getattr(library, name).restype = ctypes.c_int64
-    for name in ("index_changes", "write_texts"):
+    for name in _NOTHING:
         getattr(library, name).restype = None
     return library
 
@@ -71,6 +77,36 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Numbers] | 
     if count == _OUT_OF_MEMORY:
         raise MemoryError
     return None if count < 0 else (distinct[:count].copy(), inverse)
+
+
+def in_order(keys: Numbers) -> Numbers:
+    """The stable order of keys, as ``numpy.argsort(keys, kind="stable")``, by their digits.
+
+    Args:
+        keys: int64, fewer than 2**32.
+    """
+    keys = np.ascontiguousarray(keys, np.int64)
+    assert len(keys) < 1 << 32
+    order = np.empty(len(keys), np.int64)
+    if _library.in_order(_at(keys), _int(len(keys)), _at(order)) == _OUT_OF_MEMORY:
+        raise MemoryError
+    return order
+
+
+def group_texts(texts: TextArray) -> tuple[Numbers, Numbers]:
+    """Where each distinct text is first, ascending, and for each text an index into these."""
+    firsts, inverse = np.empty(len(texts), np.int64), np.empty(len(texts), np.int64)
+    count = _library.group_texts(
+        _at(texts.offsets), _at(texts.data), _int(len(texts)), _int(_SEED), _at(firsts), _at(inverse)
+    )
+    if count == _OUT_OF_MEMORY:
+        raise MemoryError
+    if count < 0:  # too many collide
+        known: dict[str, int] = {}
+        codes = [known.setdefault(text, at) for at, text in enumerate(texts.series().to_list())]
+        distinct, which = np.unique(np.array(codes, np.int64), return_inverse=True)
+        return distinct, which
+    return firsts[:count].copy(), inverse
 
 
 def unplane(payload: memoryview | bytes, count: int, key: int, summed: int, wanted: int, out: Words) -> bool:
@@ -202,6 +238,39 @@ def texts(
     _library.write_texts(
         *given, _at(of_prefixes.data), _at(of_suffixes.offsets), _at(of_suffixes.data), _at(made)
     )  # fmt: skip
+    return TextArray(offsets, made)
+
+
+def enclose(data: Bytes, starts: Numbers, ends: Numbers, before: str, after: Codes, of_after: TextArray) -> TextArray:
+    """Stretches of bytes, each with a text before it, the same for all, and one behind it.
+
+    Args:
+        data: uint8, UTF-8 where stretches are.
+        starts: Where each begins.
+        ends: Where it ends.
+        before: The text before.
+        after: Of each, the index of the text behind it.
+        of_after: These texts.
+    """
+    first, after = TextArray.of((before,)).data, np.ascontiguousarray(after, np.uint32)
+    starts, ends = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    np.cumsum(ends - starts + len(first) + np.diff(of_after.offsets)[after], out=offsets[1:])
+    made = np.empty(offsets[-1], np.uint8)
+    _library.enclose(
+        _int(len(starts)), _at(starts), _at(ends), _at(data), _at(first), _int(len(first)), _at(after),
+        _at(of_after.offsets), _at(of_after.data), _at(made),
+    )  # fmt: skip
+    return TextArray(offsets, made)
+
+
+def take_texts(texts: TextArray, which: Numbers) -> TextArray:
+    """Some texts by their indices."""
+    which = np.ascontiguousarray(which, np.int64)
+    offsets = np.zeros(len(which) + 1, np.int64)
+    np.cumsum(np.diff(texts.offsets)[which], out=offsets[1:])
+    made = np.empty(offsets[-1], np.uint8)
+    _library.take_texts(_int(len(which)), _at(which), _at(texts.offsets), _at(texts.data), _at(made))
     return TextArray(offsets, made)
 
 

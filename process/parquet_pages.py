@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from process.kernels import LIBRARY
+from process.kernels import LIBRARY, group_texts
 from process.parquet_footer import Encoding
 from process.text_array import TextArray
 from process.thrift import varint
@@ -45,10 +45,12 @@ class Coded:
         codes: int32 of shape (n,), contiguous, indices into ``texts``, none of them beyond these; a negative one is
             null.
         texts: One may be there twice, or stand for no row.
+        is_unique: Whether none does.
     """
 
     codes: npt.NDArray[np.int32]
     texts: TextArray
+    is_unique: bool
 
     @classmethod
     def of(cls, column: Texts) -> Coded:
@@ -58,11 +60,11 @@ class Coded:
         assert greatest < len(texts) < 1 << 31 and least >= -1 << 31
         codes = np.ascontiguousarray(codes, np.int32)
         if isinstance(texts, TextArray):
-            return cls(codes, texts)
+            return cls(codes, texts, column.is_unique)
         if texts.null_count():
             nothing = np.append(texts.is_null().to_numpy(), True)  # -1 is the last one
             codes = np.where(nothing[np.maximum(codes, -1)], np.int32(-1), codes)
-        return cls(codes, TextArray.of(texts.fill_null("").to_list()))
+        return cls(codes, TextArray.of(texts.fill_null("").to_list()), is_unique=False)
 
     def size(self, enough: int) -> int:
         """Bytes of the dictionary, or a little more: texts that are there twice count twice.
@@ -128,7 +130,7 @@ class _Present(NamedTuple):
 
 _library = ctypes.CDLL(str(LIBRARY))
 for _name in (
-    "kept_codes", "kept_values", "put_levels", "put_codes", "put_deltas", "number_values", "number_texts", "put_texts",
+    "kept_codes", "kept_values", "put_levels", "put_codes", "put_deltas", "number_values", "put_texts",
 ):  # fmt: skip
     getattr(_library, _name).restype = ctypes.c_int64
 for _name in ("extreme_texts", "mark_used", "recode"):
@@ -177,7 +179,7 @@ def _texts(column: Coded, may_be_null: bool, sought: bool) -> Chunk:
     if not present.values:
         return Chunk(None, _page(levels, np.empty(0, np.uint8)), Encoding.PLAIN, nulls, None)
     texts = column.texts
-    places, codes = _distinct(texts, codes)
+    places, codes = (None, codes) if column.is_unique else _distinct(texts, codes)
     count = len(texts) if places is None else len(places)
     dictionary = Dictionary(count, _plain_texts(texts, places, count))
     extremes = _extremes(texts, places, count) if sought else None
@@ -245,31 +247,14 @@ def _distinct(texts: TextArray, codes: Codes) -> tuple[Numbers | None, Codes]:
     """
     used = np.zeros(len(texts), np.bool_)
     _library.mark_used(_at(codes), _int(len(codes)), _at(used))
-    places, code_of = np.empty(len(texts), np.int64), np.empty(len(texts), np.uint32)
-    count = _library.number_texts(
-        _at(texts.offsets), _at(texts.data), _int(len(texts)), _at(used), _int(_SEED), _at(places), _at(code_of)
-    )
-    if count == _OUT_OF_MEMORY:
-        raise MemoryError
-    if count == _UNSUITED:
-        count = _number_slowly(texts, used, places, code_of)
-    if count == len(texts):
+    firsts, number_of = group_texts(texts)
+    wanted = np.zeros(len(firsts), np.bool_)
+    wanted[number_of[used]] = True
+    if len(firsts) == len(texts) and wanted.all():
         return None, codes
-    recoded = np.empty(len(codes), np.uint32)
+    code_of, recoded = (np.cumsum(wanted) - 1)[number_of].astype(np.uint32), np.empty(len(codes), np.uint32)
     _library.recode(_at(codes), _int(len(codes)), _at(code_of), _at(recoded))
-    return places[:count], recoded
-
-
-def _number_slowly(texts: TextArray, used: npt.NDArray[np.bool_], places: Numbers, code_of: Codes) -> int:
-    """As the compiled loop does, for texts that collide in its table."""
-    found: dict[bytes, int] = {}
-    for place in np.flatnonzero(used).tolist():
-        text = texts.data[texts.offsets[place] : texts.offsets[place + 1]].tobytes()
-        if text not in found:
-            places[len(found)] = place
-            found[text] = len(found)
-        code_of[place] = found[text]
-    return len(found)
+    return firsts[wanted], recoded
 
 
 # --- what is in pages ------------------------------------------------------------------------------------------

@@ -7,12 +7,31 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from process.kernels import texts
+from process import kernels
+from process.grouping import group
 from process.read import Words
 from process.text_array import TextArray
 from process.values import Texts
 
 Codes = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Suffixes:
+    """What texts end with.
+
+    Attributes:
+        texts: They.
+        once: For each a number that only equal ones have.
+    """
+
+    texts: TextArray
+    once: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: TextArray) -> Suffixes:
+        """Number them."""
+        return cls(texts, kernels.group_texts(texts)[1])
 
 
 @dataclass
@@ -63,15 +82,25 @@ class Column:
         self._head_count += len(values)
         self._count += len(suffixes)
 
-    def made(self, prefixes: TextArray, suffixes: TextArray) -> Texts:
-        """The texts; null where none was put."""
+    def made(self, prefixes: TextArray, suffixes: Suffixes) -> Texts:
+        """The texts, each once; null where none was put."""
         if not self._values:
-            return Texts(self.codes, TextArray.of(()))
-        found = texts(
-            np.concatenate(self._heads), np.concatenate(self._values), np.concatenate(self._prefixes),
-            np.concatenate(self._nulls), np.concatenate(self._suffixes), prefixes, suffixes,
-        )  # fmt: skip
-        return Texts(self.codes, found)
+            return Texts(self.codes, TextArray.of(()), is_unique=True)
+        heads, values = np.concatenate(self._heads), np.concatenate(self._values)
+        begins, ends = np.concatenate(self._prefixes), np.concatenate(self._suffixes)
+        nulls = np.concatenate(self._nulls)
+        begin_of, codes = kernels.group_texts(prefixes)[1], self.codes
+        _, parts = group(values)
+        parts = (parts * len(prefixes) + begin_of[begins]) * 2 + nulls
+        keys = parts[heads] * len(suffixes.once) + np.where(nulls[heads], 0, suffixes.once[ends])
+        distinct, which = group(keys)  # calls have arguments in common: fd=0x3(/etc/passwd)
+        if len(distinct) < len(keys):
+            firsts = np.empty(len(distinct), np.int64)
+            firsts[which[::-1]] = np.arange(len(which) - 1, -1, -1)
+            heads, ends = heads[firsts], ends[firsts]
+            codes = np.append(which, -1).astype(np.int32)[codes]
+        found = kernels.texts(heads, values, begins, nulls, ends, prefixes, suffixes.texts)
+        return Texts(codes, found, is_unique=True)
 
 
 def signed_hexadecimal(values: npt.NDArray[np.int64]) -> TextArray:
@@ -79,7 +108,7 @@ def signed_hexadecimal(values: npt.NDArray[np.int64]) -> TextArray:
     negative, bits = values < 0, values.view(np.uint64)
     magnitudes, none = np.where(negative, np.uint64(0) - bits, bits), np.zeros(len(values), np.uint32)
     signs, nothing = TextArray.of(("", "-")), TextArray.of(("",))
-    return texts(None, magnitudes, negative.astype(np.uint32), none != 0, none, signs, nothing)
+    return kernels.texts(None, magnitudes, negative.astype(np.uint32), none != 0, none, signs, nothing)
 
 
 def to_signed(values: Words, word_size: int) -> npt.NDArray[np.int64]:

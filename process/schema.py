@@ -12,8 +12,7 @@ from process.errors import ProcessError
 from process.output import USAGE
 
 LABEL: Final = pl.Categorical()
-"""Columns of few values. The reprs are strings: Parquet's writer finds their dictionaries by itself, and a
-Categorical of a million pointers would have to hash each of them."""
+"""Columns of few values. The reprs are strings: a Categorical of a million pointers would have to hash each of them."""
 
 ARGS: Final = 6
 

@@ -47,7 +47,7 @@ class Database:
 
         Args:
             table: Its name.
-            rowids: int64, ascending from one that is greater than all that are there.
+            rowids: int64, ascending from one that is greater than all that are there; SQL takes others.
             columns: All that take space but ``key``, in the table's order.
             key: The first column, if that is the rowid.
 
@@ -58,6 +58,7 @@ class Database:
         done = 0
         with suppress(UnfitError):
             pages = self._opened(table)
+            pages.expect(rowids)
             for made in leaves(rowids, [*([] if key is None else [None]), *columns.values()], pages.size):
                 pages.add(made.pages, made.last)
                 done = made.rows

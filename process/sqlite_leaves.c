@@ -50,7 +50,9 @@ static void put_number(uint8_t *at, uint64_t value, int64_t bytes)
 /* The serial type of an integer, and its bytes (2.1). */
 static uint64_t type_of(int64_t value, int64_t *bytes)
 {
-    static const struct { int bits; uint8_t type, bytes; } kinds[] = {{7, 1, 1}, {15, 2, 2}, {23, 3, 3}, {31, 4, 4}, {47, 5, 6}};
+    static const struct {
+        uint8_t bits, type, bytes;
+    } kinds[] = {{7, 1, 1}, {15, 2, 2}, {23, 3, 3}, {31, 4, 4}, {47, 5, 6}};
     if (value == 0 || value == 1) {
         *bytes = 0;
         return 8 + (uint64_t)value;
@@ -79,7 +81,7 @@ int64_t sqlite_leaves(int64_t n, const int64_t *ids, const struct column *column
     int64_t page = -1, cells = 0, top = 0, row = 0;
     for (; row < n; row++) {
         uint64_t types[MOST];
-        int64_t bytes[MOST], body = 0, header = 1, shown = 0;
+        int64_t bytes[MOST], body = 0, header = 1, shown = 1; /* without any, a cell would be too short */
         for (int64_t c = 0; c < width; c++) {
             const struct column *of = columns + c;
             types[c] = 0;

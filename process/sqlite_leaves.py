@@ -1,7 +1,7 @@
 """Rows as leaves of a table in an SQLite database, without SQLite: sqlite_leaves.c, which the build compiles.
 
-SQLite and what gives it Arrow batches (ADBC) spend 2 us of a processor on a row of 30 columns, two thirds of that on
-binding values one by one. Out of the decoder's own columns the same bytes are made in a tenth of the time.
+SQLite takes values one by one: a row of 30 columns costs 1.8 us, two thirds of it for handing them over, even by ADBC
+in batches of Arrow. Out of the decoder's own columns the same bytes are made in a quarter of that.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Tables of SQLite databases put together page by page: leaves as they are, new pages above them.
+"""Leaves appended to a table of an SQLite database: as they are, with new pages above them.
 
-Copying rows by SQL takes a quarter of what it took to make them, in the one process for which all others wait, even
-where SQLite copies them as they are stored (its transfer optimization). But a table is a tree whose leaves hold rows
-alone: a leaf has no number of another page, unless a row is too long for one. So leaves are copied by the kernel, with
-no look at them; the pages above them, one in some hundred, are made anew.
+A table is a tree whose leaves hold rows alone: a leaf has no number of another page, unless a row is too long for one.
+So those of another database are copied by the kernel, with no look at them; the pages above them, one in some hundred,
+are made anew. (SQL takes seven times as long to copy rows, in the one process for which all others wait, even where it
+copies them as they are stored, by its transfer optimization.)
 
 The format is that of https://www.sqlite.org/fileformat2.html, which later versions of SQLite keep to; sections of it
 are named where a fact is used. All numbers are big-endian. The databases are ones that this program has just written;
@@ -42,7 +42,7 @@ _PIECE: Final = 1 << 20
 
 
 class UnfitError(Exception):
-    """A table cannot be put together page by page; SQL can do it, or say what is wrong."""
+    """No leaves can be appended to a table, or none of it to another; SQL can do it, or say what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class _Tree:
 
 
 class Pages:
-    """A database to whose table leaves are appended. Until `finish`, the file is no database.
+    """The pages of a database to whose table leaves are appended. Until `finish`, the file is no database.
 
-    It holds 16 bytes for each leaf.
+    16 bytes of memory are held for each leaf.
 
     Attributes:
         table: Its name.
@@ -117,8 +117,17 @@ class Pages:
         self._leaves, self._last = [tree.leaves], [tree.last]
         self._end = int(tree.last[-1]) if len(tree.last) else -1
 
+    def expect(self, rowids: Numbers) -> None:
+        """Say whether leaves with these rows can be appended.
+
+        Raises:
+            UnfitError: They cannot: not all lie behind each other, and behind those that are there.
+        """
+        if len(rowids) and (rowids[-1] >> _BITS or (np.diff(rowids, prepend=self._end) <= 0).any()):
+            raise UnfitError
+
     def add(self, pages: npt.NDArray[np.uint8], last: Numbers) -> None:
-        """Append leaves whose rows lie behind all that are there.
+        """Append leaves with rows that `expect` has seen.
 
         Args:
             pages: uint8 of shape (k, size).
@@ -129,7 +138,7 @@ class Pages:
         """
         numbers = self._more(len(pages))
         for run in np.split(np.arange(len(pages)), np.flatnonzero(np.diff(numbers) != 1) + 1):
-            self._write(int(numbers[run[0]]), pages[run[0] : run[-1] + 1].tobytes())
+            self._write(int(numbers[run[0]]), pages[run[0] : run[-1] + 1].reshape(-1).data)
         self._append(numbers, last)
 
     def take(self, part: Path) -> bool:
@@ -225,11 +234,11 @@ class Pages:
                 done = _transfer(file, self._file, left, at, to)
                 at, to, left = at + done, to + done, left - done
 
-    def _write(self, number: int, page: bytes) -> None:
+    def _write(self, number: int, pages: bytes | memoryview) -> None:
         at = (number - 1) * self.size
-        while page:
-            done = os.pwrite(self._file, page, at)
-            page, at = page[done:], at + done
+        while pages:
+            done = os.pwrite(self._file, pages, at)
+            pages, at = pages[done:], at + done
 
 
 def _transfer(source: int, target: int, count: int, at: int, to: int) -> int:

@@ -13,7 +13,9 @@ import polars as pl
 
 from capture.segment import STRING_INDEX, StringFlag
 from process.grouping import distinct
+from process.kernels import enclose, take_texts
 from process.take import take
+from process.text_array import TextArray
 
 Ids = npt.NDArray[np.int64]
 
@@ -31,6 +33,8 @@ class Text(NamedTuple):
     flags: int
 
 
+_ENDS = TextArray.of(('")', '"...)'))
+"""What is behind a string that is whole, and behind one that was cut."""
 _IS_ODD = np.array([not 0x20 <= byte < 0x7F or byte in b'\\"' for byte in range(256)])
 """Bytes that cannot be shown between double quotes as they are, or are part of a longer character."""
 
@@ -67,12 +71,11 @@ class _Block:
         text = pl.lit(bytes(self.data)).bin.slice("start", pl.col("end") - pl.col("start")).cast(pl.String)
         return where.select(text.alias("text")).to_series()
 
-    def show_plain(self, positions: Ids) -> pl.Series:
+    def show_plain(self, positions: Ids) -> TextArray:
         """What `show` gives for some plain strings."""
-        where = pl.DataFrame({"start": self.bounds[positions], "end": self.bounds[positions + 1]})
-        rest = take(pl.Series(['")', '"...)']), self.flags[positions] & StringFlag.TRUNCATED != 0)
-        text = pl.lit(bytes(self.data)).bin.slice("start", pl.col("end") - pl.col("start")).cast(pl.String)
-        return where.select(pl.concat_str(pl.lit('("'), text, rest)).to_series()
+        rest = (self.flags[positions] & StringFlag.TRUNCATED != 0).astype(np.uint32)
+        data = np.frombuffer(self.data, np.uint8)
+        return enclose(data, self.bounds[positions], self.bounds[positions + 1], '("', rest, _ENDS)
 
 
 class StringTable:
@@ -194,14 +197,11 @@ class StringTable:
         found[order] = True
         return found, take(pl.concat(pieces), np.argsort(order))
 
-    def show(self, numbers: Ids) -> pl.Series:
-        """What `show` gives for each of some ids; most are made all at once.
+    def show(self, numbers: Ids) -> tuple[TextArray, npt.NDArray[np.bool_]]:
+        """What `show` gives for each of some ids, and which are lost; most are made all at once.
 
         Args:
             numbers: Distinct ids of strings; one that is lost, or ``LOST``, is shown as `([lost])`.
-
-        Returns:
-            String, in the order of ``numbers``.
         """
         blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
         pieces, rows, rest = [], [], np.ones(len(numbers), np.bool_)
@@ -215,9 +215,13 @@ class StringTable:
             rows.append(mine[there])
             rest[mine[there]] = False
         others = np.flatnonzero(rest)
-        pieces.append(pl.Series([show(self.get(number)) for number in numbers[others].tolist()], dtype=pl.String))
-        order = np.argsort(np.concatenate([*rows, others]))
-        return take(pl.concat(pieces), order)
+        found = [self.get(number) for number in numbers[others].tolist()]
+        pieces.append(TextArray.of([show(text) for text in found]))
+        lost = np.zeros(len(numbers), np.bool_)
+        lost[others] = [text is None for text in found]
+        place = np.empty(len(numbers), np.int64)
+        place[np.concatenate([*rows, others])] = np.arange(len(numbers))
+        return take_texts(TextArray.joined(pieces), place), lost
 
 
 class SetTable:

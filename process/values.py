@@ -53,11 +53,18 @@ class Texts:
         codes: Signed integers of shape (n,), indices into ``texts``; a negative one is null.
         texts: One may be there twice, or stand for no row; of a String column it may be null.
         dtype: That Polars' column is to have: String or Categorical.
+        is_unique: Whether each text is there once, and has a row.
     """
 
     codes: Codes
     texts: pl.Series | TextArray
     dtype: pl.DataType | type[pl.DataType] = pl.String
+    is_unique: bool = False
+
+    @property
+    def are_many(self) -> bool:
+        """Whether there are more texts than half the rows."""
+        return 2 * len(self.texts) > len(self.codes)
 
     def only(self, rows: slice) -> Texts:
         """Some rows."""

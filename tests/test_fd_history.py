@@ -16,11 +16,12 @@ import synthetic
 from capture.segment import FileFlag
 from fd_world import NR, RETURNED, World, write
 from process import fd_history, fd_pieces
-from process.fd_pieces import Piece
+from process.decode import Decoder
+from process.fd_pieces import Alone, Made, Piece, make_alone
 from process.fd_steps import Ends, Rows, Steps
 from process.pool import Workers
-from process.prepare import prepare
-from process.tables import Files, frame_of, tables
+from process.prepare import Prepared, prepare
+from process.tables import Decoded, Files, frame_of, tables
 from segments import BEGAN, CLOSE, OPENAT, Builder, task
 
 pytestmark = pytest.mark.usefixtures("no_batching")  # so that each segment is a worker's
@@ -34,11 +35,16 @@ def files(*paths: Path) -> list[Row]:
     """The table `fd` of segments; ``procname`` and ``began`` are those of its program."""
     with Workers(1) as workers:
         prepared = prepare(paths, workers, history=True)
-        made = tables(prepared, [], workers)
-        found, table = made["process"], made["fd"]
-        assert isinstance(found, pl.DataFrame) and isinstance(table, Files)
-        programs = {row["id"]: row for row in found.to_dicts()}
-        rows = pl.concat([table.none(), *map(frame_of, table.sheets)]).to_dicts()
+        return files_of(prepared, [], workers)
+
+
+def files_of(prepared: Prepared, decoded: Decoded, workers: Workers) -> list[Row]:
+    """Likewise, after some batches were decoded."""
+    made = tables(prepared, decoded, workers)
+    found, table = made["process"], made["fd"]
+    assert isinstance(found, pl.DataFrame) and isinstance(table, Files)
+    programs = {row["id"]: row for row in found.to_dicts()}
+    rows = pl.concat([table.none(), *map(frame_of, table.sheets)]).to_dicts()
     for row in rows:
         assert row["program"] is None or programs[row["program"]]["pid"] == row["pid"], row
     return rows
@@ -183,6 +189,31 @@ def test_rows_that_workers_finish_are_those_of_all_steps_together(
     assert found == [rows] * 3
     assert passed[0] > 0 and files(tmp_path / "12") == rows
     assert {"close", "lost"} <= {row["ended"] for row in rows}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_made_with_those_of_their_batches_are_the_rows_that_are_made_alone(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy(seed, tmp_path, 12)
+    alone: list[int] = []
+
+    def counted(item: Alone) -> Made | None:
+        alone.append(item.piece.number)
+        return make_alone(item)
+
+    monkeypatch.setattr(fd_history, "make_alone", counted)
+    found = []
+    with Workers(1) as workers:
+        prepared = prepare([tmp_path], workers, history=True)
+        for one in (prepared, prepared.with_pieces()):
+            decoders = [Decoder(plan) for plan in one.plans]
+            assert sum(len(frame) for decoder in decoders for frame in decoder.frames()) == 2400
+            found.append((files_of(one, [(decoder.plan, decoder.tally) for decoder in decoders], workers), len(alone)))
+            alone.clear()
+    (rows, were_alone), (made, are_alone) = found
+    assert rows == made and len(rows) > 500
+    assert were_alone >= 12 and are_alone == were_alone - 12  # those again of which one reached into another
 
 
 @pytest.mark.parametrize("seed", range(3))

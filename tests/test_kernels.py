@@ -183,6 +183,19 @@ def test_texts_are_a_prefix_a_number_and_a_suffix(data: st.DataObject) -> None:
     ]
 
 
+@given(st.lists(SIGNED, max_size=200), st.sampled_from([0, 11, 40]))
+def test_the_order_of_keys_is_stable(keys: list[int], shift: int) -> None:
+    given = numbers(keys) >> shift
+    assert (kernels.in_order(given) == np.argsort(given, kind="stable")).all()
+
+
+@given(st.lists(st.text("ab\0\u00e9", max_size=20), max_size=60))
+def test_texts_are_grouped_by_their_first_places(texts: list[str]) -> None:
+    firsts, inverse = kernels.group_texts(TextArray.of(texts))
+    assert [texts[first] for first in firsts.tolist()] == list(dict.fromkeys(texts))
+    assert [texts[firsts[at]] for at in inverse.tolist()] == texts
+
+
 def test_a_library_that_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; path = pathlib.Path.with_name\n"

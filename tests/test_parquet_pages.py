@@ -174,25 +174,6 @@ def test_any_wrong_bit_of_a_data_page_is_seen(tmp_path: Path, name: str, monkeyp
 # --- what collides ----------------------------------------------------------------------------------------------
 
 
-def test_a_guest_whose_texts_collide_gets_the_same_dictionary() -> None:
-    words = [np.zeros(20, np.uint64) for _ in range(1 << 10)]
-    for k, text in enumerate(words):
-        for pair in range(10):
-            if k >> pair & 1:
-                text[2 * pair : 2 * pair + 2] ^= np.array([1 << 63, 1 << 63 | 1 << 34], np.uint64)  # undone by the next
-    raw = [text.astype("<u8").tobytes() + b"the same" for text in words] * 2
-    array = TextArray(np.arange(len(raw) + 1) * len(raw[0]), np.frombuffer(b"".join(raw), np.uint8))
-    used, places, codes = np.ones(len(raw), np.bool_), np.empty(len(raw), np.int64), np.empty(len(raw), np.uint32)
-    at, count = parquet_pages._at, parquet_pages._int(len(raw))
-    found = parquet_pages._library.number_texts(
-        at(array.offsets), at(array.data), count, at(used), parquet_pages._int(3), at(places), at(codes)
-    )
-    assert found == parquet_pages._UNSUITED
-    kept, recoded = parquet_pages._distinct(array, np.arange(len(raw), dtype=np.uint32))
-    assert kept is not None and kept.tolist() == list(range(1 << 10))
-    assert recoded.tolist() == [*range(1 << 10)] * 2
-
-
 def _unmixed(place: int, seed: int) -> int:
     """The value that the table puts at a place."""
     mask = 2**64 - 1
