@@ -72,13 +72,12 @@ class Coded:
         Args:
             enough: Where all texts are not more, those without a row are counted, too.
         """
-        sizes = np.diff(self.texts.offsets) + 4
-        size = int(sizes.sum())
+        size = int(self.texts.offsets[-1]) + 4 * len(self.texts)
         if size <= enough:
             return size
-        used = np.zeros(len(sizes) + 1, np.bool_)
+        used = np.zeros(len(self.texts) + 1, np.bool_)
         used[np.maximum(self.codes, -1)] = True  # -1 is the last one
-        return int(sizes[used[:-1]].sum())
+        return int((np.diff(self.texts.offsets) + 4)[used[:-1]].sum())
 
 
 Column = Integers | Coded
@@ -283,8 +282,7 @@ def _deltas(values: Numbers) -> Bytes:
 
 def _plain_texts(texts: TextArray, places: Numbers | None, count: int) -> Bytes:
     """Texts with their lengths (Encodings.md, Plain)."""
-    sizes = np.diff(texts.offsets)
-    total = int((sizes if places is None else sizes[places]).sum())
+    total = int(texts.offsets[-1] if places is None else np.diff(texts.offsets)[places].sum())
     out = np.empty(total + 4 * count + _SLACK, np.uint8)
     size = _library.put_texts(
         _at(texts.offsets), _at(texts.data), None if places is None else _at(places), _int(count), _at(out)

@@ -61,11 +61,6 @@ class Texts:
     dtype: pl.DataType | type[pl.DataType] = pl.String
     is_unique: bool = False
 
-    @property
-    def are_many(self) -> bool:
-        """Whether there are more texts than half the rows."""
-        return 2 * len(self.texts) > len(self.codes)
-
     def only(self, rows: slice) -> Texts:
         """Some rows."""
         return Texts(self.codes[rows], self.texts, self.dtype)
