@@ -171,6 +171,29 @@ class Events:
             return pair
         return to_unsigned(low, place.size)
 
+    def patterns(self, position: int) -> tuple[Words, Bools]:
+        """The argument at a position of all events as bits, and whether each call has one.
+
+        Returns:
+            uint64 of shape (n,), which may be the events' own, with anything where there is none; bool, one a call.
+        """
+        values, is_copy = to_unsigned(self.words[ARG0 + position], self._own.word), self._own.word < 8
+        has = np.zeros(len(self.calls), np.bool_)
+        for index, call in enumerate(self.calls):
+            if position >= len(call.target.places):
+                continue
+            place = call.target.places[position]
+            has[index] = True
+            if (place.word, place.high, place.size) == (position, None, self._own.word):
+                continue
+            if (found := self.pattern(call, position)) is None:
+                has[index] = False
+                continue
+            if not is_copy:
+                values, is_copy = values.copy(), True
+            values[call.rows] = found
+        return values, has
+
     def argument(self, call: Call, position: int) -> Values | None:
         """An argument of a call's events as numbers.
 

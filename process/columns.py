@@ -23,7 +23,6 @@ from process.results import Results
 from process.schema import ARGS, SCHEMA
 from process.slices import Indices, Sequences, Slice, Slices
 from process.tally import Tally
-from process.text_array import TextArray
 from process.values import Integers, Made, Texts, Values, labels
 
 _REPR_OF = {f"arg{k}_repr": k for k in range(ARGS)}
@@ -175,11 +174,8 @@ class Rows:
         if positions:
             contents = self._segment.contents
             found = Arguments(self.events, self._strings_of, contents.strings, files, positions)
-            found.add()
+            made |= {f"arg{k}_repr": texts for k, texts in found.made().items()}
             self._lost = found.lost
-            prefixes, suffixes = TextArray.of(found.prefixes), found.suffixes()
-            for k, column in found.columns.items():
-                made[f"arg{k}_repr"] = column.made(prefixes, suffixes)
         return made
 
     def _strings_of(self, position: int, rows: Indices) -> Sequences:

@@ -14,11 +14,6 @@ Indices = npt.NDArray[np.intp]
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio: products of numbers that follow each other are far apart in their upper bits."""
-_SAMPLE = 256
-_MANY = 1 << 10
-"""So many values are worth a look at whether most are unique."""
-_UNIQUE = 0.98
-"""Share of unique values in a sample that stands for most."""
 
 
 def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
@@ -68,12 +63,3 @@ def spread(values: npt.NDArray[np.uint64], bits: int) -> Indices:
     """A place below ``1 << bits`` for each value; mostly others for others."""
     places: Indices = (values * _SPREAD >> np.uint64(64 - bits)).view(np.intp)
     return places
-
-
-def group_roughly(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
-    """As `group`, but values of which most are unique are left as they are, some of them more than once."""
-    if len(values) >= _MANY:
-        sample = np.sort(values[:: len(values) // _SAMPLE])
-        if (sample[1:] != sample[:-1]).mean() > _UNIQUE:
-            return values, np.arange(len(values))
-    return group(values)

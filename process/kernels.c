@@ -69,6 +69,85 @@ int64_t group(const uint64_t *values, int64_t n, uint64_t seed, uint64_t *distin
     return count;
 }
 
+/* What the texts of an argument of a call are, if it has one: prefix -1 if it has none. */
+struct kind {
+    int32_t prefix, suffix, is_pointer;
+};
+
+/* Of each distinct text what it is made of. */
+struct parts {
+    uint64_t *values;
+    uint32_t *prefixes, *suffixes;
+    uint8_t *nulls;
+};
+
+static inline uint64_t place_of(uint64_t value, uint32_t prefix, uint32_t suffix, uint64_t seed)
+{
+    return mixed(value + ((uint64_t)prefix << 32 | suffix) * 0x9e3779b97f4a7c15ULL, seed);
+}
+
+static uint32_t *rehashed_parts(const struct parts *of, int64_t count, uint64_t seed, uint64_t mask)
+{
+    uint32_t *table = calloc(mask + 1, sizeof *table);
+    for (int64_t i = 0; table && i < count; i++) {
+        uint64_t at = place_of(of->values[i], of->prefixes[i], of->suffixes[i], seed) & mask;
+        while (table[at])
+            at = (at + 1) & mask;
+        table[at] = (uint32_t)(i + 1);
+    }
+    return table;
+}
+
+int64_t number_texts_of(int64_t n, const uint64_t *values, const int64_t *call_of, const struct kind *kinds,
+                        const int32_t *own, uint64_t seed, uint64_t *distinct, uint32_t *prefixes, uint32_t *suffixes,
+                        uint8_t *nulls, int32_t *codes)
+{
+    struct parts of = {distinct, prefixes, suffixes, nulls};
+    uint64_t mask = (1 << 12) - 1;
+    int64_t count = 0, steps = 0;
+    uint32_t *table = rehashed_parts(&of, 0, seed, mask);
+    for (int64_t i = 0; table && i < n; i++) {
+        const struct kind *kind = kinds + call_of[i];
+        codes[i] = -1;
+        if (kind->prefix < 0)
+            continue;
+        uint64_t value = values[i];
+        int is_null = kind->is_pointer && !value;
+        uint32_t prefix = (uint32_t)kind->prefix;
+        uint32_t suffix = (uint32_t)(is_null ? 0 : own && own[i] >= 0 ? own[i] : kind->suffix);
+        uint64_t at = place_of(value, prefix, suffix, seed) & mask;
+        for (; table[at]; at = (at + 1) & mask, steps++) {
+            uint32_t other = table[at] - 1;
+            if (distinct[other] == value && prefixes[other] == prefix && suffixes[other] == suffix
+                && nulls[other] == is_null)
+                break;
+        }
+        if (table[at]) {
+            codes[i] = (int32_t)table[at] - 1;
+        } else {
+            distinct[count] = value;
+            prefixes[count] = prefix;
+            suffixes[count] = suffix;
+            nulls[count] = (uint8_t)is_null;
+            codes[i] = (int32_t)count++;
+            table[at] = (uint32_t)count;
+            if ((uint64_t)count * 2 > mask) {
+                free(table);
+                mask = mask << 2 | 3;
+                table = rehashed_parts(&of, count, seed, mask);
+            }
+        }
+        if (steps > 64 * i + (1 << 16)) { /* as in `group` */
+            free(table);
+            return UNSUITED;
+        }
+    }
+    if (!table)
+        return OUT_OF_MEMORY;
+    free(table);
+    return count;
+}
+
 struct keyed {
     uint64_t key;
     uint32_t index;
@@ -389,39 +468,39 @@ static int digits_of(uint64_t value)
 
 static const char NULL_TEXT[6] = {'[', 'N', 'U', 'L', 'L', ']'};
 
-int64_t size_texts(int64_t n, const int64_t *heads, const uint64_t *values, const uint32_t *prefixes,
+int64_t size_texts(int64_t n, const uint64_t *values, const uint32_t *prefixes,
                    const uint8_t *nulls, const uint32_t *suffixes, const int64_t *prefix_offsets,
                    const int64_t *suffix_offsets, int64_t *offsets)
 {
     int64_t size = 0;
     for (int64_t i = 0; i < n; i++) {
-        int64_t head = heads ? heads[i] : i, prefix = prefixes[head], suffix = suffixes[i];
+        int64_t prefix = prefixes[i], suffix = suffixes[i];
         offsets[i] = size;
         size += prefix_offsets[prefix + 1] - prefix_offsets[prefix];
-        if (nulls[head])
+        if (nulls[i])
             size += sizeof NULL_TEXT;
         else
-            size += 2 + digits_of(values[head]) + suffix_offsets[suffix + 1] - suffix_offsets[suffix];
+            size += 2 + digits_of(values[i]) + suffix_offsets[suffix + 1] - suffix_offsets[suffix];
     }
     offsets[n] = size;
     return size;
 }
 
-void write_texts(int64_t n, const int64_t *heads, const uint64_t *values, const uint32_t *prefixes,
+void write_texts(int64_t n, const uint64_t *values, const uint32_t *prefixes,
                  const uint8_t *nulls, const uint32_t *suffixes, const int64_t *prefix_offsets,
                  const uint8_t *prefix_bytes, const int64_t *suffix_offsets, const uint8_t *suffix_bytes, uint8_t *out)
 {
     for (int64_t i = 0; i < n; i++) {
-        int64_t head = heads ? heads[i] : i, prefix = prefixes[head], suffix = suffixes[i];
+        int64_t prefix = prefixes[i], suffix = suffixes[i];
         size_t length = (size_t)(prefix_offsets[prefix + 1] - prefix_offsets[prefix]);
         memcpy(out, prefix_bytes + prefix_offsets[prefix], length);
         out += length;
-        if (nulls[head]) {
+        if (nulls[i]) {
             memcpy(out, NULL_TEXT, sizeof NULL_TEXT);
             out += sizeof NULL_TEXT;
             continue;
         }
-        uint64_t value = values[head];
+        uint64_t value = values[i];
         int digits = digits_of(value);
         *out++ = '0';
         *out++ = 'x';

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +28,36 @@ Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint32]
 Bytes = npt.NDArray[np.uint8]
 
+KIND = np.dtype([(name, np.int32) for name in ("prefix", "suffix", "pointer")])
+"""What the texts of a call's argument are made of; prefix -1 for none."""
+
+
+class Numbered(NamedTuple):
+    """Rows by what their texts are made of.
+
+    Attributes:
+        codes: int32, for each row the index of its text, -1 for none.
+        values: uint64, of each text.
+        prefixes: uint32, likewise.
+        suffixes: uint32, likewise.
+        nulls: bool, whether the text is that of a null pointer.
+    """
+
+    codes: npt.NDArray[np.int32]
+    values: Words
+    prefixes: Codes
+    suffixes: Codes
+    nulls: Mask
+
+
 INDEXED = np.dtype([(name, np.int64) for name in ("t1", "seq", "node", "change", "under_way", "next_call", "unclear")])
 """What `index_changes` makes of a change."""
 NODE = np.dtype([(name, np.int64) for name in ("group", "since", "unsure", "end", "ender", "tainted")])
 """What `last_changes` must know of a table."""
 
 _NUMBERS = (
-    "group", "group_texts", "in_order", "unplane", "last_at", "last_changes", "size_of_change", "size_texts",
+    "group", "group_texts", "number_texts_of", "in_order", "unplane", "last_at", "last_changes", "size_of_change",
+    "size_texts",
 )  # fmt: skip
 _NOTHING = ("index_changes", "write_texts", "enclose", "take_texts")
 """Functions by what they return."""
@@ -91,6 +114,46 @@ def in_order(keys: Numbers) -> Numbers:
     if _library.in_order(_at(keys), _int(len(keys)), _at(order)) == _OUT_OF_MEMORY:
         raise MemoryError
     return order
+
+
+def number_texts_of(
+    values: Words, call_of: Numbers, kinds: npt.NDArray[np.void], own: npt.NDArray[np.int32] | None
+) -> Numbered:
+    """The distinct texts of an argument of many calls: pairs of a prefix, a value and a suffix.
+
+    Args:
+        values: Of each row.
+        call_of: Of each row, an index into ``kinds``.
+        kinds: Of dtype `KIND`.
+        own: Of each row, its own suffix, -1 for that of its kind; None if no row has one.
+    """
+    assert kinds.dtype == KIND and len(values) == len(call_of) < 1 << 31
+    values, call_of = np.ascontiguousarray(values), np.ascontiguousarray(call_of, np.int64)
+    rows = len(values)
+    codes, distinct, nulls = np.empty(rows, np.int32), np.empty(rows, np.uint64), np.empty(rows, np.bool_)
+    prefixes, suffixes = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
+    count = _library.number_texts_of(
+        _int(rows), _at(values), _at(call_of), _at(kinds), None if own is None else _at(own), _int(_SEED),
+        _at(distinct), _at(prefixes), _at(suffixes), _at(nulls), _at(codes),
+    )  # fmt: skip
+    if count == _OUT_OF_MEMORY:
+        raise MemoryError
+    if count < 0:
+        return _numbered_slowly(values, kinds[call_of], own)
+    return Numbered(codes, distinct[:count], prefixes[:count], suffixes[:count], nulls[:count])
+
+
+def _numbered_slowly(values: Words, kinds: npt.NDArray[np.void], own: npt.NDArray[np.int32] | None) -> Numbered:
+    """The same by sorting, for values that collide."""
+    nulls = (kinds["pointer"] != 0) & (values == 0)
+    suffixes = kinds["suffix"] if own is None else np.where(own >= 0, own, kinds["suffix"])
+    parts = np.stack([values, kinds["prefix"].astype(np.uint64), np.where(nulls, 0, suffixes).astype(np.uint64), nulls])
+    there = np.flatnonzero(kinds["prefix"] >= 0)
+    distinct, which = np.unique(parts[:, there], axis=1, return_inverse=True)
+    codes = np.full(len(values), -1, np.int32)
+    codes[there] = which.reshape(-1)
+    prefix, suffix = distinct[1].astype(np.uint32), distinct[2].astype(np.uint32)
+    return Numbered(codes, distinct[0].copy(), prefix, suffix, distinct[3] != 0)
 
 
 def group_texts(texts: TextArray) -> tuple[Numbers, Numbers]:
@@ -211,33 +274,24 @@ def last_changes(
 
 
 def texts(
-    heads: Numbers | None, values: Words, prefixes: Codes, nulls: Mask, suffixes: Codes, of_prefixes: TextArray,
-    of_suffixes: TextArray,
-) -> TextArray:  # fmt: skip
+    values: Words, prefixes: Codes, nulls: Mask, suffixes: Codes, of_prefixes: TextArray, of_suffixes: TextArray
+) -> TextArray:
     """Texts: a prefix, then `[NULL]`, or a value in hexadecimal (`0x7ffe10`) and a suffix.
 
     Args:
-        heads: Of each text, the index of its value; None if they are one for one.
         values: uint64.
         prefixes: Of each value, the index of its prefix.
-        nulls: Of each value, whether it is shown as null.
-        suffixes: Of each text, the index of its suffix.
+        nulls: Of each, whether it is shown as null.
+        suffixes: Of each, the index of its suffix.
         of_prefixes: The prefixes.
         of_suffixes: The suffixes.
     """
-    values, suffixes = np.ascontiguousarray(values), np.ascontiguousarray(suffixes, np.uint32)
-    prefixes, nulls = np.ascontiguousarray(prefixes, np.uint32), np.ascontiguousarray(nulls, np.bool_)
-    heads = None if heads is None else np.ascontiguousarray(heads, np.int64)
-    count, offsets = _int(len(suffixes)), np.empty(len(suffixes) + 1, np.int64)
-    given = (
-        count, None if heads is None else _at(heads), _at(values), _at(prefixes), _at(nulls), _at(suffixes),
-        _at(of_prefixes.offsets),
-    )  # fmt: skip
-    size = _library.size_texts(*given, _at(of_suffixes.offsets), _at(offsets))
-    made = np.empty(size, np.uint8)
-    _library.write_texts(
-        *given, _at(of_prefixes.data), _at(of_suffixes.offsets), _at(of_suffixes.data), _at(made)
-    )  # fmt: skip
+    values, nulls = np.ascontiguousarray(values), np.ascontiguousarray(nulls, np.bool_)
+    prefixes, suffixes = np.ascontiguousarray(prefixes, np.uint32), np.ascontiguousarray(suffixes, np.uint32)
+    count, offsets = _int(len(values)), np.empty(len(values) + 1, np.int64)
+    given = count, _at(values), _at(prefixes), _at(nulls), _at(suffixes), _at(of_prefixes.offsets)
+    made = np.empty(_library.size_texts(*given, _at(of_suffixes.offsets), _at(offsets)), np.uint8)
+    _library.write_texts(*given, _at(of_prefixes.data), _at(of_suffixes.offsets), _at(of_suffixes.data), _at(made))
     return TextArray(offsets, made)
 
 

@@ -43,16 +43,16 @@ def new_part(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Made], No
     """
 
     def write(made: Made) -> None:
-        columns = {name: one if isinstance(one, Integers) else Coded.of(one) for name, one in made.items()}
-        count = _rows(columns)
-        longest = max((one.size(MOST) for one in columns.values() if isinstance(one, Coded)), default=0)
-        pieces = min(count, longest // MOST + 1)
+        ready = {name: one if isinstance(one, Integers) else Coded.of(one) for name, one in made.items()}
+        rows = _rows(ready)
+        longest = max((one.size(MOST) for one in ready.values() if isinstance(one, Coded)), default=0)
+        pieces = min(rows, longest // MOST + 1)
         if pieces == 1:
             with _told(path):
-                part.write(columns)
+                part.write(ready)
             return
-        del columns  # before others are made
-        for stretch in split(made, count, pieces):
+        del ready  # before others are made
+        for stretch in split(made, rows, pieces):
             write(stretch)
 
     with _told(path):
@@ -134,8 +134,9 @@ def _shown(columns: tuple[str, ...]) -> dict[str, str]:
 
 
 def _rows(columns: Mapping[str, Column]) -> int:
-    column = next(iter(columns.values()))
-    return len(column.values if isinstance(column, Integers) else column.codes)
+    """Of all columns alike."""
+    (rows,) = {len(column.values if isinstance(column, Integers) else column.codes) for column in columns.values()}
+    return rows
 
 
 @contextmanager

@@ -172,15 +172,44 @@ def test_the_last_change_of_a_descriptor_is_told_only_where_nothing_else_was_und
 @given(st.data())
 def test_texts_are_a_prefix_a_number_and_a_suffix(data: st.DataObject) -> None:
     of = [data.draw(st.lists(st.text(max_size=5), min_size=1, max_size=4)) for _ in range(2)]
-    rows = data.draw(st.lists(st.tuples(WORD, st.integers(0, len(of[0]) - 1), st.booleans()), min_size=1, max_size=20))
-    texts = data.draw(st.lists(st.tuples(st.integers(0, len(rows) - 1), st.integers(0, len(of[1]) - 1)), max_size=30))
-    values, prefixes, nulls = words([row[0] for row in rows]), *(np.array([row[k] for row in rows]) for k in (1, 2))
-    heads, suffixes = (numbers([text[k] for text in texts]) for k in range(2))
-    made = kernels.texts(heads, values, prefixes, nulls, suffixes, *map(TextArray.of, of))
+    kinds = st.integers(0, len(of[0]) - 1), st.booleans(), st.integers(0, len(of[1]) - 1)
+    rows = data.draw(st.lists(st.tuples(WORD, *kinds), max_size=30))
+    prefixes, nulls, suffixes = (np.array([row[k] for row in rows]) for k in (1, 2, 3))
+    made = kernels.texts(
+        words([row[0] for row in rows]), prefixes, nulls, suffixes, TextArray.of(of[0]), TextArray.of(of[1])
+    )
     assert made.series().to_list() == [
-        of[0][rows[head][1]] + ("[NULL]" if rows[head][2] else f"{rows[head][0]:#x}{of[1][suffix]}")
-        for head, suffix in texts
+        of[0][prefix] + ("[NULL]" if null else f"{value:#x}{of[1][suffix]}") for value, prefix, null, suffix in rows
     ]
+
+
+@pytest.mark.parametrize("way", ["by hashes", "slowly"])
+@given(data=st.data())
+def test_arguments_are_numbered_by_what_their_texts_are_made_of(way: str, data: st.DataObject) -> None:
+    kinds = np.array(
+        data.draw(
+            st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=4)
+        ),
+        kernels.KIND,
+    )
+    row = st.tuples(WORD, st.integers(0, len(kinds) - 1), st.integers(-1, 3))
+    rows = data.draw(st.lists(row, max_size=60))
+    values, call_of = words([one[0] for one in rows]), numbers([one[1] for one in rows])
+    own = np.array([one[2] for one in rows], np.int32) if data.draw(st.booleans()) else None
+    made = kernels.number_texts_of(values, call_of, kinds, own)
+    if way == "slowly":
+        made = kernels._numbered_slowly(values, kinds[call_of], own)
+    found = list(
+        zip(made.prefixes.tolist(), made.nulls.tolist(), made.values.tolist(), made.suffixes.tolist(), strict=True)
+    )
+    assert len(set(found)) == len(found)
+    for (value, call, mine), code in zip(rows, made.codes.tolist(), strict=True):
+        prefix, suffix, pointer = kinds[call].tolist()
+        if prefix < 0:
+            assert code == -1
+            continue
+        null = bool(pointer) and value == 0
+        assert found[code] == (prefix, null, value, 0 if null else mine if own is not None and mine >= 0 else suffix)
 
 
 @given(st.lists(SIGNED, max_size=200), st.sampled_from([0, 11, 40]))
