@@ -139,8 +139,8 @@ def publish(made: Path, out: Path, workshop: Path, *, force: bool) -> None:
 
 
 def unwritable(path: Path, error: Exception) -> ProcessError:
-    """What to raise when a file cannot be written; ``error`` is of Polars, Arrow, SQLite or the system."""
-    number = error.errno if isinstance(error, OSError) else None  # Arrow's text would say it twice
+    """What to raise when a file cannot be written; ``error`` is of Polars, SQLite or the system."""
+    number = error.errno if isinstance(error, OSError) else None  # the text would say it twice
     reason = os.strerror(number) if number else " ".join(str(error).split())
     return ProcessError(f"{path}: cannot be written: {reason}; choose another place with -o")
 

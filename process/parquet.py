@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import zstandard
 
 from process.output import sync, unwritable
 from process.parquet_footer import MAGIC, Field, Stored, data_header, dictionary_header, footer, row_group
-from process.parquet_pages import chunk
+from process.parquet_pages import Coded, Column, chunk
 from process.schema import SCHEMA
-from process.text_array import TextArray
 from process.thrift import Value
-from process.values import Integers, Made, Texts, Values, split
+from process.values import Integers, Made, split
 
 RISING: Final = frozenset({"id", "seq", "time_ns", "duration_ns"})
 """Columns that hardly have a value twice, stored as differences; all others are smaller as dictionaries."""
@@ -46,12 +43,15 @@ def new_part(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Made], No
     """
 
     def write(made: Made) -> None:
-        count = _rows(made)
-        pieces = min(count, _longest(made) // MOST + 1)
+        columns = {name: one if isinstance(one, Integers) else Coded.of(one) for name, one in made.items()}
+        count = _rows(columns)
+        longest = max((one.size(MOST) for one in columns.values() if isinstance(one, Coded)), default=0)
+        pieces = min(count, longest // MOST + 1)
         if pieces == 1:
             with _told(path):
-                part.write(made)
+                part.write(columns)
             return
+        del columns  # before others are made
         for stretch in split(made, count, pieces):
             write(stretch)
 
@@ -87,19 +87,20 @@ class Part:
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._put(MAGIC)
 
-    def write(self, made: Made) -> None:
+    def write(self, columns: Mapping[str, Column]) -> None:
         """Write rows, at least one, as a row group; they must have the file's columns, in order."""
-        assert list(made) == [field.name for field in self._fields]
-        stored = [self._column(field, made[field.name], _rows(made)) for field in self._fields]
+        assert list(columns) == [field.name for field in self._fields]
+        rows = _rows(columns)
+        stored = [self._column(field, columns[field.name], rows) for field in self._fields]
         self._groups.append(row_group(stored, len(self._groups)))
-        self._rows += stored[0].values
+        self._rows += rows
 
     def finish(self) -> None:
         """Write the footer."""
         names = tuple(field.name for field in self._fields)
         self._put(footer(self._fields, self._groups, self._rows, _shown(names)))
 
-    def _column(self, field: Field, column: Values, rows: int) -> Stored:
+    def _column(self, field: Field, column: Column, rows: int) -> Stored:
         """Write a column of a row group."""
         name = field.name
         found = chunk(column, may_be_null=field.may_be_null, rising=name in RISING, sought=name in SOUGHT)
@@ -107,11 +108,11 @@ class Part:
         unpacked = 0
         if found.dictionary is not None:
             count, page = found.dictionary
-            packed = self._compressor.compress(page)
+            packed = self._compressor.compress(page.data)
             header = dictionary_header(count, len(page), len(packed))
             self._put(header, packed)
             unpacked, data = len(header) + len(page), self._at
-        packed = self._compressor.compress(found.data)
+        packed = self._compressor.compress(found.data.data)
         header = data_header(rows, found.encoding, len(found.data), len(packed))
         self._put(header, packed)
         unpacked += len(header) + len(found.data)
@@ -132,28 +133,9 @@ def _shown(columns: tuple[str, ...]) -> dict[str, str]:
     return pl.read_parquet_metadata(file)
 
 
-def _rows(made: Made) -> int:
-    column = next(iter(made.values()))
+def _rows(columns: Mapping[str, Column]) -> int:
+    column = next(iter(columns.values()))
     return len(column.values if isinstance(column, Integers) else column.codes)
-
-
-def _longest(made: Made) -> int:
-    """Bytes of the longest dictionary, or a little more: texts that are there twice count twice."""
-    return max((_size(one) for one in made.values() if isinstance(one, Texts)), default=0)
-
-
-def _size(column: Texts) -> int:
-    """Of the texts that rows have, with their lengths; of all if they are few."""
-    texts = column.texts
-    if isinstance(texts, TextArray):
-        sizes: npt.NDArray[np.int64] = np.diff(texts.offsets) + 4
-    else:
-        sizes = texts.str.len_bytes().fill_null(0).to_numpy().astype(np.int64) + 4
-    if sizes.sum() <= MOST:
-        return int(sizes.sum())
-    used = np.zeros(len(texts) + 1, np.bool_)
-    used[np.maximum(column.codes, -1)] = True  # -1 is the last one
-    return int(sizes[used[:-1]].sum())
 
 
 @contextmanager

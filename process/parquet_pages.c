@@ -19,13 +19,6 @@ static inline void put_word(uint8_t *at, uint64_t word)
         at[k] = (uint8_t)(word >> 8 * k);
 }
 
-static inline uint64_t word_at(const uint8_t *at)
-{
-    uint64_t word;
-    memcpy(&word, at, sizeof word); /* for hashing alone: any order will do */
-    return word;
-}
-
 /* ULEB128. */
 static uint8_t *put_varint(uint8_t *at, uint64_t value)
 {
@@ -105,6 +98,18 @@ int64_t kept_values(const int64_t *values, const uint8_t *valid, int64_t n, int6
         bits[i / GROUP] = (uint8_t)of_group;
     }
     return count;
+}
+
+void mark_used(const uint32_t *codes, int64_t n, uint8_t *used)
+{
+    for (int64_t i = 0; i < n; i++)
+        used[codes[i]] = 1;
+}
+
+void recode(const uint32_t *codes, int64_t n, const uint32_t *code_of, uint32_t *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = code_of[codes[i]];
 }
 
 /* RLE / bit-packing hybrid of one bit each; only what fills whole bytes is a run. */
@@ -241,58 +246,6 @@ int64_t number_values(const int64_t *values, int64_t n, int64_t least, int64_t s
     }
     free(table);
     return i == n ? count : UNSUITED;
-}
-
-static inline uint64_t hash_of(const uint8_t *text, int64_t size, uint64_t seed)
-{
-    const uint64_t factor = 0x9e3779b97f4a7c15ULL;
-    uint64_t hash = seed ^ (uint64_t)size, last = 0;
-    const uint8_t *end = text + size;
-    for (; end - text > 8; text += 8) {
-        hash = (hash ^ word_at(text)) * factor;
-        hash ^= hash >> 29;
-    }
-    if (size >= 8)
-        last = word_at(end - 8);
-    else
-        while (text < end)
-            last = last << 8 | *text++;
-    return mixed(last, hash);
-}
-
-int64_t number_texts(const int64_t *offsets, const uint8_t *data, int64_t n, const uint8_t *used, uint64_t seed,
-                     int64_t *places, uint32_t *codes)
-{
-    uint64_t mask = 1;
-    while (mask < 2 * (uint64_t)n)
-        mask = mask << 1 | 1;
-    uint32_t *table = calloc((size_t)mask + 1, sizeof *table);
-    uint32_t *hashes = malloc(((size_t)n + 1) * sizeof *hashes);
-    int64_t count = table && hashes ? 0 : OUT_OF_MEMORY, steps = 0;
-    for (int64_t i = 0; i < n && count >= 0; i++) {
-        if (!used[i])
-            continue;
-        const uint8_t *text = data + offsets[i];
-        int64_t size = offsets[i + 1] - offsets[i];
-        uint64_t hash = hash_of(text, size, seed), at = hash & mask;
-        uint32_t tag = (uint32_t)(hash >> 32);
-        for (; table[at]; at = (at + 1) & mask, steps++) {
-            int64_t other = table[at] - 1, place = places[other];
-            if (hashes[other] == tag && offsets[place + 1] - offsets[place] == size &&
-                !memcmp(data + offsets[place], text, (size_t)size))
-                break;
-        }
-        if (!table[at]) {
-            places[count] = i;
-            hashes[count] = tag;
-            table[at] = (uint32_t)++count;
-        }
-        codes[i] = table[at] - 1;
-        if (steps > 64 * i + (1 << 16)) /* somebody has found texts that collide */
-            count = UNSUITED;
-    }
-    free(table), free(hashes);
-    return count;
 }
 
 /* PLAIN: the length, then the text. */

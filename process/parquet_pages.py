@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from process.kernels import LIBRARY
+from process.kernels import LIBRARY, group_texts
 from process.parquet_footer import Encoding
 from process.text_array import TextArray
 from process.thrift import varint
-from process.values import Integers, Texts, Values
+from process.values import Integers, Texts
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -34,6 +35,52 @@ _LONG = 1 << 12
 _OUT_OF_MEMORY, _UNSUITED = -1, -2
 _SEED = int.from_bytes(os.urandom(8), "little")
 """As in `process.kernels`; the order of a dictionary does not depend on it."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of texts as the compiled loops take it.
+
+    Attributes:
+        codes: int32 of shape (n,), contiguous, indices into ``texts``, none of them beyond these; a negative one is
+            null.
+        texts: One may be there twice, or stand for no row.
+        is_unique: Whether none does.
+    """
+
+    codes: npt.NDArray[np.int32]
+    texts: TextArray
+    is_unique: bool
+
+    @classmethod
+    def of(cls, column: Texts) -> Coded:
+        """From what the decoder makes."""
+        codes, texts = column.codes, column.texts
+        least, greatest = int(codes.min(initial=0)), int(codes.max(initial=-1))
+        assert greatest < len(texts) < 1 << 31 and least >= -1 << 31
+        codes = np.ascontiguousarray(codes, np.int32)
+        if isinstance(texts, TextArray):
+            return cls(codes, texts, column.is_unique)
+        if texts.null_count():
+            nothing = np.append(texts.is_null().to_numpy(), True)  # -1 is the last one
+            codes = np.where(nothing[np.maximum(codes, -1)], np.int32(-1), codes)
+        return cls(codes, TextArray.of(texts.fill_null("").to_list()), is_unique=False)
+
+    def size(self, enough: int) -> int:
+        """Bytes of the dictionary, or a little more: texts that are there twice count twice.
+
+        Args:
+            enough: Where all texts are not more, those without a row are counted, too.
+        """
+        size = int(self.texts.offsets[-1]) + 4 * len(self.texts)
+        if size <= enough:
+            return size
+        used = np.zeros(len(self.texts) + 1, np.bool_)
+        used[np.maximum(self.codes, -1)] = True  # -1 is the last one
+        return int((np.diff(self.texts.offsets) + 4)[used[:-1]].sum())
+
+
+Column = Integers | Coded
 
 
 class Dictionary(NamedTuple):
@@ -82,13 +129,14 @@ class _Present(NamedTuple):
 
 _library = ctypes.CDLL(str(LIBRARY))
 for _name in (
-    "kept_codes", "kept_values", "put_levels", "put_codes", "put_deltas", "number_values", "number_texts", "put_texts",
+    "kept_codes", "kept_values", "put_levels", "put_codes", "put_deltas", "number_values", "put_texts",
 ):  # fmt: skip
     getattr(_library, _name).restype = ctypes.c_int64
-_library.extreme_texts.restype = None
+for _name in ("extreme_texts", "mark_used", "recode"):
+    getattr(_library, _name).restype = None
 
 
-def chunk(column: Values, *, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
+def chunk(column: Column, *, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
     """A column as pages.
 
     Args:
@@ -122,13 +170,14 @@ def _integers(column: Integers, may_be_null: bool, rising: bool, sought: bool) -
     return Chunk(dictionary, _coded(levels, codes, len(distinct)), Encoding.RLE_DICTIONARY, nulls, extremes)
 
 
-def _texts(column: Texts, may_be_null: bool, sought: bool) -> Chunk:
-    codes, present, texts = _present_codes(column)
+def _texts(column: Coded, may_be_null: bool, sought: bool) -> Chunk:
+    codes, present = _present_codes(column)
     assert may_be_null or present.values == present.rows
     levels = _levels(present) if may_be_null else b""
     nulls = present.rows - present.values
     if not present.values:
         return Chunk(None, _page(levels, np.empty(0, np.uint8)), Encoding.PLAIN, nulls, None)
+    texts = column.texts
     places, codes = (None, codes) if column.is_unique else _distinct(texts, codes)
     count = len(texts) if places is None else len(places)
     dictionary = Dictionary(count, _plain_texts(texts, places, count))
@@ -152,23 +201,14 @@ def _present_values(column: Integers) -> tuple[Numbers, _Present]:
     return kept[:count], _Present(rows, count, bits if count else None)
 
 
-def _present_codes(column: Texts) -> tuple[Codes, _Present, TextArray]:
-    """The codes of a column of texts, and what they stand for."""
-    codes, texts, rows = column.codes, column.texts, len(column.codes)
-    least, greatest = int(codes.min(initial=0)), int(codes.max(initial=-1))
-    assert greatest < len(texts) < 1 << 31 and least >= -1 << 31
-    codes = np.ascontiguousarray(codes, np.int32)
-    if not isinstance(texts, TextArray):
-        if texts.null_count():
-            nothing = np.append(texts.is_null().to_numpy(), True)
-            codes = np.where(nothing[np.maximum(codes, -1)], np.int32(-1), codes)
-            least = int(codes.min(initial=0))
-        texts = TextArray.of_series(texts.fill_null(""))
-    if least >= 0:
-        return codes.view(np.uint32), _Present(rows, rows), texts
+def _present_codes(column: Coded) -> tuple[Codes, _Present]:
+    """The codes of a column of texts."""
+    codes, rows = column.codes, len(column.codes)
+    if codes.min() >= 0:
+        return codes.view(np.uint32), _Present(rows, rows)
     kept, bits = np.empty(rows + 1, np.uint32), np.empty((rows + 7) // 8, np.uint8)
     count = _library.kept_codes(_at(codes), _int(rows), _at(kept), _at(bits))
-    return kept[:count], _Present(rows, count, bits if count else None), texts
+    return kept[:count], _Present(rows, count, bits if count else None)
 
 
 def _levels(present: _Present) -> bytes:
@@ -205,27 +245,15 @@ def _distinct(texts: TextArray, codes: Codes) -> tuple[Numbers | None, Codes]:
         The places of the texts; None for all of them, with the codes that are given.
     """
     used = np.zeros(len(texts), np.bool_)
-    used[codes] = True
-    places, code_of = np.empty(len(texts), np.int64), np.empty(len(texts), np.uint32)
-    count = _library.number_texts(
-        _at(texts.offsets), _at(texts.data), _int(len(texts)), _at(used), _int(_SEED), _at(places), _at(code_of)
-    )
-    if count == _OUT_OF_MEMORY:
-        raise MemoryError
-    if count == _UNSUITED:
-        count = _number_slowly(texts, used, places, code_of)
-    return (None, codes) if count == len(texts) else (places[:count], code_of[codes])
-
-
-def _number_slowly(texts: TextArray, used: npt.NDArray[np.bool_], places: Numbers, code_of: Codes) -> int:
-    """As the compiled loop does, for texts that collide in its table."""
-    found: dict[bytes, int] = {}
-    for place in np.flatnonzero(used).tolist():
-        text = texts.data[texts.offsets[place] : texts.offsets[place + 1]].tobytes()
-        code = found.setdefault(text, len(found))
-        places[code] = place if code == len(found) - 1 else places[code]
-        code_of[place] = code
-    return len(found)
+    _library.mark_used(_at(codes), _int(len(codes)), _at(used))
+    firsts, number_of = group_texts(texts)
+    wanted = np.zeros(len(firsts), np.bool_)
+    wanted[number_of[used]] = True
+    if len(firsts) == len(texts) and wanted.all():
+        return None, codes
+    code_of, recoded = (np.cumsum(wanted) - 1)[number_of].astype(np.uint32), np.empty(len(codes), np.uint32)
+    _library.recode(_at(codes), _int(len(codes)), _at(code_of), _at(recoded))
+    return firsts[wanted], recoded
 
 
 # --- what is in pages ------------------------------------------------------------------------------------------
@@ -254,8 +282,7 @@ def _deltas(values: Numbers) -> Bytes:
 
 def _plain_texts(texts: TextArray, places: Numbers | None, count: int) -> Bytes:
     """Texts with their lengths (Encodings.md, Plain)."""
-    sizes = np.diff(texts.offsets)
-    total = int((sizes if places is None else sizes[places]).sum())
+    total = int(texts.offsets[-1] if places is None else np.diff(texts.offsets)[places].sum())
     out = np.empty(total + 4 * count + _SLACK, np.uint8)
     size = _library.put_texts(
         _at(texts.offsets), _at(texts.data), None if places is None else _at(places), _int(count), _at(out)

@@ -44,7 +44,7 @@ _BESIDE: Final = (".npy", ".json")
 _PRIVATE: Final = ".batch"
 """Of a file that only this run uses (`merge.keep`)."""
 _PACKAGES: Final[tuple[ModuleType, ...]] = (capture, errno_tables, process)
-_LIBRARIES: Final = ("numpy", "polars", "pyarrow")
+_LIBRARIES: Final = ("numpy", "polars", "zstandard")
 
 
 @dataclass(frozen=True)

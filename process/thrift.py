@@ -46,6 +46,7 @@ def i16(number: int) -> Value:
 
 def i32(number: int) -> Value:
     """An integer of 32 bits, or of an enumeration."""
+    assert -1 << 31 <= number < 1 << 31
     return Value(_I32, _zigzag(number))
 
 

@@ -1,6 +1,6 @@
 """A column as the decoder makes it: numbers, or codes that stand for texts. It is given as Polars has it.
 
-`process/arrow.py` gives the same as Arrow has it. Only there do codes and texts stay apart.
+To what writes it (`process/parquet_pages.py`, `process/sqlite_leaves.py`) codes and texts stay apart.
 """
 
 from __future__ import annotations
@@ -60,11 +60,6 @@ class Texts:
     texts: pl.Series | TextArray
     dtype: pl.DataType | type[pl.DataType] = pl.String
     is_unique: bool = False
-
-    @property
-    def are_many(self) -> bool:
-        """Whether there are more texts than half the rows."""
-        return 2 * len(self.texts) > len(self.codes)
 
     def only(self, rows: slice) -> Texts:
         """Some rows."""

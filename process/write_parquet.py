@@ -11,6 +11,7 @@ import polars as pl
 from process.decode import Decoder
 from process.fd_history import Sheet
 from process.output import sync, unwritable
+from process.parquet import new_part
 from process.plan import Plan
 from process.pool import Failure, Workers
 from process.schema import SCHEMA
@@ -38,8 +39,6 @@ def write_part(
         OSError: It cannot be read.
         ProcessError: The part cannot be written.
     """
-    from process.parquet import new_part  # pyarrow takes time and memory that only those have who write
-
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.parquet"
     with new_part(path, columns) as write:
