@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -96,7 +97,6 @@ def test_pyarrow_reads_the_same_and_reprs_as_plain_strings(capture: Path, datase
 
 
 def test_duckdb_reads_the_same(capture: Path, dataset: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
     found = duckdb.sql(f"SELECT * FROM read_parquet('{dataset}/*.parquet') ORDER BY id").fetchall()
     assert found == frame_of(capture)[0].rows()
 
