@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -96,9 +97,8 @@ def test_pyarrow_reads_the_same_and_reprs_as_plain_strings(capture: Path, datase
 
 
 def test_duckdb_reads_the_same(capture: Path, dataset: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
-    found = duckdb.sql(f"SELECT * FROM read_parquet('{dataset}/*.parquet') ORDER BY id").fetchall()
-    assert found == frame_of(capture)[0].rows()
+    found = duckdb.sql(f"SELECT * FROM read_parquet('{dataset}/*.parquet') ORDER BY id")
+    assert found is not None and found.fetchall() == frame_of(capture)[0].rows()
 
 
 def test_parts_without_rows_and_with_some_are_read_together(tmp_path: Path) -> None:

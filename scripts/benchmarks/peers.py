@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from benchmarks.rates import process, rates
 from lab import debian, store
 from lab.store import LabError
 
-LOCK = store.ROOT / "requirements" / "bench.lock"
 MOST = 1_000_000
 """Events of the trace at the most."""
 
@@ -40,14 +38,10 @@ def _peers(options: Options) -> Report:
         steps["babeltrace2, no output"] = partial(run, [babeltrace, trace, "--component=sink.utils.dummy"])
     except LabError as error:
         absent["babeltrace2"] = str(error)
-    try:
-        library = _duckdb()
-        raw = scratch / "raw.parquet"
-        frame.select(RAW).write_parquet(raw, compression="uncompressed")
-        for threads in (1, 2):
-            steps[f"duckdb, {threads} threads"] = partial(_format, library, raw, scratch / "duckdb.parquet", threads)
-    except LabError as error:
-        absent["duckdb"] = str(error)
+    raw = scratch / "raw.parquet"
+    frame.select(RAW).write_parquet(raw, compression="uncompressed")
+    for threads in (1, 2):
+        steps[f"duckdb, {threads} threads"] = partial(_format, raw, scratch / "duckdb.parquet", threads)
     for name, reason in absent.items():
         say(f"{name}: not measured: {reason}")
     costs = take_turns(options.repeats, steps)
@@ -69,11 +63,11 @@ def _with_paths(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(path=pl.coalesce(paths), procname=pl.col("procname").cast(pl.String))
 
 
-def _format(library: Path, raw: Path, output: Path, threads: int) -> Cost:
+def _format(raw: Path, output: Path, threads: int) -> Cost:
     """DuckDB makes the texts and writes Parquet; measured from outside, as the command is."""
     script = Path(__file__).with_name("duckdb_format.py")
     root = str(store.ROOT)
-    return run([sys.executable, script, raw, output, str(threads)], {"PYTHONPATH": f"{root}/scripts:{root}:{library}"})
+    return run([sys.executable, script, raw, output, str(threads)], {"PYTHONPATH": f"{root}/scripts:{root}"})
 
 
 def _babeltrace() -> str:
@@ -88,22 +82,6 @@ def _babeltrace() -> str:
     if found is None:
         raise LabError("apt knows no package babeltrace2")
     return found
-
-
-def _duckdb() -> Path:
-    """A folder with the library, in the lab's cache: the project does without it.
-
-    Raises:
-        LabError: It cannot be fetched.
-    """
-    target = store.cache() / "bench"
-    if not (target / "duckdb").exists():
-        with store.staged(target) as scratch:
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--target", str(scratch)]
-            done = subprocess.run([*command, "-r", str(LOCK)], capture_output=True, text=True)
-            if done.returncode:
-                raise LabError((done.stderr.splitlines() or ["pip failed"])[-1])
-    return target
 
 
 PART = Part("peers", "babeltrace2 and DuckDB at the same work, if they can be had", _peers, usual=False)
