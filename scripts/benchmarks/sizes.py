@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -64,16 +63,15 @@ def segments(folder: Path) -> dict[str, Any]:
 
 def outputs(folder: Path, scratch: Path) -> dict[str, Any]:
     """Bytes of a row in the outputs: with all columns, and with the old logger's alone; and small tables besides."""
-    made = {kind: scratch / f"sizes.{kind}" for kind in ("parquet", "sqlite")}
-    for output in made.values():
-        run([tool("process"), f"{folder}/", "-o", output, "--force", "--quiet"])
-    count = int(pl.scan_parquet(made["parquet"] / PART_GLOB).select(pl.len()).collect().item())
-    few = scratch / "few.parquet"
-    run([tool("process"), f"{folder}/", "-o", few, "--columns", ",".join(OLD_COLUMNS), "--force", "--quiet"])
-    rows = {"old_columns": _parts(few), "all": _parts(made["parquet"])}
-    found = {"parquet": {**rows, "small_tables": size(made["parquet"]) - rows["all"]}}
-    rows = {"old_columns": _copied(made["sqlite"], scratch, OLD_COLUMNS), "all": _copied(made["sqlite"], scratch)}
-    found["sqlite"] = {**rows, "small_tables": size(made["sqlite"]) - rows["all"]}
+    found: dict[str, dict[str, int]] = {}
+    for kind, measured in (("parquet", _parts), ("sqlite", _table)):
+        whole, few = (scratch / f"{name}.{kind}" for name in ("whole", "few"))
+        command = [tool("process"), f"{folder}/", "--force", "--quiet"]
+        run([*command, "-o", whole])
+        run([*command, "-o", few, "--columns", ",".join(OLD_COLUMNS)])
+        rows = {"old_columns": measured(few), "all": measured(whole)}
+        found[kind] = {**rows, "small_tables": size(whole) - rows["all"]}
+    count = int(pl.scan_parquet(scratch / "whole.parquet" / PART_GLOB).select(pl.len()).collect().item())
     per_row = {kind: {name: round(total / count, 1) for name, total in one.items()} for kind, one in found.items()}
     return {"rows": count, **per_row}
 
@@ -83,22 +81,17 @@ def _parts(dataset: Path) -> int:
     return sum(part.stat().st_size for part in dataset.glob(PART_GLOB))
 
 
-def _copied(database: Path, scratch: Path, columns: Sequence[str] | None = None) -> int:
-    """Bytes of a database with nothing but the wide table, or some of its columns."""
-    few = scratch / "few.sqlite"
-    few.unlink(missing_ok=True)
-    with closing(sqlite3.connect(few, isolation_level=None)) as connection:
+def _table(database: Path) -> int:
+    """Bytes of a database with nothing but the wide table, its rows as they are stored."""
+    alone = database.with_suffix(".alone")
+    alone.unlink(missing_ok=True)
+    with closing(sqlite3.connect(alone, isolation_level=None)) as connection:
         connection.execute("PRAGMA page_size = 8192")
         connection.execute("ATTACH ? AS whole", [str(database)])
-        if columns is None:
-            query = f"SELECT sql FROM whole.sqlite_master WHERE name = '{TABLE}'"
-            connection.execute(connection.execute(query).fetchone()[0])
-            connection.execute(f"INSERT INTO {TABLE} SELECT * FROM whole.{TABLE}")
-        else:
-            names = ", ".join(columns)
-            connection.execute(f"CREATE TABLE {TABLE} ({names.replace('id', 'id INTEGER PRIMARY KEY', 1)})")
-            connection.execute(f"INSERT INTO {TABLE} SELECT {names} FROM whole.{TABLE}")
-    return few.stat().st_size
+        query = f"SELECT sql FROM whole.sqlite_master WHERE name = '{TABLE}'"
+        connection.execute(connection.execute(query).fetchone()[0])
+        connection.execute(f"INSERT INTO {TABLE} SELECT * FROM whole.{TABLE}")
+    return alone.stat().st_size
 
 
 def _sizes(options: Options) -> Report:
