@@ -20,8 +20,8 @@ from process.output import unwritable
 from process.plan import Plan
 from process.pool import Failure, Workers
 from process.schema import ARGS, SCHEMA
-from process.sqlite_file import Database, columns_of
-from process.tables import Files, Tables, frame_of
+from process.sqlite_file import Database
+from process.tables import Files, Tables
 from process.tally import Tally
 from process.values import Integers, Made, Texts
 
@@ -139,10 +139,10 @@ def _small_table(name: str, table: pl.DataFrame) -> str:
 
 def _write_sheet(sheet: Sheet, name: str, folder: Path) -> Path:
     """Write a piece of the table `fd` into a database of its own; runs in a worker."""
-    path, table = folder / f"fd-{sheet.capture}-{sheet.first_id}.sqlite", frame_of(sheet)
+    path, ids = folder / f"fd-{sheet.capture}-{sheet.first_id}.sqlite", np.arange(sheet.count) + sheet.first_id
     with _new(path) as database:
-        database.sql().execute(_small_table(name, table))
-        database.insert(name, np.arange(sheet.first_id, sheet.first_id + len(table)), columns_of(table))
+        database.sql().execute(_small_table(name, Files().none()))
+        database.insert(name, ids, sheet.columns())
     return path
 
 
