@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ import polars as pl
 from capture.segment import ABI_NUMBERS
 from process.decode import Decoder
 from process.fd_history import Sheet
+from process.flush import Flush
 from process.output import unwritable
 from process.plan import Plan
 from process.pool import Failure, Workers
@@ -152,7 +153,7 @@ class SqliteWriter:
     def __init__(self, path: Path, columns: Sequence[str] = tuple(SCHEMA)) -> None:
         """Begin; the file appears with the first rows, which have these columns."""
         self._path, self._columns = path, columns
-        self._database = Database(path)
+        self._database, self._flush = Database(path), Flush(path)
 
     def append(self, part: Path) -> None:
         """Take the rows that `write_rows` made, and their file away. The first file becomes the database.
@@ -176,6 +177,7 @@ class SqliteWriter:
                 self._take(part)
             if is_mine:
                 part.unlink()
+            self._flush.begin()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
@@ -222,6 +224,7 @@ class SqliteWriter:
                         with self._database.attached(piece) as connection:
                             connection.execute(f"INSERT INTO {name} SELECT * FROM part.{name}")
                     piece.unlink()
+            self._flush.end()
             self._database.settle()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
@@ -235,3 +238,5 @@ class SqliteWriter:
     def close(self) -> None:
         """Close the database as it is; a second call does nothing."""
         self._database.close()
+        with suppress(OSError):  # what made it is already being raised
+            self._flush.end()
