@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from process.errors import ProcessError
 from process.fd_outline import Outline, Source, Tables
 from process.fd_pieces import Alone, Made, Piece, make_alone, pair_of, programs_at
-from process.fd_records import Birth, Records
+from process.fd_records import Birth, Records, taken
+from process.fd_rows import Stretch, records
 from process.fd_state import Whole, bases, join_all
 from process.fd_steps import (
     EXECED,
@@ -29,14 +29,15 @@ from process.fd_steps import (
     Ends,
     Rows,
     Steps,
-    in_table_order,
     same_as_before,
-    shown,
 )  # fmt: skip
 from process.fd_timeline import Timeline
 from process.garbage import give_back
 from process.grouping import distinct, ranges
 from process.pool import Failure, Outcome
+from process.schema import FD_COLUMNS
+from process.values import Integers
+from process.values import Made as Columns
 
 Numbers = npt.NDArray[np.int64]
 Run = Callable[[Callable[[Alone], Made | None], Sequence[Alone]], Iterator[Outcome[Alone, Made | None]]]
@@ -53,7 +54,7 @@ class Sheet:
     """Some rows of the table, which follow each other.
 
     Attributes:
-        parts: Rows, as `Rows.frame` gives them, or where they are; together all of them, in any order.
+        parts: Rows, or the files that they were saved in; together all of them, in any order.
         capture: The capture's number.
         first_id: Of the first row.
         count: How many there are.
@@ -61,27 +62,28 @@ class Sheet:
         realtime_ns: Unix time of the capture's clock's zero.
     """
 
-    parts: tuple[pl.DataFrame | Path, ...]
+    parts: tuple[Stretch | Path, ...]
     capture: int
     first_id: int
     count: int
     programs: Numbers
     realtime_ns: int
 
-    def frame(self) -> pl.DataFrame:
-        """The rows, with the columns of `schema.FD_COLUMNS`, in another order.
+    def columns(self) -> Columns:
+        """The rows, with the columns of `schema.FD_COLUMNS`.
 
         Raises:
             ProcessError: What was kept of them is gone.
         """
         try:
-            parts = [pl.read_ipc(part) if isinstance(part, Path) else part for part in self.parts]
-        except (OSError, pl.exceptions.PolarsError):
+            parts = [Stretch.load(part) if isinstance(part, Path) else part for part in self.parts]
+        except (OSError, ValueError, EOFError):
             folders = {str(part.parent) for part in self.parts if isinstance(part, Path)}
             raise ProcessError(f"{min(folders)}: what was kept there is gone; is someone clearing it?") from None
-        made = shown(in_table_order(pl.concat(parts)), self.programs, self.realtime_ns)
-        ids = pl.int_range(self.first_id, self.first_id + len(made), dtype=pl.Int64)
-        return made.with_columns(id=ids, capture=pl.lit(self.capture, pl.Int64))
+        made = dict(Stretch.joined(parts).in_order().columns(self.programs, self.realtime_ns))
+        made["id"] = Integers(np.arange(self.first_id, self.first_id + self.count))
+        made["capture"] = Integers(np.full(self.count, self.capture))
+        return {name: made[name] for name in FD_COLUMNS}
 
 
 class History:
@@ -142,8 +144,8 @@ class History:
         steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), steps.narrow()])
         del whole, births  # some hundred bytes for each step
         source, timeline = self._source, self._source.tree.timeline()
-        frames = (_frame(source, timeline, names, self._tables.ends, some) for some in _in_stretches(steps))
-        return _sheets(source, ids, rows, frames, before)
+        rest = (_records(source, timeline, self._tables.ends, some) for some in _in_stretches(steps))
+        return _sheets(source, ids, rows, rest, names, before)
 
     def _done(self, pieces: Sequence[Piece], made: dict[int, Made], run: Run) -> list[Made]:
         """What comes of all pieces; of those of which one turns out to reach into another, again."""
@@ -179,10 +181,10 @@ def _in_stretches(steps: Steps) -> Iterator[Steps]:
         at = end
 
 
-def _frame(source: Source, timeline: Timeline, names: Sequence[str], ends: Ends, steps: Steps) -> pl.DataFrame:
+def _records(source: Source, timeline: Timeline, ends: Ends, steps: Steps) -> Records:
     """The rows of some steps, which are in order."""
     rows = Rows.of(steps, ends)
-    return rows.frame(steps, names, _programs(source, timeline, steps, rows))
+    return records(rows, steps, _programs(source, timeline, steps, rows))
 
 
 def distinct_early(parts: Sequence[Records]) -> Records:
@@ -203,9 +205,9 @@ def _renamed(made: Sequence[Made], names: list[str]) -> Numbers:
 
 
 def _sheets(
-    source: Source, ids: Numbers, made: Iterable[Made], rest: Iterable[pl.DataFrame], before: int
+    source: Source, ids: Numbers, made: Iterable[Made], rest: Iterable[Records], names: Sequence[str], before: int
 ) -> list[Sheet]:
-    """All rows in their order: those of batches that overlap are put together, with what was left between them."""
+    """All rows in their order: those of batches that overlap are put together, with the rest that lies between them."""
     bunches: list[_Bunch] = []
     last = -1
     for one in sorted((one for one in made if one.count), key=lambda one: one.first):
@@ -215,12 +217,13 @@ def _sheets(
         last = max(last, one.last)
     bunches = bunches or [_Bunch(0)]
     firsts = [bunch.first for bunch in bunches[1:]]
-    for frame in rest:
-        which = np.searchsorted(firsts, frame["seq"].to_numpy(), "right")
-        frame = frame[np.argsort(which, kind="stable")]
+    for some in rest:
+        which = np.searchsorted(firsts, some["seq"], "right")
+        some = taken(some, np.argsort(which, kind="stable"))
         ends = np.cumsum(np.bincount(which, minlength=len(bunches))).tolist()
         for bunch, at, end in zip(bunches, [0, *ends], ends, strict=False):
-            bunch.add(frame[at:end], end - at)
+            if end > at:
+                bunch.add(Stretch.of(some[at:end], names), end - at)
     found: list[Sheet] = []
     for bunch in bunches:
         if bunch.count:
@@ -236,13 +239,12 @@ class _Bunch:
 
     first: int
     count: int = 0
-    parts: list[pl.DataFrame | Path] = field(default_factory=list)
+    parts: list[Stretch | Path] = field(default_factory=list)
 
-    def add(self, rows: pl.DataFrame | Path, count: int) -> None:
-        """Take some more, unless they are none."""
-        if count:
-            self.parts.append(rows)
-            self.count += count
+    def add(self, rows: Stretch | Path, count: int) -> None:
+        """Take some more."""
+        self.parts.append(rows)
+        self.count += count
 
 
 def _begun(whole: Whole, tables: Tables) -> Steps:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from process.descriptors import Descriptors
 from process.fd_index import later
 from process.fd_keys import TimeKeys
 from process.fd_records import CLOSED, NEVER, Records, Scan, stored, taken
+from process.fd_rows import Stretch, records
 from process.fd_state import Start
 from process.fd_steps import Ends, Rows, Steps, of_changes, order_of, same_as_before
 from process.fd_timeline import Timeline
@@ -89,7 +89,7 @@ class Made:
         steps: Those that are left, in the order of the changes, `Steps.narrow`; names are codes into ``names``.
         names: Texts.
         early: Of dtype `EARLY`.
-        rows: The rows, as `Rows.frame` gives them, or where they are; in no order.
+        rows: The rows, or the file that they were saved in.
         count: Of rows.
         first: The lowest sequence number of these, and ``last`` the highest.
     """
@@ -97,7 +97,7 @@ class Made:
     steps: Steps
     names: list[str]
     early: Records
-    rows: pl.DataFrame | Path
+    rows: Stretch | Path
     count: int = 0
     first: int = 0
     last: int = -1
@@ -138,22 +138,22 @@ def make(piece: Piece, start: Start, found: Descriptors) -> Made:
     del fd, over, changes, answers  # some hundred bytes for each change
     early = _early(piece, steps)
     drops, began = _cut(piece, steps)
-    rows = _rows(piece, steps, drops, found.names)
+    rows = _rows(piece, steps, drops)
     steps.began = began
     kept = np.flatnonzero(~drops)
     left = steps.only(kept[np.argsort(which[kept])])
     left.node = start.numbers[left.node]
     used = distinct(left.name[left.name >= 0])
     left.name = np.where(left.name >= 0, np.searchsorted(used, left.name), left.name)
-    made = Made(left.narrow(), [found.names[code] for code in used.tolist()], early, rows, len(rows))
+    stretch = Stretch.of(rows, found.names)
+    made = Made(left.narrow(), [found.names[code] for code in used.tolist()], early, stretch, len(rows))
     if len(rows):
-        seq = rows["seq"].to_numpy()
-        made.first, made.last = int(seq.min()), int(seq.max())
+        made.first, made.last = int(rows["seq"].min()), int(rows["seq"].max())
         if piece.path is not None:
             try:
-                rows.write_ipc(piece.path, compression="uncompressed")  # it is read once, soon
+                stretch.save(piece.path)
                 made.rows = piece.path
-            except (OSError, pl.exceptions.PolarsError):  # no room: they stay in memory
+            except OSError:  # no room: they stay in memory
                 piece.path.unlink(missing_ok=True)
     return made
 
@@ -210,8 +210,8 @@ def _cut(piece: Piece, steps: Steps) -> tuple[Mask, Numbers]:
     return drops, began
 
 
-def _rows(piece: Piece, steps: Steps, drops: Mask, names: list[str]) -> pl.DataFrame:
-    """The rows that begin with steps that are not passed on."""
+def _rows(piece: Piece, steps: Steps, drops: Mask) -> Records:
+    """The rows that begin with steps that are not passed on, as `fd_rows.records`."""
     size = int(piece.groups[-1]) + 1 if len(piece.groups) else 0
     end = np.full(size, NEVER)
     end[piece.groups] = piece.ends
@@ -219,7 +219,7 @@ def _rows(piece: Piece, steps: Steps, drops: Mask, names: list[str]) -> pl.DataF
     rows = Rows.of(steps, Ends(end, nobody, nobody))
     rows = rows.only(drops[rows.heads])
     pid, seq = steps.pid[rows.heads], steps.seq[rows.heads]
-    return rows.frame(steps, names, programs_at(piece.programs, piece.gaps, pid, seq))
+    return records(rows, steps, programs_at(piece.programs, piece.gaps, pid, seq))
 
 
 def programs_at(timeline: Timeline, gaps: Numbers, pid: Numbers, seq: Numbers) -> Numbers:

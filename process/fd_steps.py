@@ -15,21 +15,18 @@ import polars as pl
 
 from process.fd_index import Pairs, later
 from process.fd_keys import TimeKeys
-from process.fd_records import CLOSED, NEVER, SOURCES, UNKNOWN, By, Cloexec, Join, Records
+from process.fd_records import CLOSED, NEVER, UNKNOWN, By, Cloexec, Join, Records
 from process.fd_resolve import Answers
 from process.grouping import in_order
-from process.read import MAX_SEQUENCE
-from process.take import take
-from process.values import Integers, Texts
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_ENDS = ("close", "replaced", "exec", "exit", "unshare", "lost")
+ENDS = ("close", "replaced", "exec", "exit", "unshare", "lost")
 """How a descriptor's row ends; none of them if it was open at the end."""
-_CLOSE, _REPLACED, EXEC, EXIT, UNSHARE, LOST = range(len(_ENDS))
-_HOW = ("open", "dup", "accept", "pipe", "socket", "made", "fork", "unshare", "exec", "seen")
-_OPEN, _DUP, _ACCEPT, _PIPE, _SOCKET, _MADE, FORKED, UNSHARED, EXECED, SEEN = range(len(_HOW))
+_CLOSE, _REPLACED, EXEC, EXIT, UNSHARE, LOST = range(len(ENDS))
+HOW = ("open", "dup", "accept", "pipe", "socket", "made", "fork", "unshare", "exec", "seen")
+_OPEN, _DUP, _ACCEPT, _PIPE, _SOCKET, _MADE, FORKED, UNSHARED, EXECED, SEEN = range(len(HOW))
 
 _CODES, _KINDS = ("group", "fd", "node", "name"), ("cloexec", "source", "how")
 """Columns of steps whose values fit 32 bits, and 8."""
@@ -208,76 +205,6 @@ class Rows:
     def only(self, which: Mask) -> Rows:
         """Some of them."""
         return Rows(**{name: column[which] for name, column in vars(self).items()})
-
-    def frame(self, steps: Steps, names: Sequence[str], program: Numbers) -> pl.DataFrame:
-        """As numbers, but for the name; `shown` makes the table's columns of them.
-
-        Args:
-            steps: They are of.
-            names: What the steps' names are codes into.
-            program: Of each row, its index in the capture's tree, -1 for none.
-        """
-        heads, last = self.heads, self.last
-        name = steps.name[last]
-        texts = pl.Series([*names, None], dtype=pl.String)
-        return pl.DataFrame({
-            "program": program.astype(np.int32),
-            "pid": steps.pid[heads],
-            "fd": steps.fd[heads].astype(np.int32),
-            "name": take(texts, np.where(name >= 0, name, len(names))),
-            "source": steps.source[last].astype(np.uint8),
-            "cloexec": steps.cloexec[last].astype(np.uint8),
-            "how": steps.how[heads].astype(np.int8),
-            "seq": steps.seq[heads],
-            "time": steps.time[heads],
-            "ended": self.ended.astype(np.int8),
-            "end_seq": self.end_seq,
-            "end_time": self.end_time,
-            "group": steps.group[heads].astype(np.int32),
-        })  # fmt: skip
-
-
-KEYS = ("seq", "time", "pid", "fd", "group")
-"""What rows are ordered by: columns of `Rows.frame`."""
-
-
-def in_table_order(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows, as `Rows.frame` gives them, by `KEYS`."""
-    seq = rows["seq"].to_numpy()
-    order = in_order(seq)
-    same = seq[order[1:]] == seq[order[:-1]]
-    at = np.flatnonzero(np.append(same, False) | np.append(False, same)) if same.any() else order[:0]
-    some = order[at]
-    order[at] = some[np.lexsort([rows[key].to_numpy()[some] for key in reversed(KEYS)])]
-    return rows[order]
-
-
-def shown(rows: pl.DataFrame, programs: Numbers, realtime_ns: int) -> pl.DataFrame:
-    """Rows, as `Rows.frame` gives them, with the columns of `schema.FD_COLUMNS` but ``id`` and ``capture``.
-
-    Args:
-        rows: They.
-        programs: The id of each program of the capture's tree, -1 for one that has none.
-        realtime_ns: Unix time of the clock's zero.
-    """
-    zero = min(realtime_ns, MAX_SEQUENCE)  # a forged header's has 64 bits
-    column = {name: rows[name].to_numpy() for name in rows.columns if name != "name"}
-    program, pid, seq, time = np.append(programs, -1)[column["program"]], column["pid"], column["seq"], column["time"]
-    cloexec, end_seq, end_time = column["cloexec"].astype(np.int64), column["end_seq"], column["end_time"]
-    return pl.DataFrame({
-        "program": Integers(program, program >= 0).series(),
-        "pid": Integers(pid, pid >= 0).series(),
-        "fd": rows["fd"].cast(pl.Int64),
-        "name": rows["name"],
-        "source": Texts(column["source"].astype(np.int8), pl.Series(SOURCES)).series(),
-        "cloexec": Integers(cloexec, (cloexec == Cloexec.NO) | (cloexec == Cloexec.YES)).series(),
-        "how": Texts(column["how"].astype(np.int8), pl.Series(_HOW)).series(),
-        "start_seq": Integers(seq, seq >= 0).series(),
-        "start_time_ns": np.minimum(time, MAX_SEQUENCE - zero) + zero,
-        "ended": Texts(column["ended"].astype(np.int8), pl.Series(_ENDS)).series(),
-        "end_seq": Integers(end_seq, end_seq >= 0).series(),
-        "end_time_ns": Integers(np.minimum(end_time, MAX_SEQUENCE - zero) + zero, end_time != NEVER).series(),
-    })  # fmt: skip
 
 
 def _endings(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,7 @@ import zstandard
 from process.output import sync, unwritable
 from process.parquet_footer import MAGIC, Field, Stored, data_header, dictionary_header, footer, row_group
 from process.parquet_pages import Coded, Column, chunk
-from process.schema import SCHEMA
+from process.schema import FD_COLUMNS, SCHEMA, dtypes
 from process.thrift import Value
 from process.values import Integers, Made, split
 
@@ -27,13 +28,39 @@ SOUGHT: Final = frozenset({
 """Columns whose extremes are told, by which readers skip row groups: those of the others would exclude nothing."""
 WHOLE: Final = frozenset({"id", "name", "procname", "seq", "abi", "nr", "time_ns", "status", "capture"})
 """Columns without nulls: nothing is stored of which rows have a value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """A table that is written in parts.
+
+    Attributes:
+        schema: Dtype of each column.
+        rising: As `RISING`, and so the others.
+    """
+
+    schema: pl.Schema
+    rising: Collection[str]
+    sought: Collection[str]
+    whole: Collection[str]
+
+
+ROWS: Final = Kind(SCHEMA, RISING, SOUGHT, WHOLE)
+FILES: Final = Kind(
+    dtypes(FD_COLUMNS),
+    rising={"id", "start_seq", "start_time_ns", "end_seq", "end_time_ns"},
+    sought=FD_COLUMNS,
+    whole={"id", "capture", "fd", "source", "how", "start_time_ns"},
+)
+"""The table `fd`."""
+
 MOST: Final = 1 << 25
 """Bytes of the texts of a dictionary; rows with more are several row groups (a page must be smaller than 2 GiB)."""
 
 
 @contextmanager
-def new_part(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Made], None]]:
-    """A file with some of the output's columns, in order, for as long as it is written; gone if anything is raised.
+def new_part(path: Path, columns: Sequence[str], kind: Kind = ROWS) -> Iterator[Callable[[Made], None]]:
+    """A file with some of a table's columns, in order, for as long as it is written; gone if anything is raised.
 
     Returns:
         A function that takes rows and writes them as a row group, or as several if their texts are long.
@@ -59,7 +86,7 @@ def new_part(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Made], No
         file = path.open("wb")
     try:
         with _told(path):
-            part = Part(file, columns)
+            part = Part(file, columns, kind)
         yield write
         with _told(path):
             part.finish()
@@ -75,14 +102,14 @@ def new_part(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Made], No
 class Part:
     """A file that is being written."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[str], kind: Kind) -> None:
         """Begin it.
 
         Raises:
             OSError: It cannot be written; as from all other methods.
         """
-        self._file, self._at, self._rows = file, 0, 0
-        self._fields = [Field(name, SCHEMA[name] != pl.Int64, name not in WHOLE) for name in columns]
+        self._file, self._kind, self._at, self._rows = file, kind, 0, 0
+        self._fields = [Field(name, kind.schema[name] != pl.Int64, name not in kind.whole) for name in columns]
         self._groups: list[Value] = []
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._put(MAGIC)
@@ -98,12 +125,12 @@ class Part:
     def finish(self) -> None:
         """Write the footer."""
         names = tuple(field.name for field in self._fields)
-        self._put(footer(self._fields, self._groups, self._rows, _shown(names)))
+        self._put(footer(self._fields, self._groups, self._rows, _shown(names, self._kind)))
 
     def _column(self, field: Field, column: Column, rows: int) -> Stored:
         """Write a column of a row group."""
-        name = field.name
-        found = chunk(column, may_be_null=field.may_be_null, rising=name in RISING, sought=name in SOUGHT)
+        name, kind = field.name, self._kind
+        found = chunk(column, may_be_null=field.may_be_null, rising=name in kind.rising, sought=name in kind.sought)
         start = data = self._at
         unpacked = 0
         if found.dictionary is not None:
@@ -125,10 +152,10 @@ class Part:
 
 
 @cache
-def _shown(columns: tuple[str, ...]) -> dict[str, str]:
+def _shown(columns: tuple[str, ...], kind: Kind) -> dict[str, str]:
     """What Polars has in a file with these columns: without it all texts would be read as one type."""
     file = BytesIO()
-    pl.DataFrame(schema={name: SCHEMA[name] for name in columns}).write_parquet(file)
+    pl.DataFrame(schema={name: kind.schema[name] for name in columns}).write_parquet(file)
     file.seek(0)
     return pl.read_parquet_metadata(file)
 

@@ -106,6 +106,7 @@ def decode(
             made = make(work, folder, format_, workers, columns, progress, keeps=resume)
             size = _size(made.path)
             if strict and made.ledger.lossy:
+                workers.end()  # whose memory counts
                 return _summary(None, 0, made, began, workers)
             settle(made.path)
             progress.whole()

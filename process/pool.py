@@ -68,13 +68,14 @@ class Workers:
         self.jobs, self.apart, self.memory = jobs, False, 0
         self.backstop: Backstop | None = None
         self._pool: ProcessPoolExecutor | None = None
+        self._leaving: threading.Thread | None = None
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         with held():  # a second signal waits until the workers have ended
-            if raised is not None and self._pool is not None:
+            if raised is not None and self._pool is not None and self._leaving is None:
                 _kill(self._pool)
             self.end()
 
@@ -131,6 +132,8 @@ class Workers:
         return None
 
     def _begin(self) -> ProcessPoolExecutor:
+        if self._leaving is not None:
+            self.end()
         if self._pool is None:
             self._pool = _pool(self.jobs, self.backstop.beside if self.backstop else None)
         return self._pool
@@ -151,8 +154,17 @@ class Workers:
         """Whether so many items run in this process."""
         return not self.apart and (self.jobs == 1 or items <= 1)
 
+    def dismiss(self) -> None:
+        """Have idle ones end while this process does something else: it takes them some hundredths of a second."""
+        if self._pool is not None and self._leaving is None:
+            self._leaving = threading.Thread(target=self._pool.shutdown)
+            self._leaving.start()
+
     def end(self) -> None:
         """End them; they are started again if anything else is to be run."""
+        if self._leaving is not None:
+            self._leaving.join()
+            self._leaving = None
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import polars as pl
@@ -111,4 +111,9 @@ TEXT_COLUMNS: Final = frozenset({
     "uuid", "file", "abi", "procname", "argv", "severity", "stage", "item", "source", "began", "ended",
     "name", "how",
 })  # fmt: skip
-"""Of the three small tables, the columns that hold text; the others hold integers."""
+"""Of the small tables, the columns that hold text; the others hold integers."""
+
+
+def dtypes(columns: Iterable[str]) -> pl.Schema:
+    """Of some columns of the small tables."""
+    return pl.Schema({name: pl.String() if name in TEXT_COLUMNS else pl.Int64() for name in columns})

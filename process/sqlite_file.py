@@ -8,12 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import polars as pl
-
 from process.sqlite_leaves import Numbers, leaves
 from process.sqlite_pages import Pages, UnfitError
-from process.values import Integers, Texts, Values, frame
+from process.values import Integers, Values, frame
 
 _SETTINGS: Final = ("page_size = 8192", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE")
 """Nobody else sees a file before it is whole, so it needs no journal. Pages of 4096 bytes hold 2 % less."""
@@ -119,15 +116,3 @@ class Database:
         if self._connection is not None:
             self._connection.close()
         self._pages = self._connection = None
-
-
-def columns_of(table: pl.DataFrame) -> dict[str, Values]:
-    """The columns of a frame, of integers and texts."""
-    return {series.name: _column(series) for series in table}
-
-
-def _column(series: pl.Series) -> Values:
-    if series.dtype == pl.String:
-        return Texts(np.arange(len(series), dtype=np.int32), series)
-    valid = series.is_not_null().to_numpy() if series.null_count() else None
-    return Integers(series.fill_null(0).to_numpy(), valid)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from process.columns import show_files
@@ -22,6 +23,10 @@ from process.resume import link
 from process.schema import SCHEMA
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.work import Work
+
+import_module(
+    "numpy.ma"
+)  # the first `numpy.unique` does, which workers would wait for; now they are starting themselves
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def _write_parquet(
         advance(tally.rows)
     _finish(prepared, decoded, workers)
     write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers)
-    workers.end()
+    workers.dismiss()
     return folder, decoded
 
 
@@ -114,7 +119,7 @@ def _write_sqlite(
         _finish(prepared, decoded, workers)
         made = tables(prepared, decoded, workers if show_files(columns) else None)
         writer.finish(made, workers)
-        workers.end()
+        workers.dismiss()
     return path, decoded
 
 

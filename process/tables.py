@@ -19,7 +19,7 @@ from process.pool import Workers
 from process.prepare import Prepared
 from process.process_rows import process_rows
 from process.read import MAX_SEQUENCE
-from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, TEXT_COLUMNS
+from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, dtypes
 from process.strings import escape
 from process.tally import Tally
 from process.text import printable
@@ -43,11 +43,6 @@ class Files:
     def none(self) -> pl.DataFrame:
         """The table without its rows."""
         return _frame(FD_COLUMNS, [])
-
-
-def frame_of(sheet: Sheet) -> pl.DataFrame:
-    """The rows of a piece of the table `fd`."""
-    return sheet.frame().select(FD_COLUMNS).cast(_frame(FD_COLUMNS, []).schema)
 
 
 Tables = dict[str, pl.DataFrame | Files]
@@ -92,7 +87,7 @@ def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tab
 
 def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
     """Rows as a table."""
-    return pl.DataFrame(rows, {name: pl.String if name in TEXT_COLUMNS else pl.Int64 for name in columns}, orient="row")
+    return pl.DataFrame(rows, dtypes(columns), orient="row")
 
 
 def processes(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:

@@ -101,3 +101,20 @@ def split(made: Made, rows: int, count: int) -> Iterator[Made]:
     for k in range(count):
         stretch = slice(k * rows // count, (k + 1) * rows // count)
         yield {name: column.only(stretch) for name, column in made.items()}
+
+
+def joined(parts: Sequence[Made]) -> Made:
+    """The rows of several, at least one, which have the same columns."""
+    return parts[0] if len(parts) == 1 else {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined(parts: Sequence[Values]) -> Values:
+    numbers = [part for part in parts if isinstance(part, Integers)]
+    if numbers:
+        known = [np.ones(len(part.values), np.bool_) if part.valid is None else part.valid for part in numbers]
+        return Integers(np.concatenate([part.values for part in numbers]), np.concatenate(known))
+    coded = [part for part in parts if isinstance(part, Texts)]
+    texts = [part.texts if isinstance(part.texts, TextArray) else TextArray.of_series(part.texts) for part in coded]
+    before = np.cumsum([0, *map(len, texts)])
+    codes = [np.where(part.codes < 0, -1, part.codes + start) for part, start in zip(coded, before, strict=False)]
+    return Texts(np.concatenate(codes), TextArray.joined(texts), coded[0].dtype)

@@ -10,13 +10,14 @@ import polars as pl
 
 from process.decode import Decoder
 from process.fd_history import Sheet
-from process.output import sync, unwritable
-from process.parquet import new_part
+from process.output import sync
+from process.parquet import FILES, new_part
 from process.plan import Plan
 from process.pool import Failure, Workers
-from process.schema import SCHEMA
-from process.tables import Files, Tables, frame_of
+from process.schema import FD_COLUMNS, SCHEMA
+from process.tables import Files, Tables
 from process.tally import Tally
+from process.values import joined, split
 
 PART_GLOB = "part-*.parquet"
 FD_GLOB = "fd-*.pq"
@@ -96,11 +97,8 @@ def _write_piece(piece: tuple[int, list[Sheet]], folder: Path) -> None:
         ProcessError: They cannot be written, or what was kept of them is gone.
     """
     number, sheets = piece
-    path = folder / f"fd-{number:05d}.pq"
-    rows = pl.concat([Files().none(), *map(frame_of, sheets)])
-    try:
-        rows.write_parquet(path, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
-        sync(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        path.unlink(missing_ok=True)
-        raise unwritable(path, error) from None
+    with new_part(folder / f"fd-{number:05d}.pq", FD_COLUMNS, FILES) as write:
+        if sheets:
+            made, count = joined([sheet.columns() for sheet in sheets]), sum(sheet.count for sheet in sheets)
+            for stretch in split(made, count, -(-count // ROW_GROUP)):
+                write(stretch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,12 +16,13 @@ import polars as pl
 from capture.segment import ABI_NUMBERS
 from process.decode import Decoder
 from process.fd_history import Sheet
+from process.flush import Flush
 from process.output import unwritable
 from process.plan import Plan
 from process.pool import Failure, Workers
 from process.schema import ARGS, SCHEMA
-from process.sqlite_file import Database, columns_of
-from process.tables import Files, Tables, frame_of
+from process.sqlite_file import Database
+from process.tables import Files, Tables
 from process.tally import Tally
 from process.values import Integers, Made, Texts
 
@@ -139,10 +140,10 @@ def _small_table(name: str, table: pl.DataFrame) -> str:
 
 def _write_sheet(sheet: Sheet, name: str, folder: Path) -> Path:
     """Write a piece of the table `fd` into a database of its own; runs in a worker."""
-    path, table = folder / f"fd-{sheet.capture}-{sheet.first_id}.sqlite", frame_of(sheet)
+    path, ids = folder / f"fd-{sheet.capture}-{sheet.first_id}.sqlite", np.arange(sheet.count) + sheet.first_id
     with _new(path) as database:
-        database.sql().execute(_small_table(name, table))
-        database.insert(name, np.arange(sheet.first_id, sheet.first_id + len(table)), columns_of(table))
+        database.sql().execute(_small_table(name, Files().none()))
+        database.insert(name, ids, sheet.columns())
     return path
 
 
@@ -152,7 +153,7 @@ class SqliteWriter:
     def __init__(self, path: Path, columns: Sequence[str] = tuple(SCHEMA)) -> None:
         """Begin; the file appears with the first rows, which have these columns."""
         self._path, self._columns = path, columns
-        self._database = Database(path)
+        self._database, self._flush = Database(path), Flush(path)
 
     def append(self, part: Path) -> None:
         """Take the rows that `write_rows` made, and their file away. The first file becomes the database.
@@ -176,6 +177,7 @@ class SqliteWriter:
                 self._take(part)
             if is_mine:
                 part.unlink()
+            self._flush.begin()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
 
@@ -222,6 +224,7 @@ class SqliteWriter:
                         with self._database.attached(piece) as connection:
                             connection.execute(f"INSERT INTO {name} SELECT * FROM part.{name}")
                     piece.unlink()
+            self._flush.end()
             self._database.settle()
         except (sqlite3.Error, OSError) as error:
             raise unwritable(self._path, error) from None
@@ -235,3 +238,5 @@ class SqliteWriter:
     def close(self) -> None:
         """Close the database as it is; a second call does nothing."""
         self._database.close()
+        with suppress(OSError):  # what made it is already being raised
+            self._flush.end()

@@ -38,7 +38,7 @@ from process.pool import Workers
 from process.prepare import prepare
 from process.records import records
 from process.recover import recover
-from process.tables import Decoded, frame_of, tables
+from process.tables import Decoded, tables
 from process.verify import verify
 
 CRASHERS = Path(__file__).resolve().parent.parent / "tests" / "data" / "crashers"
@@ -108,7 +108,8 @@ def decode(path: Path) -> int:
                 assert not any(raw), "a raw control character"
             decoded.append((plan, decoder.tally))
     for table in tables(prepared, decoded, workers).values():
-        assert isinstance(table, pl.DataFrame) or all(len(frame_of(sheet)) == sheet.count for sheet in table.sheets)
+        for sheet in [] if isinstance(table, pl.DataFrame) else table.sheets:
+            assert all(len(column.series()) == sheet.count for column in sheet.columns().values())
     assert all(item.isprintable() for _, _, item, _ in prepared.ledger.rows()), "a raw control character in the ledger"
     return rows
 

@@ -21,7 +21,8 @@ from process.fd_pieces import Alone, Made, Piece, make_alone
 from process.fd_steps import Ends, Rows, Steps
 from process.pool import Workers
 from process.prepare import Prepared, prepare
-from process.tables import Decoded, Files, frame_of, tables
+from process.tables import Decoded, Files, tables
+from process.values import frame
 from segments import BEGAN, CLOSE, OPENAT, Builder, task
 
 pytestmark = pytest.mark.usefixtures("no_batching")  # so that each segment is a worker's
@@ -44,7 +45,7 @@ def files_of(prepared: Prepared, decoded: Decoded, workers: Workers) -> list[Row
     found, table = made["process"], made["fd"]
     assert isinstance(found, pl.DataFrame) and isinstance(table, Files)
     programs = {row["id"]: row for row in found.to_dicts()}
-    rows = pl.concat([table.none(), *map(frame_of, table.sheets)]).to_dicts()
+    rows = pl.concat([table.none(), *(frame(sheet.columns()) for sheet in table.sheets)]).to_dicts()
     for row in rows:
         assert row["program"] is None or programs[row["program"]]["pid"] == row["pid"], row
     return rows

@@ -53,6 +53,25 @@ def test_workers_are_kept_from_one_run_to_the_next() -> None:
     assert pids[0] == pids[1]
 
 
+def test_workers_that_were_dismissed_end_and_others_do_what_comes_later() -> None:
+    with Workers(2) as workers:
+        first = {outcome.result for outcome in workers.run(name_and_wait, range(4))}
+        for _ in range(2):
+            workers.dismiss()
+        later = {outcome.result for outcome in workers.run(name_and_wait, range(4))}
+        assert not first & later
+        assert workers.memory > 0
+        workers.dismiss()
+    assert workers._pool is None
+
+
+def test_an_error_after_workers_were_dismissed_is_raised_as_it_is() -> None:
+    with pytest.raises(ProcessError, match="later"), Workers(2) as workers:
+        assert [outcome.result for outcome in workers.run(square, [1, 2, 3])] == [1, 4, 9]
+        workers.dismiss()
+        raise ProcessError("later")
+
+
 def test_workers_that_were_started_beforehand_do_the_work() -> None:
     with Workers(2) as workers:
         workers.begin("workers", 4)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from process.sqlite_file import Database, columns_of
+from process.sqlite_file import Database
 from process.sqlite_leaves import leaves
 from process.values import Integers, Texts, Values
 
@@ -63,12 +63,15 @@ def _by_sqlite(
 
 
 def _columns(cells: Mapping[str, Cells]) -> dict[str, Values]:
-    return columns_of(
-        pl.DataFrame({
-            name: pl.Series(column, dtype=pl.Int64 if name.startswith("n") else pl.String)
-            for name, column in cells.items()
-        })
-    )  # fmt: skip
+    return {name: _column(column, is_number=name.startswith("n")) for name, column in cells.items()}
+
+
+def _column(cells: Cells, *, is_number: bool) -> Values:
+    series = pl.Series(cells, dtype=pl.Int64 if is_number else pl.String)
+    if not is_number:
+        return Texts(np.arange(len(series), dtype=np.int32), series)
+    valid = series.is_not_null().to_numpy() if series.null_count() else None
+    return Integers(series.fill_null(0).to_numpy(), valid)
 
 
 def _read(path: Path) -> tuple[list[tuple[object, ...]], list[tuple[str]]]:

@@ -14,11 +14,14 @@ from capture.segment import ABI_NUMBERS, EventFlag
 from captures import write_capture
 from process.fd_history import Sheet
 from process.fd_records import NEVER
+from process.fd_rows import ROW, Stretch
 from process.pool import Workers
 from process.prepare import prepare
 from process.schema import FD_COLUMNS, TEXT_COLUMNS
 from process.sqlite_file import Database
-from process.tables import Files, frame_of
+from process.tables import Files
+from process.text_array import TextArray
+from process.values import frame
 from process.write_sqlite import TABLE, SqliteWriter, _write_sheet, write_rows
 from segments import BEGAN, GETPID, Builder
 
@@ -139,35 +142,39 @@ def test_a_segment_whose_later_rows_have_another_abi(tmp_path: Path, monkeypatch
 
 def _sheets(folder: Path) -> list[Sheet]:
     """Pieces of the table `fd`: one in memory, one in a file, one without rows; with nulls, large and odd values."""
-    rows = pl.DataFrame({
-        "program": pl.Series([-1, 0, 1, 0], dtype=pl.Int32),
+    rows = np.zeros(4, ROW)
+    for name, values in {
+        "program": [-1, 0, 1, 0],
         "pid": [-1, 0, 7, 2**32 - 1],
-        "fd": pl.Series([0, 1, 2, 2**31 - 1], dtype=pl.Int32),
-        "name": [None, "", "x'; --", "\u00e9\u4e2d"],
-        **{name: pl.Series([0, 1, 2, 3], dtype=pl.UInt8) for name in ("source", "cloexec")},
-        **{name: pl.Series(codes, dtype=pl.Int8) for name, codes in (("how", [0, 1, 2, 9]), ("ended", [-1, 0, 4, 5]))},
-        **{name: [-1, 0, 5, 2**62] for name in ("seq", "end_seq")},
-        **{name: [-(2**63), 0, 9, NEVER] for name in ("time", "end_time")},
-        "group": pl.Series(range(4), dtype=pl.Int32),
-    })  # fmt: skip
-    rows.reverse().write_ipc(folder / "kept")
+        "fd": [0, 1, 2, 2**31 - 1],
+        "name": [-1, 0, 1, 2],
+        **{key: [0, 1, 2, 3] for key in ("source", "cloexec")},
+        "how": [0, 1, 2, 9],
+        "ended": [-1, 0, 4, 5],
+        **{key: [-1, 0, 5, 2**62] for key in ("seq", "end_seq")},
+        **{key: [-(2**63), 0, 9, NEVER] for key in ("time", "end_time")},
+        "group": list(range(4)),
+    }.items():
+        rows[name] = values
+    names = TextArray.of(["", "x'; --", "\u00e9\u4e2d"])
+    Stretch(rows[::-1].copy(), names).save(folder / "kept")
     programs = np.array([5, -1])
     return [
-        Sheet((rows,), 1, 1, 4, programs, BEGAN),
+        Sheet((Stretch(rows, names),), 1, 1, 4, programs, BEGAN),
         Sheet((folder / "kept",), 1, 5, 4, programs, BEGAN),
-        Sheet((rows.clear(),), 2, 9, 0, programs, BEGAN),
+        Sheet((Stretch(rows[:0], names),), 2, 9, 0, programs, BEGAN),
     ]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_table_in_pieces_is_what_inserting_row_by_row_would_make(tmp_path: Path, jobs: int) -> None:
     table = Files(_sheets(tmp_path))
-    frames = [frame_of(sheet) for sheet in table.sheets]
+    frames = [frame(sheet.columns()) for sheet in table.sheets]
     typed = ", ".join(f"{name} {'TEXT' if name in TEXT_COLUMNS else 'INTEGER'}" for name in FD_COLUMNS)
     with closing(sqlite3.connect(tmp_path / "expected")) as connection:
         connection.execute(f"CREATE TABLE fd ({typed})")
-        for frame in frames:
-            connection.executemany(f"INSERT INTO fd VALUES ({', '.join('?' * frame.width)})", frame.iter_rows())
+        for some in frames:
+            connection.executemany(f"INSERT INTO fd VALUES ({', '.join('?' * some.width)})", some.iter_rows())
         connection.commit()
     with closing(SqliteWriter(tmp_path / "whole")) as writer, Workers(jobs) as workers:
         writer.finish({"fd": table}, workers)
