@@ -14,8 +14,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror=implicit-function-declaration")
-SOURCES = ("process/kernels.c", "process/parquet_pages.c", "process/sqlite_leaves.c")
-LIBRARY = "process/libkernels.so"
+SOURCES, LIBRARY = "process/*.c", "process/libkernels.so"
 
 
 def compiler() -> list[str] | None:
@@ -41,9 +40,10 @@ class Kernels(BuildHookInterface[Any]):
         root = Path(self.root)
         made = root / f"{LIBRARY}.{os.getpid()}"
         command = [*(compiler() or [sys.executable, "-m", "ziglang", "cc"]), *FLAGS, "-o", str(made)]
-        done = subprocess.run([*command, *(str(root / source) for source in SOURCES)], capture_output=True, text=True)
+        sources = sorted(map(str, root.glob(SOURCES)))
+        done = subprocess.run([*command, *sources], capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"{' and '.join(SOURCES)} cannot be compiled: {shlex.join(command)}\n{done.stderr}")
+            raise RuntimeError(f"{SOURCES} cannot be compiled: {shlex.join(command)}\n{done.stderr}")
         made.replace(root / LIBRARY)  # a process that has the old one goes on with it
         build_data["artifacts"].append(LIBRARY)
         build_data["pure_python"] = False

@@ -1,4 +1,4 @@
-"""The loops that are compiled: kernels.c, which the build makes into a library beside it (hatch_build.py).
+"""The loops that are compiled: kernels_*.c, which the build makes into a library beside them (hatch_build.py).
 
 numpy makes a pass over memory for each step of a calculation; where one pass could take many steps, or the next step
 depends on the last, such a loop is here. Each function says what of numpy's it stands for. Arguments are checked by

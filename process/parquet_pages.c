@@ -1,15 +1,11 @@
 /* What the pages of a Parquet file hold, before it is compressed. parquet_pages.py says what is taken and given.
  *
  * The format is that of https://github.com/apache/parquet-format; sections of its Encodings.md are named where a fact
- * is used. The rules of kernels.c hold. What is written may be followed by up to SLACK bytes of rubbish.
+ * is used. The rules of kernels.h hold. What is written may be followed by up to SLACK bytes of rubbish.
  */
 #include "hashing.h"
+#include "kernels.h"
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { OUT_OF_MEMORY = -1, UNSUITED = -2 };
 enum { GROUP = 8, GROUPS = 63, MINIBLOCK = 32, MINIBLOCKS = 4, BLOCK = MINIBLOCK * MINIBLOCKS };
 
 /* Compilers make this one store. */

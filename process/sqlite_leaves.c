@@ -1,7 +1,7 @@
 /* Rows as the leaves of a table in an SQLite database. sqlite_leaves.py says what is taken and given.
  *
  * The format is that of https://www.sqlite.org/fileformat2.html; its sections are named where a fact is used. The rules
- * of kernels.c hold.
+ * of kernels.h hold.
  */
 #include <stdint.h>
 #include <string.h>

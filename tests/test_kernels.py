@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.segment import EVENT_ROW
+from colliding import unmixed
 from process import kernels
 from process.fd_records import CHANGE, NEVER, By
 from process.planes import Planes
@@ -46,19 +47,8 @@ def test_many_distinct_values_are_grouped() -> None:
     assert (found[1][:300_000] == np.arange(300_000)).all() and (found[1][300_000:] == found[1][:300_000][::-1]).all()
 
 
-def _unmixed(place: int, seed: int) -> int:
-    """The value that the table puts at a place."""
-    mask = 2**64 - 1
-    value = place ^ place >> 33
-    value = value * pow(0xC4CEB9FE1A85EC53, -1, 2**64) & mask
-    value ^= value >> 33
-    value = value * pow(0xFF51AFD7ED558CCD, -1, 2**64) & mask
-    value ^= value >> 33
-    return value ^ seed
-
-
 def test_a_guest_that_knew_the_seed_could_not_make_it_slow() -> None:
-    values = words([_unmixed(i << 40, kernels._SEED) for i in range(20_000)])  # all at one place of any table
+    values = words([unmixed(i << 40, kernels._SEED) for i in range(20_000)])  # all at one place of any table
     assert kernels.group(values) is None
 
 

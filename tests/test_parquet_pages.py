@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from colliding import unmixed
 from process import parquet, parquet_pages
 from process.parquet import SOUGHT, WHOLE, new_part
 from process.parquet_footer import Encoding
@@ -174,19 +175,8 @@ def test_any_wrong_bit_of_a_data_page_is_seen(tmp_path: Path, name: str, monkeyp
 # --- what collides ----------------------------------------------------------------------------------------------
 
 
-def _unmixed(place: int, seed: int) -> int:
-    """The value that the table puts at a place."""
-    mask = 2**64 - 1
-    value = place ^ place >> 33
-    value = value * pow(0xC4CEB9FE1A85EC53, -1, 2**64) & mask
-    value ^= value >> 33
-    value = value * pow(0xFF51AFD7ED558CCD, -1, 2**64) & mask
-    value ^= value >> 33
-    return value ^ seed
-
-
 def test_a_guest_that_knew_the_seed_could_not_make_it_slow() -> None:
-    values = np.array([_unmixed(i << 40, parquet_pages._SEED) for i in range(10_000)] * 4, np.uint64).view(np.int64)
+    values = np.array([unmixed(i << 40, parquet_pages._SEED) for i in range(10_000)] * 4, np.uint64).view(np.int64)
     found = chunk(Integers(values), may_be_null=False, rising=False, sought=False)
     assert found.encoding is Encoding.PLAIN and (found.data.view("<i8") == values).all()
 
