@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,11 @@ LIMITS = {
 
 
 def process(segments: Path, output: Path, jobs: int) -> Cost:
-    """Run the command; one thread a process, so that ``-j 1`` is a figure per core."""
-    command = [tool("process"), f"{segments}/", "-j", str(jobs), "-o", str(output), "--force", "--quiet"]
+    """Run the command; one thread a process, so that ``-j 1`` is a figure per core. No old output is replaced."""
+    if output.is_dir():
+        shutil.rmtree(output)
+    output.unlink(missing_ok=True)
+    command = [tool("process"), f"{segments}/", "-j", str(jobs), "-o", str(output), "--quiet"]
     return run(command, {"POLARS_MAX_THREADS": "1"})
 
 
