@@ -261,6 +261,22 @@ class TestDebian:
         needs = [("no-such-package", "dpkg"), ("no-such-package",)]
         assert debian.missing(needs) == [("no-such-package",)]
 
+    def test_lists_that_are_too_old_to_install_by_are_fetched_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+
+        def apt(*words: str, folder: Path | None = None) -> None:
+            asked.append(words[0])
+            if "update" not in asked:
+                raise LabError("apt-get install failed: E: Unable to correct problems, you have held broken packages.")
+
+        monkeypatch.setattr(debian, "_apt", apt)
+        monkeypatch.setattr(debian, "missing", list)
+        monkeypatch.setattr(debian, "_known", lambda needs: [need[0] for need in needs])
+        monkeypatch.setattr(shutil, "which", lambda name: name)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        debian.install([("some-package",)])
+        assert asked == ["install", "update", "install"]
+
     def test_who_is_not_root_is_told_what_to_do(self) -> None:
         code = "from lab import panda; panda.LIBRARIES = (('no-such-package',),); exit(panda.main([]))"
         command = [str(Path(sys.executable).resolve()), "-c", code]

@@ -55,7 +55,12 @@ def install(needs: Iterable[Wanted]) -> None:
         known = _known(absent)
     if known:
         print("installing", " ".join(known), flush=True)
-        _apt("install", "-y", "--no-install-recommends", *known)
+        install = "install", "-y", "--no-install-recommends", *known
+        try:
+            _apt(*install)
+        except LabError:  # lists from before what is installed: two packages of one source do not fit
+            _apt("update")
+            _apt(*install)
 
 
 def download(pattern: str, architecture: str, into: Path) -> Path:
