@@ -107,7 +107,7 @@ def _write_sqlite(
     prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
     """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
-    from process.write_sqlite import SqliteWriter, write_rows  # ADBC is for those alone who ask for SQLite
+    from process.write_sqlite import SqliteWriter, write_rows
 
     path, decoded = workshop / "database", Decoded()
     with closing(SqliteWriter(path, columns)) as writer:
