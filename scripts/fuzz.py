@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+from polars.testing import assert_frame_equal
 
 from capture.reader import parse_segment
 from capture.segment import SegmentError
@@ -34,17 +35,24 @@ from mutations import Mutator, seeds
 from process.decode import Decoder
 from process.discover import discover
 from process.errors import ProcessError
+from process.parquet import new_part
 from process.pool import Workers
 from process.prepare import prepare
 from process.records import records
 from process.recover import recover
+from process.schema import SCHEMA
+from process.sqlite_leaves import leaves
 from process.tables import Decoded, tables
+from process.values import Made
+from process.values import frame as frame_of
 from process.verify import verify
 
 CRASHERS = Path(__file__).resolve().parent.parent / "tests" / "data" / "crashers"
 HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
 COUNTS = struct.Struct("<2Q")
 """What the process that Atheris runs in tells: executions, and those with rows."""
+_PAGE = 8192
+"""Bytes of a page of SQLite."""
 MOST_MEMORY = 4096
 """MB that a process may have before Atheris takes it for a failure."""
 
@@ -95,13 +103,15 @@ def decode(path: Path) -> int:
     rows, decoded = 0, Decoded()
     workers = Workers(1)
     try:
-        prepared = prepare([path], workers)
+        prepared = prepare([path], workers, history=True).with_pieces()
     except ProcessError:
         return 0
     for plan in prepared.plans:
         with suppress(SegmentError):
             decoder = Decoder(plan)
-            for frame in decoder.frames():
+            for made in decoder.columns():
+                frame = frame_of(made)
+                _write(made, frame, path.parent)
                 assert frame["id"].to_list() == list(range(rows + 1, rows + 1 + len(frame))), "ids are not in order"
                 rows += len(frame)
                 raw = frame.select(pl.col(pl.String).str.contains(r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]").any()).row(0)
@@ -112,6 +122,17 @@ def decode(path: Path) -> int:
             assert all(len(column.series()) == sheet.count for column in sheet.columns().values())
     assert all(item.isprintable() for _, _, item, _ in prepared.ledger.rows()), "a raw control character in the ledger"
     return rows
+
+
+def _write(made: Made, frame: pl.DataFrame, folder: Path) -> None:
+    """Write rows, and see that they are read as they were."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        part = Path(scratch, "part.parquet")
+        with new_part(part, tuple(SCHEMA)) as write:
+            write(made)
+        assert_frame_equal(pl.read_parquet(part), frame, categorical_as_str=True)
+    for _ in leaves(frame["id"].to_numpy(), [None, *list(made.values())[1:]], _PAGE):
+        pass  # SQLite's own reader is asked in the tests
 
 
 def keep_failure(keep: Path, data: bytes) -> str:
