@@ -56,8 +56,8 @@ NODE = np.dtype([(name, np.int64) for name in ("group", "since", "unsure", "end"
 """What `last_changes` must know of a table."""
 
 _NUMBERS = (
-    "group", "group_texts", "number_texts_of", "in_order", "unplane", "last_at", "last_changes", "size_of_change",
-    "size_texts",
+    "group", "group_texts", "number_texts_of", "in_order", "unplane", "stored_word", "rows_of", "last_at",
+    "last_changes", "size_of_change", "size_texts",
 )  # fmt: skip
 _NOTHING = ("index_changes", "write_texts", "enclose", "take_texts")
 """Functions by what they return."""
@@ -196,6 +196,34 @@ def unplane(payload: memoryview | bytes, count: int, key: int, summed: int, want
     if done == _OUT_OF_MEMORY:
         raise MemoryError
     return bool(done == 0)
+
+
+def rows_of(numbers: npt.NDArray[np.uint16], known: Mask, wanted: Mask) -> Numbers | None:
+    """The indices of those calls that are wanted, ascending.
+
+    Args:
+        numbers: Of the calls.
+        known: Of the first numbers, whether it is known if they are wanted.
+        wanted: Of these, whether they are.
+
+    Returns:
+        None if any number is not known.
+    """
+    numbers, rows = np.ascontiguousarray(numbers), np.empty(len(numbers) + 1, np.int64)
+    count = _library.rows_of(_at(numbers), _int(len(numbers)), _int(len(known)), _at(known), _at(wanted), _at(rows))
+    return None if count < 0 else rows[:count].copy()
+
+
+def stored_word(planes: Bytes, low: int) -> tuple[Words, bool]:
+    """A word out of its byte planes, of all records as they are stored, and whether all have the same.
+
+    Args:
+        planes: uint8 of shape (8, n), contiguous.
+        low: The first byte that is looked at; those below are zero.
+    """
+    found = np.empty(planes.shape[1], np.uint64)
+    is_same = _library.stored_word(_at(planes), _int(planes.shape[1]), _int(low), _at(found))
+    return found, bool(is_same)
 
 
 def last_at(starts: Numbers, times: Numbers, which: Numbers, moments: Numbers, *, before: bool = False) -> Numbers:

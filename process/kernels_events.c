@@ -80,6 +80,43 @@ int64_t unplane(const uint8_t *payload, int64_t count, int64_t take, int64_t key
     return 0;
 }
 
+int64_t rows_of(const uint16_t *numbers, int64_t n, int64_t size, const uint8_t *known, const uint8_t *wanted,
+                int64_t *rows)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (numbers[i] >= size || !known[numbers[i]])
+            return UNSUITED;
+        rows[count] = i;
+        count += wanted[numbers[i]];
+    }
+    return count;
+}
+
+int64_t stored_word(const uint8_t *planes, int64_t count, int64_t low, uint64_t *found)
+{
+    uint64_t same = 0;
+    int filled = 0, is_same = 1;
+    for (int64_t byte = low; byte < 8; byte++) {
+        const uint8_t *plane = planes + byte * count;
+        if (!count || !memcmp(plane, plane + 1, (size_t)count - 1)) {
+            same |= count ? (uint64_t)plane[0] << 8 * byte : 0;
+            continue;
+        }
+        is_same = 0;
+        if (filled++)
+            for (int64_t i = 0; i < count; i++)
+                found[i] |= (uint64_t)plane[i] << 8 * byte;
+        else
+            for (int64_t i = 0; i < count; i++)
+                found[i] = (uint64_t)plane[i] << 8 * byte;
+    }
+    if (same || !filled)
+        for (int64_t i = 0; i < count; i++)
+            found[i] = filled ? found[i] | same : same;
+    return is_same;
+}
+
 /* How many of some ascending times, from low to high, are at or before a moment; looked for near a guess. */
 static int64_t until(const int64_t *times, int64_t low, int64_t high, int64_t guess, int64_t moment)
 {

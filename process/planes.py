@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.grouping import ranges
-from process.kernels import unplane
+from process.kernels import stored_word, unplane
 
 Words = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.intp]
@@ -63,11 +63,8 @@ class Planes:
 
     def word(self, word: int) -> Words:
         """A word of all records."""
-        same = None if word == self._key else _one_byte(self._planes[word])
-        if same is not None:
-            return np.full(self.count, same, np.uint64)
-        plain = self.as_stored(word)
-        if self._key is None:
+        plain, is_same = stored_word(self._planes[word], self._low(word))
+        if self._key is None or (is_same and word != self._key):
             return plain
         found = plain.take(self._place_of)
         if word == self._key:
@@ -92,9 +89,11 @@ class Planes:
 
     def as_stored(self, word: int) -> Words:
         """A word of all records in the order in which they are stored; of the key the upper half alone."""
-        plain = np.zeros(self.count, np.uint64)
-        _interlace(self._planes[word], range(4 if word == self._key else 0, 8), plain)
-        return plain
+        return stored_word(self._planes[word], self._low(word))[0]
+
+    def _low(self, word: int) -> int:
+        """The first byte of a word that is stored with the others: the low half of the key is not."""
+        return 4 if word == self._key else 0
 
     def some(self, word: int, rows: Indices, places: Indices | slice) -> Words:
         """A word of some records, by their indices and their `places`."""
@@ -169,17 +168,6 @@ class Some:
     def words(self) -> Words:
         """All words: uint64 of shape (12, count)."""
         return self._block.words(self)
-
-
-def _one_byte(planes: npt.NDArray[np.uint8]) -> int | None:
-    """The value of all words, if it is the same and has one byte that is not zero, or none: so are most flags."""
-    if not planes.shape[1]:
-        return None
-    first = planes[:, 0]
-    filled = np.flatnonzero(first)
-    if len(filled) > 1 or (planes != first[:, None]).any():
-        return None
-    return int(first[filled[0]]) << 8 * int(filled[0]) if len(filled) else 0
 
 
 def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:

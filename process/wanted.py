@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from process.calls import Rules
 from process.grouping import distinct, group
+from process.kernels import rows_of
 from process.read import ABI_MASK, ABI_SHIFT, FLAGS_ENTRY, LOW, NR_STRINGS, Indices, Ready, Unpacked, Words
 
 Mask = npt.NDArray[np.bool_]
@@ -49,15 +50,11 @@ class Wanted:
         numbers, abis = block.numbers, block.abis
         if abis is not None or numbers.dtype != np.uint16:
             return np.flatnonzero(self._among(numbers.astype(np.uint64), abis))
-        there = np.flatnonzero(np.bincount(numbers))
-        found = there[self._of_abi(0, there.astype(np.uint64))]
-        if len(found) == 1:
-            return np.flatnonzero(numbers == np.uint16(found[0]))
-        if not len(found) or len(found) == len(there):
-            return np.arange(len(numbers) if len(found) else 0)
-        mask = np.zeros(1 << 16, np.bool_)
-        mask[found] = True
-        return np.flatnonzero(mask[numbers])
+        narrow = numbers.view(np.uint16)
+        found = rows_of(narrow, *self._table(0))
+        if found is None:  # some number is met for the first time, or is one that no table has
+            found = np.flatnonzero(self._of_abi(0, narrow.astype(np.uint64)))
+        return found
 
     def _among(self, numbers: Words, abis: Words | None) -> Mask:
         if abis is None:
@@ -72,7 +69,7 @@ class Wanted:
         if (numbers >= _NUMBERS).any():  # those of x32 and arm's old ABI
             values, which = group(numbers)
             return np.array(self._may(abi, values.tolist()), np.bool_)[which]
-        known, table = self._tables.setdefault(abi, (np.zeros(_NUMBERS, np.bool_), np.zeros(_NUMBERS, np.bool_)))
+        known, table = self._table(abi)
         slots = numbers.astype(np.intp)
         if not known[slots].all():
             fresh = distinct(slots[~known[slots]])
@@ -80,3 +77,7 @@ class Wanted:
             known[fresh] = True
         found: Mask = table[slots]
         return found
+
+    def _table(self, abi: int) -> tuple[Mask, Mask]:
+        """Which numbers of an ABI have been asked about, and which of these are wanted."""
+        return self._tables.setdefault(abi, (np.zeros(_NUMBERS, np.bool_), np.zeros(_NUMBERS, np.bool_)))

@@ -77,6 +77,25 @@ def test_events_come_back_out_of_planes(rows: list[list[int]], data: st.DataObje
         assert out[word].tolist() == [7, *expected, 7, 7]
 
 
+@given(st.data())
+def test_wanted_numbers_are_found_if_all_are_known(data: st.DataObject) -> None:
+    known, wanted = (np.array(data.draw(st.lists(st.booleans(), min_size=6, max_size=6))) for _ in range(2))
+    asked = data.draw(st.lists(st.integers(0, 7), max_size=40))
+    found = kernels.rows_of(np.array(asked, np.uint16), known, wanted)
+    if any(number >= 6 or not known[number] for number in asked):
+        assert found is None
+    else:
+        assert found is not None and found.tolist() == [at for at, number in enumerate(asked) if wanted[number]]
+
+
+@given(st.lists(WORD, max_size=40), st.integers(0, 4))
+def test_a_word_is_made_of_its_planes(values: list[int], low: int) -> None:
+    given_ = words(values) >> np.uint64(8 * low) << np.uint64(8 * low)
+    planes = np.ascontiguousarray(given_.view(np.uint8).reshape(-1, 8).T)
+    found, is_same = kernels.stored_word(planes, low)
+    assert found.tolist() == given_.tolist() and is_same == (len(set(given_.tolist())) <= 1)
+
+
 @given(st.lists(st.lists(SIGNED, max_size=12), min_size=1, max_size=6), st.data())
 def test_the_last_time_before_a_moment_is_found_in_any_order_of_questions(
     times: list[list[int]], data: st.DataObject
