@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGESIZE")
-_MOST = 1.1
+_MOST = 1.03
 """Times what a batch took that began with nothing: more is given back."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """malloc.h of glibc."""

@@ -123,13 +123,15 @@ class Planes:
         if self.keys.dtype != np.uint16 or not len(rows):
             return self._place_of[rows]
         asked = self.keys[rows]
+        one = asked[0]
+        if (asked == one).all() and np.count_nonzero(self.keys == one) == len(rows):
+            start = int(np.count_nonzero(self.keys < one))
+            return slice(start, start + len(rows))
         counts, taken = np.bincount(self.keys), np.bincount(asked)
         found = np.flatnonzero(taken)
         if (counts[found] != taken[found]).any():
             return self._place_of[rows]
         starts = (np.cumsum(counts) - counts)[found]
-        if len(found) == 1:
-            return slice(int(starts[0]), int(starts[0]) + len(rows))
         places = np.empty(len(rows), np.intp)
         places[np.argsort(asked, kind="stable")] = ranges(starts, starts + counts[found])
         return places
