@@ -12,7 +12,7 @@ slice (`process.targets`), and the values are then taken for all its events at o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag, Header
 from process import abis
 from process.abis import Abi
-from process.grouping import by_code, group
+from process.grouping import Number, by_code, group
 from process.prototypes import Argument
 from process.read import ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
 from process.render import to_signed, to_unsigned
@@ -177,22 +177,9 @@ class Events:
         Returns:
             uint64 of shape (n,), which may be the events' own, with anything where there is none; bool, one a call.
         """
-        values, is_copy = to_unsigned(self.words[ARG0 + position], self._own.word), self._own.word < 8
-        has = np.zeros(len(self.calls), np.bool_)
-        for index, call in enumerate(self.calls):
-            if position >= len(call.target.places):
-                continue
-            place = call.target.places[position]
-            has[index] = True
-            if (place.word, place.high, place.size) == (position, None, self._own.word):
-                continue
-            if (found := self.pattern(call, position)) is None:
-                has[index] = False
-                continue
-            if not is_copy:
-                values, is_copy = values.copy(), True
-            values[call.rows] = found
-        return values, has
+        word = self._own.word
+        values = to_unsigned(self.words[ARG0 + position], word)
+        return self._of_all(position, values, lambda place: place[:3] == (position, None, word), self.pattern)
 
     def argument(self, call: Call, position: int) -> Values | None:
         """An argument of a call's events as numbers.
@@ -210,25 +197,39 @@ class Events:
 
     def arguments(self, position: int) -> tuple[Values, Bools]:
         """The argument at a position of all events: int64 of shape (n,), and whether an event has one."""
-        own = self._own
-        plain = Place(position, None, own.word, own.word == 4, position)
-        values = to_signed(self.words[ARG0 + position], own.word)
+        word = self._own.word
+        plain = Place(position, None, word, word == 4, position)
+        values = to_signed(self.words[ARG0 + position], word)
+        found, has = self._of_all(position, values, lambda place: place[:-1] == plain[:-1], self.argument)
+        return found, has[self.call_of]
+
+    def _of_all(
+        self, position: int, values: npt.NDArray[Number], is_plain: Callable[[Place], bool],
+        take: Callable[[Call, int], npt.NDArray[Number] | None],
+    ) -> tuple[npt.NDArray[Number], Bools]:  # fmt: skip
+        """An argument of all events, and whether each call has one.
+
+        Args:
+            position: Of the argument.
+            values: What it is where it has the register of its position; not altered if they are the events' own.
+            is_plain: Whether a place is that register.
+            take: Gives it for the events of a call where it is not.
+        """
         has = np.zeros(len(self.calls), np.bool_)
-        is_copy = own.word == 4
+        is_copy = self._own.word < 8
         for index, call in enumerate(self.calls):
-            places = call.target.places
-            if position >= len(places):
+            if position >= len(call.target.places):
                 continue
             has[index] = True
-            if places[position][:-1] == plain[:-1]:
+            if is_plain(call.target.places[position]):
                 continue
-            if (found := self.argument(call, position)) is None:
+            if (found := take(call, position)) is None:
                 has[index] = False
                 continue
             if not is_copy:
                 values, is_copy = values.copy(), True
             values[call.rows] = found
-        return values, has[self.call_of]
+        return values, has
 
     def result(self, call: Call) -> tuple[Values, Bools]:
         """What the events of a call returned: `results` for its rows."""

@@ -7,18 +7,13 @@ the callers' types; lengths are theirs to get right, and made contiguous here.
 
 from __future__ import annotations
 
-import ctypes
-import os
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from process.library import OUT_OF_MEMORY, SEED, at, integer, load
 from process.text_array import TextArray
-
-LIBRARY = Path(__file__).with_name("libkernels.so")
-"""Loaded by path, whatever the system calls its libraries."""
 
 Number = TypeVar("Number", np.int64, np.uint64)
 Numbers = npt.NDArray[np.int64]
@@ -61,24 +56,8 @@ _NUMBERS = (
 )  # fmt: skip
 _NOTHING = ("index_changes", "write_texts", "enclose", "take_texts")
 """Functions by what they return."""
-_OUT_OF_MEMORY = -1
-_SEED = int.from_bytes(os.urandom(8), "little")
-"""A guest that chooses values to collide in a table would have to know it. No result depends on it."""
 
-
-def _loaded() -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(str(LIBRARY))
-    except OSError as error:
-        raise ImportError(f"{LIBRARY}: cannot be loaded ({error}); install sysreel anew: pip install .") from None
-    for name in _NUMBERS:
-        getattr(library, name).restype = ctypes.c_int64
-    for name in _NOTHING:
-        getattr(library, name).restype = None
-    return library
-
-
-_library = _loaded()
+_library = load(_NUMBERS, _NOTHING)
 
 
 def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Numbers] | None:
@@ -96,8 +75,8 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Numbers] | 
     distinct, inverse = np.empty_like(values), np.empty(len(values), np.int64)
     if len(values) >= 1 << 32:
         return None
-    count = _library.group(_at(values), _int(len(values)), _int(_SEED), _at(distinct), _at(inverse))
-    if count == _OUT_OF_MEMORY:
+    count = _library.group(at(values), integer(len(values)), integer(SEED), at(distinct), at(inverse))
+    if count == OUT_OF_MEMORY:
         raise MemoryError
     return None if count < 0 else (distinct[:count].copy(), inverse)
 
@@ -111,7 +90,7 @@ def in_order(keys: Numbers) -> Numbers:
     keys = np.ascontiguousarray(keys, np.int64)
     assert len(keys) < 1 << 32
     order = np.empty(len(keys), np.int64)
-    if _library.in_order(_at(keys), _int(len(keys)), _at(order)) == _OUT_OF_MEMORY:
+    if _library.in_order(at(keys), integer(len(keys)), at(order)) == OUT_OF_MEMORY:
         raise MemoryError
     return order
 
@@ -133,10 +112,10 @@ def number_texts_of(
     codes, distinct, nulls = np.empty(rows, np.int32), np.empty(rows, np.uint64), np.empty(rows, np.bool_)
     prefixes, suffixes = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
     count = _library.number_texts_of(
-        _int(rows), _at(values), _at(call_of), _at(kinds), None if own is None else _at(own), _int(_SEED),
-        _at(distinct), _at(prefixes), _at(suffixes), _at(nulls), _at(codes),
+        integer(rows), at(values), at(call_of), at(kinds), None if own is None else at(own), integer(SEED),
+        at(distinct), at(prefixes), at(suffixes), at(nulls), at(codes),
     )  # fmt: skip
-    if count == _OUT_OF_MEMORY:
+    if count == OUT_OF_MEMORY:
         raise MemoryError
     if count < 0:
         return _numbered_slowly(values, kinds[call_of], own)
@@ -160,9 +139,9 @@ def group_texts(texts: TextArray) -> tuple[Numbers, Numbers]:
     """Where each distinct text is first, ascending, and for each text an index into these."""
     firsts, inverse = np.empty(len(texts), np.int64), np.empty(len(texts), np.int64)
     count = _library.group_texts(
-        _at(texts.offsets), _at(texts.data), _int(len(texts)), _int(_SEED), _at(firsts), _at(inverse)
+        at(texts.offsets), at(texts.data), integer(len(texts)), integer(SEED), at(firsts), at(inverse)
     )
-    if count == _OUT_OF_MEMORY:
+    if count == OUT_OF_MEMORY:
         raise MemoryError
     if count < 0:  # too many collide
         known: dict[str, int] = {}
@@ -190,10 +169,10 @@ def unplane(payload: memoryview | bytes, count: int, key: int, summed: int, want
     planes = np.frombuffer(payload, np.uint8)
     assert len(planes) >= 8 * count * out.shape[0] and out.strides[1] == 8 and out.shape[1] <= count
     done = _library.unplane(
-        _at(planes), _int(count), _int(out.shape[1]), _int(key), _int(summed), _int(wanted), _at(out),
-        _int(out.strides[0] // 8),
+        at(planes), integer(count), integer(out.shape[1]), integer(key), integer(summed), integer(wanted), at(out),
+        integer(out.strides[0] // 8),
     )  # fmt: skip
-    if done == _OUT_OF_MEMORY:
+    if done == OUT_OF_MEMORY:
         raise MemoryError
     return bool(done == 0)
 
@@ -210,7 +189,7 @@ def rows_of(numbers: npt.NDArray[np.uint16], known: Mask, wanted: Mask) -> Numbe
         None if any number is not known.
     """
     numbers, rows = np.ascontiguousarray(numbers), np.empty(len(numbers) + 1, np.int64)
-    count = _library.rows_of(_at(numbers), _int(len(numbers)), _int(len(known)), _at(known), _at(wanted), _at(rows))
+    count = _library.rows_of(at(numbers), integer(len(numbers)), integer(len(known)), at(known), at(wanted), at(rows))
     return None if count < 0 else rows[:count].copy()
 
 
@@ -222,7 +201,7 @@ def stored_word(planes: Bytes, low: int) -> tuple[Words, bool]:
         low: The first byte that is looked at; those below are zero.
     """
     found = np.empty(planes.shape[1], np.uint64)
-    is_same = _library.stored_word(_at(planes), _int(planes.shape[1]), _int(low), _at(found))
+    is_same = _library.stored_word(at(planes), integer(planes.shape[1]), integer(low), at(found))
     return found, bool(is_same)
 
 
@@ -241,10 +220,10 @@ def last_at(starts: Numbers, times: Numbers, which: Numbers, moments: Numbers, *
     which, moments, times = (np.ascontiguousarray(one, np.int64) for one in (which, moments, times))
     found = np.empty(len(which), np.int64)
     done = _library.last_at(
-        _at(starts), _int(len(starts) - 1), _at(times), _at(which), _at(moments), _int(len(which)), _int(before),
-        _at(found),
+        at(starts), integer(len(starts) - 1), at(times), at(which), at(moments), integer(len(which)), integer(before),
+        at(found),
     )  # fmt: skip
-    if done == _OUT_OF_MEMORY:
+    if done == OUT_OF_MEMORY:
         raise MemoryError
     return found
 
@@ -268,7 +247,7 @@ def index_changes(
     changes, unsure = np.ascontiguousarray(changes), np.ascontiguousarray(unsure, np.int64)
     index, times = np.empty(len(order), INDEXED), np.empty(len(order), np.int64)
     _library.index_changes(
-        _at(changes), _at(nodes), _at(order), _at(starts), _int(len(starts) - 1), _at(unsure), _at(index), _at(times)
+        at(changes), at(nodes), at(order), at(starts), integer(len(starts) - 1), at(unsure), at(index), at(times)
     )
     return index, times
 
@@ -293,10 +272,10 @@ def last_changes(
     which, node, t0, t1, seq = (np.ascontiguousarray(one, np.int64) for one in (which, node, t0, t1, seq))
     sure, found = np.empty(len(node), np.bool_), np.empty(len(node), np.int64)
     done = _library.last_changes(
-        _at(index), _at(times), _at(starts), _int(len(starts) - 1), _at(nodes), _at(which), _at(node), _at(t0), _at(t1),
-        _at(seq), _int(len(node)), _at(sure), _at(found),
+        at(index), at(times), at(starts), integer(len(starts) - 1), at(nodes), at(which), at(node), at(t0), at(t1),
+        at(seq), integer(len(node)), at(sure), at(found),
     )  # fmt: skip
-    if done == _OUT_OF_MEMORY:
+    if done == OUT_OF_MEMORY:
         raise MemoryError
     return sure, found
 
@@ -316,10 +295,10 @@ def texts(
     """
     values, nulls = np.ascontiguousarray(values), np.ascontiguousarray(nulls, np.bool_)
     prefixes, suffixes = np.ascontiguousarray(prefixes, np.uint32), np.ascontiguousarray(suffixes, np.uint32)
-    count, offsets = _int(len(values)), np.empty(len(values) + 1, np.int64)
-    given = count, _at(values), _at(prefixes), _at(nulls), _at(suffixes), _at(of_prefixes.offsets)
-    made = np.empty(_library.size_texts(*given, _at(of_suffixes.offsets), _at(offsets)), np.uint8)
-    _library.write_texts(*given, _at(of_prefixes.data), _at(of_suffixes.offsets), _at(of_suffixes.data), _at(made))
+    count, offsets = integer(len(values)), np.empty(len(values) + 1, np.int64)
+    given = count, at(values), at(prefixes), at(nulls), at(suffixes), at(of_prefixes.offsets)
+    made = np.empty(_library.size_texts(*given, at(of_suffixes.offsets), at(offsets)), np.uint8)
+    _library.write_texts(*given, at(of_prefixes.data), at(of_suffixes.offsets), at(of_suffixes.data), at(made))
     return TextArray(offsets, made)
 
 
@@ -340,8 +319,8 @@ def enclose(data: Bytes, starts: Numbers, ends: Numbers, before: str, after: Cod
     np.cumsum(ends - starts + len(first) + np.diff(of_after.offsets)[after], out=offsets[1:])
     made = np.empty(offsets[-1], np.uint8)
     _library.enclose(
-        _int(len(starts)), _at(starts), _at(ends), _at(data), _at(first), _int(len(first)), _at(after),
-        _at(of_after.offsets), _at(of_after.data), _at(made),
+        integer(len(starts)), at(starts), at(ends), at(data), at(first), integer(len(first)), at(after),
+        at(of_after.offsets), at(of_after.data), at(made),
     )  # fmt: skip
     return TextArray(offsets, made)
 
@@ -352,13 +331,5 @@ def take_texts(texts: TextArray, which: Numbers) -> TextArray:
     offsets = np.zeros(len(which) + 1, np.int64)
     np.cumsum(np.diff(texts.offsets)[which], out=offsets[1:])
     made = np.empty(offsets[-1], np.uint8)
-    _library.take_texts(_int(len(which)), _at(which), _at(texts.offsets), _at(texts.data), _at(made))
+    _library.take_texts(integer(len(which)), at(which), at(texts.offsets), at(texts.data), at(made))
     return TextArray(offsets, made)
-
-
-def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def _int(number: int) -> ctypes.c_int64:
-    return ctypes.c_int64(number)

@@ -35,6 +35,17 @@ static uint32_t *sorted_places(const uint8_t *low, const uint8_t *high, int64_t 
     return places;
 }
 
+/* Put a byte of each record into words; the first byte of a word that is put there clears it. */
+static void put_plane(const uint8_t *plane, int64_t count, int64_t byte, int is_first, uint64_t *words)
+{
+    if (is_first)
+        for (int64_t i = 0; i < count; i++)
+            words[i] = (uint64_t)plane[i] << 8 * byte;
+    else
+        for (int64_t i = 0; i < count; i++)
+            words[i] |= (uint64_t)plane[i] << 8 * byte;
+}
+
 int64_t unplane(const uint8_t *payload, int64_t count, int64_t take, int64_t key, int64_t summed, uint64_t wanted,
                 uint64_t *out, int64_t stride)
 {
@@ -57,12 +68,7 @@ int64_t unplane(const uint8_t *payload, int64_t count, int64_t take, int64_t key
             const uint8_t *plane = planes + byte * count;
             if (is_zero(plane, count))
                 continue;
-            if (filled++)
-                for (int64_t i = 0; i < count; i++)
-                    stored[i] |= (uint64_t)plane[i] << 8 * byte;
-            else
-                for (int64_t i = 0; i < count; i++)
-                    stored[i] = (uint64_t)plane[i] << 8 * byte;
+            put_plane(plane, count, byte, !filled++, stored);
         }
         if (filled)
             for (int64_t i = 0; i < take; i++)
@@ -104,12 +110,7 @@ int64_t stored_word(const uint8_t *planes, int64_t count, int64_t low, uint64_t 
             continue;
         }
         is_same = 0;
-        if (filled++)
-            for (int64_t i = 0; i < count; i++)
-                found[i] |= (uint64_t)plane[i] << 8 * byte;
-        else
-            for (int64_t i = 0; i < count; i++)
-                found[i] = (uint64_t)plane[i] << 8 * byte;
+        put_plane(plane, count, byte, !filled++, found);
     }
     if (same || !filled)
         for (int64_t i = 0; i < count; i++)

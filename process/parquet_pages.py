@@ -6,15 +6,14 @@ the decoder has them, as codes into texts. What a page is made of is one pass ov
 
 from __future__ import annotations
 
-import ctypes
-import os
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from process.kernels import LIBRARY, group_texts
+from process.kernels import group_texts
+from process.library import OUT_OF_MEMORY, SEED, UNSUITED, at, integer, load
 from process.parquet_footer import Encoding
 from process.text_array import TextArray
 from process.thrift import varint
@@ -32,9 +31,6 @@ _SPAN = 1 << 16
 """Integers that are not further apart are numbered by a table of all between them."""
 _LONG = 1 << 12
 """Bytes of a text that is too long to be told as an extreme."""
-_OUT_OF_MEMORY, _UNSUITED = -1, -2
-_SEED = int.from_bytes(os.urandom(8), "little")
-"""As in `process.kernels`; the order of a dictionary does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +123,10 @@ class _Present(NamedTuple):
     bits: Bytes | None = None
 
 
-_library = ctypes.CDLL(str(LIBRARY))
-for _name in (
-    "kept_codes", "kept_values", "put_levels", "put_codes", "put_deltas", "number_values", "put_texts",
-):  # fmt: skip
-    getattr(_library, _name).restype = ctypes.c_int64
-for _name in ("extreme_texts", "mark_used", "recode"):
-    getattr(_library, _name).restype = None
+_library = load(
+    ("kept_codes", "kept_values", "put_levels", "put_codes", "put_deltas", "number_values", "put_texts"),
+    ("extreme_texts", "mark_used", "recode"),
+)
 
 
 def chunk(column: Column, *, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
@@ -197,7 +190,7 @@ def _present_values(column: Integers) -> tuple[Numbers, _Present]:
     valid = np.ascontiguousarray(valid, np.bool_)
     assert len(valid) == rows
     kept, bits = np.empty(rows + 1, np.int64), np.empty((rows + 7) // 8, np.uint8)
-    count = _library.kept_values(_at(values), _at(valid), _int(rows), _at(kept), _at(bits))
+    count = _library.kept_values(at(values), at(valid), integer(rows), at(kept), at(bits))
     return kept[:count], _Present(rows, count, bits if count else None)
 
 
@@ -207,7 +200,7 @@ def _present_codes(column: Coded) -> tuple[Codes, _Present]:
     if codes.min() >= 0:
         return codes.view(np.uint32), _Present(rows, rows)
     kept, bits = np.empty(rows + 1, np.uint32), np.empty((rows + 7) // 8, np.uint8)
-    count = _library.kept_codes(_at(codes), _int(rows), _at(kept), _at(bits))
+    count = _library.kept_codes(at(codes), integer(rows), at(kept), at(bits))
     return kept[:count], _Present(rows, count, bits if count else None)
 
 
@@ -217,7 +210,7 @@ def _levels(present: _Present) -> bytes:
         found = varint(present.rows << 1) + bytes([present.values > 0])
     else:
         out = np.empty(2 * len(present.bits) + _SLACK, np.uint8)
-        found = out[: _library.put_levels(_at(present.bits), _int(present.rows), _at(out))].tobytes()
+        found = out[: _library.put_levels(at(present.bits), integer(present.rows), at(out))].tobytes()
     return len(found).to_bytes(4, "little") + found
 
 
@@ -230,12 +223,12 @@ def _numbered(values: Numbers, least: int, greatest: int) -> tuple[Numbers, Code
     most = min(count, max(count // 2, _FEW))
     distinct, codes = np.empty(most, np.int64), np.empty(count, np.uint32)
     found = _library.number_values(
-        _at(values), _int(count), _int(least), _int(span if span <= _SPAN else 0), _int(most), _int(_SEED),
-        _at(distinct), _at(codes),
+        at(values), integer(count), integer(least), integer(span if span <= _SPAN else 0), integer(most), integer(SEED),
+        at(distinct), at(codes),
     )  # fmt: skip
-    if found == _OUT_OF_MEMORY:
+    if found == OUT_OF_MEMORY:
         raise MemoryError
-    return None if found == _UNSUITED else (distinct[:found], codes)
+    return None if found == UNSUITED else (distinct[:found], codes)
 
 
 def _distinct(texts: TextArray, codes: Codes) -> tuple[Numbers | None, Codes]:
@@ -245,14 +238,14 @@ def _distinct(texts: TextArray, codes: Codes) -> tuple[Numbers | None, Codes]:
         The places of the texts; None for all of them, with the codes that are given.
     """
     used = np.zeros(len(texts), np.bool_)
-    _library.mark_used(_at(codes), _int(len(codes)), _at(used))
+    _library.mark_used(at(codes), integer(len(codes)), at(used))
     firsts, number_of = group_texts(texts)
     wanted = np.zeros(len(firsts), np.bool_)
     wanted[number_of[used]] = True
     if len(firsts) == len(texts) and wanted.all():
         return None, codes
     code_of, recoded = (np.cumsum(wanted) - 1)[number_of].astype(np.uint32), np.empty(len(codes), np.uint32)
-    _library.recode(_at(codes), _int(len(codes)), _at(code_of), _at(recoded))
+    _library.recode(at(codes), integer(len(codes)), at(code_of), at(recoded))
     return firsts[wanted], recoded
 
 
@@ -270,14 +263,14 @@ def _coded(levels: bytes, codes: Codes, count: int) -> Bytes:
     head = levels + bytes([width])
     out = np.empty(len(head) + (len(codes) + 7) // 8 * (max(width, 8) + 1) + _SLACK, np.uint8)
     out[: len(head)] = np.frombuffer(head, np.uint8)
-    size = _library.put_codes(_at(codes), _int(len(codes)), _int(width), _at(out[len(head) :]))
+    size = _library.put_codes(at(codes), integer(len(codes)), integer(width), at(out[len(head) :]))
     return out[: len(head) + size]
 
 
 def _deltas(values: Numbers) -> Bytes:
     """Integers as differences (Encodings.md, Delta Encoding)."""
     out = np.empty(32 + (len(values) + 127) // 128 * (10 + 4 + 128 * 8) + _SLACK, np.uint8)
-    return out[: _library.put_deltas(_at(values), _int(len(values)), _at(out))]
+    return out[: _library.put_deltas(at(values), integer(len(values)), at(out))]
 
 
 def _plain_texts(texts: TextArray, places: Numbers | None, count: int) -> Bytes:
@@ -285,7 +278,7 @@ def _plain_texts(texts: TextArray, places: Numbers | None, count: int) -> Bytes:
     total = int(texts.offsets[-1] if places is None else np.diff(texts.offsets)[places].sum())
     out = np.empty(total + 4 * count + _SLACK, np.uint8)
     size = _library.put_texts(
-        _at(texts.offsets), _at(texts.data), None if places is None else _at(places), _int(count), _at(out)
+        at(texts.offsets), at(texts.data), None if places is None else at(places), integer(count), at(out)
     )
     return out[:size]
 
@@ -294,7 +287,7 @@ def _extremes(texts: TextArray, places: Numbers | None, count: int) -> tuple[byt
     """Least and greatest text by their bytes; None if one is long."""
     found = np.empty(2, np.int64)
     _library.extreme_texts(
-        _at(texts.offsets), _at(texts.data), None if places is None else _at(places), _int(count), _at(found)
+        at(texts.offsets), at(texts.data), None if places is None else at(places), integer(count), at(found)
     )
     least, greatest = (texts.data[texts.offsets[at] : texts.offsets[at + 1]].tobytes() for at in found.tolist())
     return (least, greatest) if max(len(least), len(greatest)) <= _LONG else None
@@ -302,11 +295,3 @@ def _extremes(texts: TextArray, places: Numbers | None, count: int) -> tuple[byt
 
 def _plain(number: int) -> bytes:
     return number.to_bytes(8, "little", signed=True)
-
-
-def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def _int(number: int) -> ctypes.c_int64:
-    return ctypes.c_int64(number)

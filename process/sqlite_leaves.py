@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from process.kernels import LIBRARY
+from process.library import at, integer, load
 from process.text_array import TextArray
 from process.values import Integers, Values
 
@@ -46,9 +46,7 @@ class Leaves(NamedTuple):
     rows: int
 
 
-_library = ctypes.CDLL(str(LIBRARY))
-_library.sqlite_leaves.restype = ctypes.c_int64
-_library.size_of_column.restype = ctypes.c_int64
+_library = load(("sqlite_leaves", "size_of_column"))
 
 
 def leaves(rowids: Numbers, columns: Sequence[Values | None], size: int) -> Iterator[Leaves]:
@@ -72,8 +70,8 @@ def leaves(rowids: Numbers, columns: Sequence[Values | None], size: int) -> Iter
         pages, last = np.empty((_PAGES, size), np.uint8), np.empty(_PAGES, np.int64)
         used = ctypes.c_int64()
         more = _library.sqlite_leaves(
-            ctypes.c_int64(len(rowids) - done), _at(rowids[done:]), (_Column * len(rest))(*rest),
-            ctypes.c_int64(len(rest)), ctypes.c_int64(size), ctypes.c_int64(_PAGES), _at(pages), _at(last),
+            integer(len(rowids) - done), at(rowids[done:]), (_Column * len(rest))(*rest),
+            integer(len(rest)), integer(size), integer(_PAGES), at(pages), at(last),
             ctypes.byref(used),
         )  # fmt: skip
         if not more:
@@ -110,7 +108,3 @@ def _column(arrays: _Arrays, start: int) -> _Column:
     """A column from a row on."""
     by_row = {name: array[start:] if name in ("values", "valid", "codes") else array for name, array in arrays.items()}
     return _Column(**{name: array.ctypes.data for name, array in by_row.items()})
-
-
-def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)

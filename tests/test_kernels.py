@@ -15,6 +15,7 @@ from capture.segment import EVENT_ROW
 from colliding import unmixed
 from process import kernels
 from process.fd_records import CHANGE, NEVER, By
+from process.library import SEED
 from process.planes import Planes
 from process.read import NR_STRINGS, TIME, WORDS
 from process.text_array import TextArray
@@ -48,7 +49,7 @@ def test_many_distinct_values_are_grouped() -> None:
 
 
 def test_a_guest_that_knew_the_seed_could_not_make_it_slow() -> None:
-    values = words([unmixed(i << 40, kernels._SEED) for i in range(20_000)])  # all at one place of any table
+    values = words([unmixed(i << 40, SEED) for i in range(20_000)])  # all at one place of any table
     assert kernels.group(values) is None
 
 

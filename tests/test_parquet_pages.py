@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colliding import unmixed
-from process import parquet, parquet_pages
+from process import parquet
+from process.library import SEED
 from process.parquet import SOUGHT, WHOLE, new_part
 from process.parquet_footer import Encoding
 from process.parquet_pages import Chunk, Coded, chunk
@@ -176,7 +177,7 @@ def test_any_wrong_bit_of_a_data_page_is_seen(tmp_path: Path, name: str, monkeyp
 
 
 def test_a_guest_that_knew_the_seed_could_not_make_it_slow() -> None:
-    values = np.array([unmixed(i << 40, parquet_pages._SEED) for i in range(10_000)] * 4, np.uint64).view(np.int64)
+    values = np.array([unmixed(i << 40, SEED) for i in range(10_000)] * 4, np.uint64).view(np.int64)
     found = chunk(Integers(values), may_be_null=False, rising=False, sought=False)
     assert found.encoding is Encoding.PLAIN and (found.data.view("<i8") == values).all()
 
