@@ -138,18 +138,19 @@ def chunk(column: Column, *, may_be_null: bool, rising: bool, sought: bool) -> C
         rising: Whether integers are stored as differences.
         sought: Whether its extremes are told.
     """
-    if isinstance(column, Integers):
-        return _integers(column, may_be_null, rising, sought)
-    return _texts(column, may_be_null, sought)
-
-
-def _integers(column: Integers, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
-    values, present = _present_values(column)
+    values, present = _present_values(column) if isinstance(column, Integers) else _present_codes(column)
     assert may_be_null or present.values == present.rows
     levels = _levels(present) if may_be_null else b""
     nulls = present.rows - present.values
     if not present.values:
         return Chunk(None, _page(levels, np.empty(0, np.uint8)), Encoding.PLAIN, nulls, None)
+    if isinstance(column, Integers):
+        return _integers(values.view(np.int64), levels, nulls, rising, sought)
+    return _texts(column, values.view(np.uint32), levels, nulls, sought)
+
+
+def _integers(values: Numbers, levels: bytes, nulls: int, rising: bool, sought: bool) -> Chunk:
+    """Of the rows that have a value; there is at least one."""
     least, greatest = int(values.min()), int(values.max())
     extremes = (_plain(least), _plain(greatest)) if sought else None
     if rising:
@@ -163,13 +164,8 @@ def _integers(column: Integers, may_be_null: bool, rising: bool, sought: bool) -
     return Chunk(dictionary, _coded(levels, codes, len(distinct)), Encoding.RLE_DICTIONARY, nulls, extremes)
 
 
-def _texts(column: Coded, may_be_null: bool, sought: bool) -> Chunk:
-    codes, present = _present_codes(column)
-    assert may_be_null or present.values == present.rows
-    levels = _levels(present) if may_be_null else b""
-    nulls = present.rows - present.values
-    if not present.values:
-        return Chunk(None, _page(levels, np.empty(0, np.uint8)), Encoding.PLAIN, nulls, None)
+def _texts(column: Coded, codes: Codes, levels: bytes, nulls: int, sought: bool) -> Chunk:
+    """Likewise; ``codes`` are those of these rows."""
     texts = column.texts
     places, codes = (None, codes) if column.is_unique else _distinct(texts, codes)
     count = len(texts) if places is None else len(places)
