@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from process.fd_index import Pairs, later
 from process.fd_keys import TimeKeys
 from process.fd_records import CLOSED, NEVER, UNKNOWN, By, Cloexec, Join, Records
 from process.fd_resolve import Answers
-from process.grouping import in_order
+from process.grouping import group, in_order
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -125,15 +124,19 @@ def order_of(group: Numbers, fd: Numbers, time: Numbers) -> npt.NDArray[np.intp]
 
 def _ways(join: npt.NDArray[np.uint8], names: Sequence[str], codes: Numbers) -> Numbers:
     """How descriptors were made, by how their names were."""
-    text = pl.Series(names, dtype=pl.String)
-    by_name = np.full(len(names) + 1, _MADE)
-    for prefix, way in (("/", _OPEN), ("/memfd:", _MADE), ("/secretmem", _MADE), ("pipe(", _PIPE), ("socket", _SOCKET)):
-        by_name[:-1][text.str.starts_with(prefix).to_numpy()] = way
-    found = by_name[np.maximum(codes, -1)]
-    found[np.isin(join, (Join.PATH, Join.ROOTED))] = _OPEN
-    found[join == Join.SAME] = _DUP
-    found[join == Join.ACCEPT] = _ACCEPT
+    found = np.full(len(join), _MADE)
+    for how, way in ((Join.PATH, _OPEN), (Join.ROOTED, _OPEN), (Join.SAME, _DUP), (Join.ACCEPT, _ACCEPT)):
+        found[join == how] = way
+    rest = np.flatnonzero(~np.isin(join, (Join.PATH, Join.ROOTED, Join.SAME, Join.ACCEPT)) & (codes >= 0))
+    used, which = group(codes[rest])
+    found[rest] = np.array([_way(names[code]) for code in used.tolist()], np.int64)[which]
     return found
+
+
+def _way(name: str) -> int:
+    """How a descriptor with a name was made, if nothing else tells."""
+    ways = (("/memfd:", _MADE), ("/secretmem", _MADE), ("/", _OPEN), ("pipe(", _PIPE), ("socket", _SOCKET))
+    return next((way for prefix, way in ways if name.startswith(prefix)), _MADE)
 
 
 def same_as_before(steps: Steps) -> Mask:

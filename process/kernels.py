@@ -54,7 +54,7 @@ _NUMBERS = (
     "group", "group_texts", "number_texts_of", "in_order", "unplane", "stored_word", "rows_of", "last_at",
     "last_changes", "size_of_change", "size_texts",
 )  # fmt: skip
-_NOTHING = ("index_changes", "write_texts", "enclose", "take_texts")
+_NOTHING = ("index_changes", "write_texts", "enclose", "take_texts", "look_at_paths")
 """Functions by what they return."""
 
 _library = load(_NUMBERS, _NOTHING)
@@ -145,7 +145,7 @@ def group_texts(texts: TextArray) -> tuple[Numbers, Numbers]:
         raise MemoryError
     if count < 0:  # too many collide
         known: dict[str, int] = {}
-        codes = [known.setdefault(text, at) for at, text in enumerate(texts.series().to_list())]
+        codes = [known.setdefault(text, at) for at, text in enumerate(texts.to_list())]
         distinct, which = np.unique(np.array(codes, np.int64), return_inverse=True)
         return distinct, which
     return firsts[:count].copy(), inverse
@@ -333,3 +333,10 @@ def take_texts(texts: TextArray, which: Numbers) -> TextArray:
     made = np.empty(offsets[-1], np.uint8)
     _library.take_texts(integer(len(which)), at(which), at(texts.offsets), at(texts.data), at(made))
     return TextArray(offsets, made)
+
+
+def look_at_paths(paths: TextArray) -> tuple[Mask, Mask, Mask]:
+    """Which paths are absolute; which have no empty name, `.` or `..`, nor end in a slash; which are of /proc, /dev."""
+    found = np.empty(len(paths), np.uint8)
+    _library.look_at_paths(integer(len(paths)), at(paths.offsets), at(paths.data), at(found))
+    return found & 1 != 0, found & 2 != 0, found & 4 != 0

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import polars as pl
 import zstandard
 
 from process.output import sync, unwritable
 from process.parquet_footer import MAGIC, Field, Stored, data_header, dictionary_header, footer, row_group
 from process.parquet_pages import Coded, Column, chunk
-from process.schema import FD_COLUMNS, SCHEMA, dtypes
+from process.schema import FD_COLUMNS, SCHEMA, Kind, Kinds, kinds
 from process.thrift import Value
 from process.values import Integers, Made, split
 
@@ -31,23 +28,23 @@ WHOLE: Final = frozenset({"id", "name", "procname", "seq", "abi", "nr", "time_ns
 
 
 @dataclass(frozen=True, eq=False)
-class Kind:
+class Layout:
     """A table that is written in parts.
 
     Attributes:
-        schema: Dtype of each column.
+        columns: They, in order.
         rising: As `RISING`, and so the others.
     """
 
-    schema: pl.Schema
+    columns: Kinds
     rising: Collection[str]
     sought: Collection[str]
     whole: Collection[str]
 
 
-ROWS: Final = Kind(SCHEMA, RISING, SOUGHT, WHOLE)
-FILES: Final = Kind(
-    dtypes(FD_COLUMNS),
+ROWS: Final = Layout(SCHEMA, RISING, SOUGHT, WHOLE)
+FILES: Final = Layout(
+    kinds(FD_COLUMNS),
     rising={"id", "start_seq", "start_time_ns", "end_seq", "end_time_ns"},
     sought=FD_COLUMNS,
     whole={"id", "capture", "fd", "source", "how", "start_time_ns"},
@@ -58,9 +55,24 @@ MOST: Final = 1 << 25
 """Bytes of the texts of a dictionary; rows with more are several row groups (a page must be smaller than 2 GiB)."""
 
 
+def metadata(columns: Sequence[str], layout: Layout = ROWS) -> Mapping[str, str]:
+    """What a footer tells of Arrow's types: `frames.parquet_metadata`. It takes Polars, which workers do without."""
+    from process.frames import parquet_metadata
+
+    return parquet_metadata(tuple(columns), tuple(layout.columns[name] for name in columns))
+
+
 @contextmanager
-def new_part(path: Path, columns: Sequence[str], kind: Kind = ROWS) -> Iterator[Callable[[Made], None]]:
+def new_part(
+    path: Path, columns: Sequence[str], layout: Layout = ROWS, told: Mapping[str, str] | None = None
+) -> Iterator[Callable[[Made], None]]:
     """A file with some of a table's columns, in order, for as long as it is written; gone if anything is raised.
+
+    Args:
+        path: The file.
+        columns: Their names.
+        layout: Of the table.
+        told: As `metadata` gives it; None: it is found out.
 
     Returns:
         A function that takes rows and writes them as a row group, or as several if their texts are long.
@@ -82,11 +94,12 @@ def new_part(path: Path, columns: Sequence[str], kind: Kind = ROWS) -> Iterator[
         for stretch in split(made, rows, pieces):
             write(stretch)
 
+    known = metadata(columns, layout) if told is None else told
     with _told(path):
         file = path.open("wb")
     try:
         with _told(path):
-            part = Part(file, columns, kind)
+            part = Part(file, columns, layout, known)
         yield write
         with _told(path):
             part.finish()
@@ -102,14 +115,16 @@ def new_part(path: Path, columns: Sequence[str], kind: Kind = ROWS) -> Iterator[
 class Part:
     """A file that is being written."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str], kind: Kind) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[str], layout: Layout, metadata: Mapping[str, str]) -> None:
         """Begin it.
 
         Raises:
             OSError: It cannot be written; as from all other methods.
         """
-        self._file, self._kind, self._at, self._rows = file, kind, 0, 0
-        self._fields = [Field(name, kind.schema[name] != pl.Int64, name not in kind.whole) for name in columns]
+        self._file, self._layout, self._metadata, self._at, self._rows = file, layout, metadata, 0, 0
+        self._fields = [
+            Field(name, layout.columns[name] is not Kind.INTEGER, name not in layout.whole) for name in columns
+        ]
         self._groups: list[Value] = []
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._put(MAGIC)
@@ -124,13 +139,12 @@ class Part:
 
     def finish(self) -> None:
         """Write the footer."""
-        names = tuple(field.name for field in self._fields)
-        self._put(footer(self._fields, self._groups, self._rows, _shown(names, self._kind)))
+        self._put(footer(self._fields, self._groups, self._rows, self._metadata))
 
     def _column(self, field: Field, column: Column, rows: int) -> Stored:
         """Write a column of a row group."""
-        name, kind = field.name, self._kind
-        found = chunk(column, may_be_null=field.may_be_null, rising=name in kind.rising, sought=name in kind.sought)
+        name, layout = field.name, self._layout
+        found = chunk(column, may_be_null=field.may_be_null, rising=name in layout.rising, sought=name in layout.sought)
         start = data = self._at
         unpacked = 0
         if found.dictionary is not None:
@@ -149,15 +163,6 @@ class Part:
         for piece in pieces:
             self._file.write(piece)
             self._at += len(piece)
-
-
-@cache
-def _shown(columns: tuple[str, ...], kind: Kind) -> dict[str, str]:
-    """What Polars has in a file with these columns: without it all texts would be read as one type."""
-    file = BytesIO()
-    pl.DataFrame(schema={name: kind.schema[name] for name in columns}).write_parquet(file)
-    file.seek(0)
-    return pl.read_parquet_metadata(file)
 
 
 def _rows(columns: Mapping[str, Column]) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from process.columns import show_files
@@ -15,18 +15,15 @@ from process.fd_records import shelve
 from process.garbage import give_back
 from process.ledger import Ledger
 from process.output import Format
+from process.parquet import FILES, metadata
 from process.pipeline import Progress
 from process.pool import Workers
 from process.prepare import Prepared, prepare_work
 from process.rerun import succeeded
 from process.resume import link
-from process.schema import SCHEMA
+from process.schema import FD_COLUMNS, SCHEMA
 from process.tables import Decoded, account, count_processes, processes, tables
 from process.work import Work
-
-import_module(
-    "numpy.ma"
-)  # the first `numpy.unique` does, which workers would wait for; now they are starting themselves
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,8 @@ def make(
     """
     names = tuple(SCHEMA) if columns is None else columns
     files = show_files(names)
-    prepared = prepare_work(work, workers, progress.surveyed, files=files, history=files)
+    with _beside(partial(_tell, names)) if format_ is Format.PARQUET and not keeps else nullcontext():
+        prepared = prepare_work(work, workers, progress.surveyed, files=files, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
     if prepared.folder.path is not None:
@@ -82,6 +80,23 @@ def make(
     return Output(path, rows, count_processes(processes(prepared, decoded)), errors, prepared.ledger)
 
 
+@contextmanager
+def _beside(call: Callable[[], object]) -> Iterator[None]:
+    """Have a thread call something during a block, for what it leaves behind; whoever needs that sees it fail again."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(call)
+        yield
+
+
+def _tell(columns: Sequence[str]) -> None:
+    """Find out what footers tell, for which Polars is loaded: a tenth of a second, in which workers survey.
+
+    Not where workers are yet to be started: they would be spawned then (`pool`).
+    """
+    metadata(columns)
+    metadata(FD_COLUMNS, FILES)
+
+
 def _write_parquet(
     prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
 ) -> tuple[Path, Decoded]:
@@ -91,7 +106,7 @@ def _write_parquet(
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events)
+    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events, told=metadata(columns))
     for plan, (tally, part) in succeeded(work, prepared, workers):
         if part.parent != folder:
             link(part, folder / f"part-{plan.label}.parquet")

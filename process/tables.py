@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from process.discover import Part
 from process.fd_history import Sheet
@@ -19,7 +18,7 @@ from process.pool import Workers
 from process.prepare import Prepared
 from process.process_rows import process_rows
 from process.read import MAX_SEQUENCE
-from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, dtypes
+from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, Kinds, kinds
 from process.strings import escape
 from process.tally import Tally
 from process.text import printable
@@ -40,12 +39,25 @@ class Files:
         """Rows."""
         return sum(sheet.count for sheet in self.sheets)
 
-    def none(self) -> pl.DataFrame:
-        """The table without its rows."""
-        return _frame(FD_COLUMNS, [])
+    @property
+    def columns(self) -> Kinds:
+        """Its columns."""
+        return kinds(FD_COLUMNS)
 
 
-Tables = dict[str, pl.DataFrame | Files]
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+        columns: Its columns.
+        rows: They, each with a value for each column.
+    """
+
+    columns: Kinds
+    rows: Sequence[tuple[Any, ...]]
+
+
+Tables = dict[str, Table | Files]
 """Tables by their names."""
 
 Decoded = list[tuple[Plan, Tally]]
@@ -73,21 +85,15 @@ def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tab
     """The small tables of an output, without `fd` if nobody is to make it; the ledger last: it must be complete."""
     rows, ids = _processes(prepared, decoded)
     return {
-        "process": _frame(PROCESS_COLUMNS, rows),
+        "process": Table(kinds(PROCESS_COLUMNS), rows),
         **({"fd": _files(prepared, decoded, ids, workers)} if workers is not None else {}),
-        "segment": _frame(
-            SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})
+        "segment": Table(
+            kinds(SEGMENT_COLUMNS), _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})
         ),
-        "stats": _frame(
-            STATS_COLUMNS,
-            [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()],
+        "stats": Table(
+            kinds(STATS_COLUMNS), [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()]
         ),
     }
-
-
-def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
-    """Rows as a table."""
-    return pl.DataFrame(rows, dtypes(columns), orient="row")
 
 
 def processes(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:

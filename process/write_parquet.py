@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-
-import polars as pl
 
 from process.decode import Decoder
 from process.fd_history import Sheet
 from process.output import sync
-from process.parquet import FILES, new_part
+from process.parquet import FILES, metadata, new_part
 from process.plan import Plan
 from process.pool import Failure, Workers
 from process.schema import FD_COLUMNS, SCHEMA
-from process.tables import Files, Tables
+from process.tables import Files, Table, Tables
 from process.tally import Tally
 from process.values import joined, split
 
@@ -29,11 +28,12 @@ _LINES = 1 << 16
 
 
 def write_part(
-    plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA), events: int | None = None
-) -> tuple[Tally, Path]:
+    plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA), events: int | None = None,
+    told: Mapping[str, str] | None = None,
+) -> tuple[Tally, Path]:  # fmt: skip
     """Decode a batch into its part of a dataset, ``events`` at a time.
 
-    Runs in a worker.
+    Runs in a worker, which is ``told`` the metadata of all parts.
 
     Raises:
         SegmentError: A segment is not what it was when it was surveyed.
@@ -42,7 +42,7 @@ def write_part(
     """
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.parquet"
-    with new_part(path, columns) as write:
+    with new_part(path, columns, told=told) as write:
         for made in decoder.columns():
             write(made)
     return decoder.tally, path
@@ -70,11 +70,13 @@ def write_tables(folder: Path, tables: Tables, workers: Workers) -> None:
         sync(path)
 
 
-def _lines(table: pl.DataFrame) -> Iterator[bytes]:
+def _lines(table: Table) -> Iterator[bytes]:
     """The rows of a table as text, some at a time."""
-    for some in table.iter_slices(_LINES):
-        if len(some):
-            yield some.write_ndjson().rstrip("\n").replace("\n", ",\n").encode()
+    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+    names = tuple(table.columns)
+    for start in range(0, len(table.rows), _LINES):
+        some = (encode(dict(zip(names, row, strict=True))) for row in table.rows[start : start + _LINES])
+        yield ",\n".join(some).encode()
 
 
 def _write_pieces(table: Files, folder: Path, workers: Workers) -> None:
@@ -84,20 +86,20 @@ def _write_pieces(table: Files, folder: Path, workers: Workers) -> None:
         if sum(one.count for one in pieces[-1][1]) + sheet.count > ROW_GROUP and pieces[-1][1]:
             pieces.append((len(pieces), []))
         pieces[-1][1].append(sheet)
-    write = partial(_write_piece, folder=folder)
+    write = partial(_write_piece, folder=folder, told=metadata(FD_COLUMNS, FILES))
     for outcome in workers.anew(write, pieces):
         if isinstance(outcome.result, Failure):
             write(outcome.item)
 
 
-def _write_piece(piece: tuple[int, list[Sheet]], folder: Path) -> None:
+def _write_piece(piece: tuple[int, list[Sheet]], folder: Path, told: Mapping[str, str]) -> None:
     """Write some of a table's rows.
 
     Raises:
         ProcessError: They cannot be written, or what was kept of them is gone.
     """
     number, sheets = piece
-    with new_part(folder / f"fd-{number:05d}.pq", FD_COLUMNS, FILES) as write:
+    with new_part(folder / f"fd-{number:05d}.pq", FD_COLUMNS, FILES, told) as write:
         if sheets:
             made, count = joined([sheet.columns() for sheet in sheets]), sum(sheet.count for sheet in sheets)
             for stretch in split(made, count, -(-count // ROW_GROUP)):

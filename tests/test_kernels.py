@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_texts_are_a_prefix_a_number_and_a_suffix(data: st.DataObject) -> None:
     made = kernels.texts(
         words([row[0] for row in rows]), prefixes, nulls, suffixes, TextArray.of(of[0]), TextArray.of(of[1])
     )
-    assert made.series().to_list() == [
+    assert made.to_list() == [
         of[0][prefix] + ("[NULL]" if null else f"{value:#x}{of[1][suffix]}") for value, prefix, null, suffix in rows
     ]
 
@@ -256,3 +257,14 @@ def test_hardly_anything_is_no_special_case(count: int) -> None:
         index, times, numbers([0]), np.zeros(1, kernels.NODE), one * 0 - 1, one * 0, one, one, one
     )
     assert sure.tolist() == [False][:count] and found.tolist() == [-1][:count]
+
+
+PATHS = st.text(st.sampled_from("/.ab"), max_size=12)
+
+
+@given(st.lists(PATHS | PATHS.map("/proc/".__add__) | PATHS.map("/dev/".__add__)))
+def test_paths_are_looked_at_as_by_a_pattern(paths: list[str]) -> None:
+    absolute, tidy, of_kernel = kernels.look_at_paths(TextArray.of(paths))
+    assert absolute.tolist() == [path.startswith("/") for path in paths]
+    assert tidy.tolist() == [not re.search(r"/(?:/|\.{1,2}(?:/|\Z)|\Z)", path) for path in paths]
+    assert of_kernel.tolist() == [path.startswith(("/proc/", "/dev/")) for path in paths]
