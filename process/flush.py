@@ -1,11 +1,12 @@
-"""Has a file put on the disk while it still grows, so that at its end there is little left to wait for."""
+"""Has files put on the disk while others are made, or one still grows: at the end there is little left to wait for."""
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 
-from process.output import sync
+from process.output import sync, unwritable
 
 
 class Flush:
@@ -45,3 +46,35 @@ class Flush:
             sync(self._path)
         except OSError as error:
             self._error = error
+
+
+class Flushes:
+    """Files that are whole, put on the disk one after the other, by a thread; a context manager that waits for it."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._thread = ThreadPoolExecutor(1)
+        self._under_way: list[tuple[Path, Future[None]]] = []
+
+    def __enter__(self) -> Flushes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def add(self, path: Path) -> None:
+        """Take a file."""
+        self._under_way.append((path, self._thread.submit(sync, path)))
+
+    def end(self) -> None:
+        """Wait until all of them are there.
+
+        Raises:
+            ProcessError: One of them cannot be written.
+        """
+        for path, one in self._under_way:
+            try:
+                one.result()
+            except OSError as error:
+                raise unwritable(path, error) from None
+        self._under_way.clear()

@@ -6,13 +6,23 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import zstandard
 
-from process.output import sync, unwritable
-from process.parquet_footer import MAGIC, Field, Stored, data_header, dictionary_header, footer, row_group
-from process.parquet_pages import Coded, Column, chunk
+from process.output import unwritable
+from process.parquet_footer import (
+    MAGIC,
+    Codec,
+    Encoding,
+    Field,
+    Stored,
+    data_header,
+    dictionary_header,
+    footer,
+    row_group,
+)
+from process.parquet_pages import Bytes, Chunk, Coded, Column, Way, chunk
 from process.schema import FD_COLUMNS, SCHEMA, Kind, Kinds, kinds
 from process.thrift import Value
 from process.values import Integers, Made, split
@@ -51,6 +61,8 @@ FILES: Final = Layout(
 )
 """The table `fd`."""
 
+_DENSE: Final = 0.95
+"""Columns that compression leaves more of than this share are stored as they are from then on."""
 MOST: Final = 1 << 25
 """Bytes of the texts of a dictionary; rows with more are several row groups (a page must be smaller than 2 GiB)."""
 
@@ -67,6 +79,8 @@ def new_part(
     path: Path, columns: Sequence[str], layout: Layout = ROWS, told: Mapping[str, str] | None = None
 ) -> Iterator[Callable[[Made], None]]:
     """A file with some of a table's columns, in order, for as long as it is written; gone if anything is raised.
+
+    It may not be on the disk yet (`process/flush.py`).
 
     Args:
         path: The file.
@@ -104,12 +118,38 @@ def new_part(
         with _told(path):
             part.finish()
             file.close()
-            sync(path)
     except BaseException:
         with suppress(OSError):
             file.close()
         path.unlink(missing_ok=True)
         raise
+
+
+Buffer = bytes | memoryview
+
+
+class _Packed(NamedTuple):
+    """A column of a row group as it is to be written.
+
+    Attributes:
+        pieces: Headers and pages.
+        place: Where the data page is among them.
+        size: Bytes of all.
+        unpacked: The same before compression.
+        codec: How the pages are compressed.
+        encoding: Of the data page.
+        nulls: Rows without a value.
+        extremes: Least and greatest value.
+    """
+
+    pieces: Sequence[Buffer]
+    place: int
+    size: int
+    unpacked: int
+    codec: Codec
+    encoding: Encoding
+    nulls: int
+    extremes: tuple[bytes, bytes] | None
 
 
 class Part:
@@ -126,6 +166,8 @@ class Part:
             Field(name, layout.columns[name] is not Kind.INTEGER, name not in layout.whole) for name in columns
         ]
         self._groups: list[Value] = []
+        self._dense: set[str] = set()
+        """Columns that are not compressed any more."""
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._put(MAGIC)
 
@@ -133,7 +175,14 @@ class Part:
         """Write rows, at least one, as a row group; they must have the file's columns, in order."""
         assert list(columns) == [field.name for field in self._fields]
         rows = _rows(columns)
-        stored = [self._column(field, columns[field.name], rows) for field in self._fields]
+        made: dict[tuple[object, ...], _Packed] = {}  # some columns are the same as others
+        stored = []
+        for field in self._fields:
+            column, way = columns[field.name], self._way(field)
+            key = (id(column), *way)
+            if key not in made:
+                made[key] = self._pack(field.name, chunk(column, *way), rows)
+            stored.append(self._store(field, made[key], rows))
         self._groups.append(row_group(stored, len(self._groups)))
         self._rows += rows
 
@@ -141,28 +190,46 @@ class Part:
         """Write the footer."""
         self._put(footer(self._fields, self._groups, self._rows, self._metadata))
 
-    def _column(self, field: Field, column: Column, rows: int) -> Stored:
-        """Write a column of a row group."""
+    def _way(self, field: Field) -> Way:
+        """How a column is made into pages."""
         name, layout = field.name, self._layout
-        found = chunk(column, may_be_null=field.may_be_null, rising=name in layout.rising, sought=name in layout.sought)
-        start = data = self._at
-        unpacked = 0
+        return Way(field.may_be_null, name in layout.rising, name in layout.sought)
+
+    def _pack(self, name: str, found: Chunk, rows: int) -> _Packed:
+        """Compress the pages of a column, unless those of the row group before became hardly smaller."""
+        codec = Codec.UNCOMPRESSED if name in self._dense else Codec.ZSTD
+        headers, pages, size = list[bytes](), list[Buffer](), 0
         if found.dictionary is not None:
             count, page = found.dictionary
-            packed = self._compressor.compress(page.data)
-            header = dictionary_header(count, len(page), len(packed))
-            self._put(header, packed)
-            unpacked, data = len(header) + len(page), self._at
-        packed = self._compressor.compress(found.data.data)
-        header = data_header(rows, found.encoding, len(found.data), len(packed))
-        self._put(header, packed)
-        unpacked += len(header) + len(found.data)
-        return Stored(field, rows, found.nulls, found.encoding, start, data, self._at - start, unpacked, found.extremes)
+            pages.append(self._press(page, codec))
+            headers.append(dictionary_header(count, len(page), len(pages[-1])))
+            size += len(page)
+        pages.append(self._press(found.data, codec))
+        headers.append(data_header(rows, found.encoding, len(found.data), len(pages[-1])))
+        size += len(found.data)
+        told, packed = sum(map(len, headers)), sum(map(len, pages))
+        if packed > _DENSE * size:
+            self._dense.add(name)
+        place = len(headers[0]) + len(pages[0]) if len(pages) > 1 else 0
+        pieces = [piece for both in zip(headers, pages, strict=True) for piece in both]
+        return _Packed(pieces, place, told + packed, told + size, codec, found.encoding, found.nulls, found.extremes)
 
-    def _put(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self._file.write(piece)
-            self._at += len(piece)
+    def _press(self, page: Bytes, codec: Codec) -> Buffer:
+        """A page as it is stored."""
+        return self._compressor.compress(page.data) if codec is Codec.ZSTD else page.data
+
+    def _store(self, field: Field, packed: _Packed, rows: int) -> Stored:
+        """Write a column of a row group."""
+        start = self._at
+        self._put(*packed.pieces)
+        return Stored(
+            field, rows, packed.nulls, packed.encoding, packed.codec, start, start + packed.place, packed.size,
+            packed.unpacked, packed.extremes,
+        )  # fmt: skip
+
+    def _put(self, *pieces: Buffer) -> None:
+        self._file.writelines(pieces)
+        self._at += sum(map(len, pieces))
 
 
 def _rows(columns: Mapping[str, Column]) -> int:

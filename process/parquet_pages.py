@@ -123,15 +123,22 @@ _library = load(
 )
 
 
-def chunk(column: Column, *, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
-    """A column as pages.
+class Way(NamedTuple):
+    """How a column is made into pages.
 
-    Args:
-        column: With at least one row.
+    Attributes:
         may_be_null: Whether readers expect to be told which rows have a value.
         rising: Whether integers are stored as differences.
         sought: Whether its extremes are told.
     """
+
+    may_be_null: bool
+    rising: bool
+    sought: bool
+
+
+def chunk(column: Column, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
+    """A column, which has at least one row, as pages; the rest is as in `Way`."""
     values, present = _present_values(column) if isinstance(column, Integers) else _present_codes(column)
     assert may_be_null or present.values == present.rows
     levels = _levels(present) if may_be_null else b""

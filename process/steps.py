@@ -12,6 +12,7 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.fd_records import shelve
+from process.flush import Flushes
 from process.garbage import give_back
 from process.ledger import Ledger
 from process.output import Format
@@ -107,14 +108,17 @@ def _write_parquet(
     folder.mkdir()
     decoded: Decoded = []
     work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events, told=metadata(columns))
-    for plan, (tally, part) in succeeded(work, prepared, workers):
-        if part.parent != folder:
-            link(part, folder / f"part-{plan.label}.parquet")
-        decoded.append((plan, tally))
-        advance(tally.rows)
-    _finish(prepared, decoded, workers)
-    write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers)
-    workers.dismiss()
+    with Flushes() as flushes:
+        for plan, (tally, part) in succeeded(work, prepared, workers):
+            flushes.add(part)
+            if part.parent != folder:
+                link(part, folder / f"part-{plan.label}.parquet")
+            decoded.append((plan, tally))
+            advance(tally.rows)
+        _finish(prepared, decoded, workers)
+        write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers, flushes)
+        workers.dismiss()
+        flushes.end()
     return folder, decoded
 
 

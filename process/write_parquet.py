@@ -9,7 +9,7 @@ from pathlib import Path
 
 from process.decode import Decoder
 from process.fd_history import Sheet
-from process.output import sync
+from process.flush import Flushes
 from process.parquet import FILES, metadata, new_part
 from process.plan import Plan
 from process.pool import Failure, Workers
@@ -48,8 +48,14 @@ def write_part(
     return decoder.tally, path
 
 
-def write_tables(folder: Path, tables: Tables, workers: Workers) -> None:
+def write_tables(folder: Path, tables: Tables, workers: Workers, flushes: Flushes) -> None:
     """Write each small table as NAME.json, a list of objects, one a line; workers write one in pieces, as Parquet.
+
+    Args:
+        folder: Where.
+        tables: By their names.
+        workers: Write the pieces.
+        flushes: Put the files on the disk.
 
     Raises:
         OSError: The folder cannot be written.
@@ -57,7 +63,7 @@ def write_tables(folder: Path, tables: Tables, workers: Workers) -> None:
     """
     for name, table in tables.items():
         if isinstance(table, Files):
-            _write_pieces(table, folder, workers)
+            _write_pieces(table, folder, workers, flushes)
             continue
         path = folder / f"{name}.json"
         with path.open("wb") as file:
@@ -67,7 +73,7 @@ def write_tables(folder: Path, tables: Tables, workers: Workers) -> None:
                 file.write(some)
                 between = b",\n"
             file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
-        sync(path)
+        flushes.add(path)
 
 
 def _lines(table: Table) -> Iterator[bytes]:
@@ -79,7 +85,7 @@ def _lines(table: Table) -> Iterator[bytes]:
         yield ",\n".join(some).encode()
 
 
-def _write_pieces(table: Files, folder: Path, workers: Workers) -> None:
+def _write_pieces(table: Files, folder: Path, workers: Workers, flushes: Flushes) -> None:
     """Write a table that may be large; one without rows is a piece, too."""
     pieces: list[tuple[int, list[Sheet]]] = [(0, [])]
     for sheet in table.sheets:
@@ -88,19 +94,20 @@ def _write_pieces(table: Files, folder: Path, workers: Workers) -> None:
         pieces[-1][1].append(sheet)
     write = partial(_write_piece, folder=folder, told=metadata(FD_COLUMNS, FILES))
     for outcome in workers.anew(write, pieces):
-        if isinstance(outcome.result, Failure):
-            write(outcome.item)
+        flushes.add(write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result)
 
 
-def _write_piece(piece: tuple[int, list[Sheet]], folder: Path, told: Mapping[str, str]) -> None:
+def _write_piece(piece: tuple[int, list[Sheet]], folder: Path, told: Mapping[str, str]) -> Path:
     """Write some of a table's rows.
 
     Raises:
         ProcessError: They cannot be written, or what was kept of them is gone.
     """
     number, sheets = piece
-    with new_part(folder / f"fd-{number:05d}.pq", FD_COLUMNS, FILES, told) as write:
+    path = folder / f"fd-{number:05d}.pq"
+    with new_part(path, FD_COLUMNS, FILES, told) as write:
         if sheets:
             made, count = joined([sheet.columns() for sheet in sheets]), sum(sheet.count for sheet in sheets)
             for stretch in split(made, count, -(-count // ROW_GROUP)):
                 write(stretch)
+    return path
