@@ -7,10 +7,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -121,6 +122,22 @@ class Workers:
     def anew(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
         """As `run`; nothing is taken over from earlier runs."""
         return Workers.run(self, function, items)
+
+    def ahead(self, function: Callable[[Item], Result], item: Item) -> Callable[[], Result]:
+        """Begin a call now if there are workers; what is returned gives what comes of it, and else makes it itself."""
+        if self._pool is None or self._leaving is not None:
+            return partial(function, item)
+        begun: Future[Result] | None = None
+        with held(), suppress(BrokenProcessPool):
+            begun = self._pool.submit(function, item)
+
+        def result() -> Result:
+            with suppress(BrokenProcessPool, CancelledError):
+                if begun is not None:
+                    return begun.result()
+            return function(item)
+
+        return result
 
     def announce(self, made: Path) -> None:
         """The output is whole, and about to get its name."""

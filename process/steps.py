@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from process.output import Format
 from process.parquet import FILES, metadata
 from process.pipeline import Progress
 from process.pool import Workers
-from process.prepare import Prepared, prepare_work
+from process.prepare import Prepared, plan_work, survey_work
 from process.rerun import succeeded
 from process.resume import link
 from process.schema import FD_COLUMNS, SCHEMA
@@ -67,47 +66,41 @@ def make(
     """
     names = tuple(SCHEMA) if columns is None else columns
     files = show_files(names)
-    with _beside(partial(_tell, names)) if format_ is Format.PARQUET and not keeps else nullcontext():
-        prepared = prepare_work(work, workers, progress.surveyed, files=files, history=files)
+    surveyed = survey_work(work, workers, progress.surveyed, files=files)
+    write = partial(_write_parquet, told=workers.ahead(_tell, names)) if format_ is Format.PARQUET else _write_sqlite
+    prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
     if prepared.folder.path is not None:
         shelve([survey.effect.scan for survey in prepared.surveys], prepared.folder.path)
     give_back()
     progress.begin(sum(plan.rows for plan in prepared.plans))
-    write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
     path, decoded = write(prepared, folder, workers, names, progress.decoded)
     rows, errors = sum(tally.rows for _, tally in decoded), sum(tally.errors for _, tally in decoded)
     return Output(path, rows, count_processes(processes(prepared, decoded)), errors, prepared.ledger)
 
 
-@contextmanager
-def _beside(call: Callable[[], object]) -> Iterator[None]:
-    """Have a thread call something during a block, for what it leaves behind; whoever needs that sees it fail again."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(call)
-        yield
+Told = tuple[Mapping[str, str], Mapping[str, str]]
+"""What footers tell of the rows, and of the table `fd`."""
 
 
-def _tell(columns: Sequence[str]) -> None:
-    """Find out what footers tell, for which Polars is loaded: a tenth of a second, in which workers survey.
-
-    Not where workers are yet to be started: they would be spawned then (`pool`).
-    """
-    metadata(columns)
-    metadata(FD_COLUMNS, FILES)
+def _tell(columns: Sequence[str]) -> Told:
+    """Find it out. It takes Polars, which takes a tenth of a second to load: a worker does while plans are made."""
+    return metadata(columns), metadata(FD_COLUMNS, FILES)
 
 
 def _write_parquet(
-    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
-) -> tuple[Path, Decoded]:
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object], *,
+    told: Callable[[], Told],
+) -> tuple[Path, Decoded]:  # fmt: skip
     """Each worker decodes a batch and writes its part."""
     from process.write_parquet import write_part, write_tables
 
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events, told=metadata(columns))
+    of_rows, of_files = told()
+    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events, told=of_rows)
     with Flushes() as flushes:
         for plan, (tally, part) in succeeded(work, prepared, workers):
             flushes.add(part)
@@ -116,7 +109,8 @@ def _write_parquet(
             decoded.append((plan, tally))
             advance(tally.rows)
         _finish(prepared, decoded, workers)
-        write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers, flushes)
+        made = tables(prepared, decoded, workers if show_files(columns) else None)
+        write_tables(folder, made, workers, flushes, of_files)
         workers.dismiss()
         flushes.end()
     return folder, decoded

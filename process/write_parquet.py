@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from process.decode import Decoder
 from process.fd_history import Sheet
 from process.flush import Flushes
-from process.parquet import FILES, metadata, new_part
+from process.parquet import FILES, new_part
 from process.plan import Plan
 from process.pool import Failure, Workers
 from process.schema import FD_COLUMNS, SCHEMA
@@ -48,7 +48,9 @@ def write_part(
     return decoder.tally, path
 
 
-def write_tables(folder: Path, tables: Tables, workers: Workers, flushes: Flushes) -> None:
+def write_tables(
+    folder: Path, tables: Tables, workers: Workers, flushes: Flushes, told: Mapping[str, str] | None = None
+) -> None:
     """Write each small table as NAME.json, a list of objects, one a line; workers write one in pieces, as Parquet.
 
     Args:
@@ -56,6 +58,7 @@ def write_tables(folder: Path, tables: Tables, workers: Workers, flushes: Flushe
         tables: By their names.
         workers: Write the pieces.
         flushes: Put the files on the disk.
+        told: The metadata of the pieces.
 
     Raises:
         OSError: The folder cannot be written.
@@ -63,7 +66,7 @@ def write_tables(folder: Path, tables: Tables, workers: Workers, flushes: Flushe
     """
     for name, table in tables.items():
         if isinstance(table, Files):
-            _write_pieces(table, folder, workers, flushes)
+            _write_pieces(table, workers, flushes, partial(_write_piece, folder=folder, told=told))
             continue
         path = folder / f"{name}.json"
         with path.open("wb") as file:
@@ -85,19 +88,22 @@ def _lines(table: Table) -> Iterator[bytes]:
         yield ",\n".join(some).encode()
 
 
-def _write_pieces(table: Files, folder: Path, workers: Workers, flushes: Flushes) -> None:
+Piece = tuple[int, list[Sheet]]
+"""Its number, and what is in it."""
+
+
+def _write_pieces(table: Files, workers: Workers, flushes: Flushes, write: Callable[[Piece], Path]) -> None:
     """Write a table that may be large; one without rows is a piece, too."""
-    pieces: list[tuple[int, list[Sheet]]] = [(0, [])]
+    pieces: list[Piece] = [(0, [])]
     for sheet in table.sheets:
         if sum(one.count for one in pieces[-1][1]) + sheet.count > ROW_GROUP and pieces[-1][1]:
             pieces.append((len(pieces), []))
         pieces[-1][1].append(sheet)
-    write = partial(_write_piece, folder=folder, told=metadata(FD_COLUMNS, FILES))
     for outcome in workers.anew(write, pieces):
         flushes.add(write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result)
 
 
-def _write_piece(piece: tuple[int, list[Sheet]], folder: Path, told: Mapping[str, str]) -> Path:
+def _write_piece(piece: Piece, folder: Path, told: Mapping[str, str] | None) -> Path:
     """Write some of a table's rows.
 
     Raises:
