@@ -221,6 +221,8 @@ _spare = Spare()
 
 def _guarded(function: Callable[[Item], Result], item: Item, is_limited: bool) -> Result | Failure:
     """Call a function; what bad input raises is a result. Below a limit no memory is kept for the next call."""
+    if not is_limited:
+        _spare.begin(function.func if isinstance(function, partial) else function)
     try:
         return function(item)
     except ProcessError:
