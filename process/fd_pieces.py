@@ -19,11 +19,12 @@ from process.descriptors import Descriptors
 from process.fd_index import later
 from process.fd_keys import TimeKeys
 from process.fd_records import CLOSED, NEVER, Records, Scan, stored, taken
-from process.fd_rows import Stretch, records
+from process.fd_rows import Stretch, records, some_texts
 from process.fd_state import Start
 from process.fd_steps import Ends, Rows, Steps, of_changes, order_of, same_as_before
 from process.fd_timeline import Timeline
 from process.grouping import distinct
+from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -95,7 +96,7 @@ class Made:
     """
 
     steps: Steps
-    names: list[str]
+    names: TextArray
     early: Records
     rows: Stretch | Path
     count: int = 0
@@ -104,7 +105,7 @@ class Made:
 
     def rows_alone(self) -> Made:
         """The same without the steps."""
-        return replace(self, steps=self.steps.only(np.zeros(0, np.intp)), names=[])
+        return replace(self, steps=self.steps.only(np.zeros(0, np.intp)), names=TextArray.of(()))
 
 
 def pair_of(group: npt.NDArray[np.signedinteger], fd: npt.NDArray[np.signedinteger]) -> Numbers:
@@ -146,7 +147,7 @@ def make(piece: Piece, start: Start, found: Descriptors) -> Made:
     used = distinct(left.name[left.name >= 0])
     left.name = np.where(left.name >= 0, np.searchsorted(used, left.name), left.name)
     stretch = Stretch.of(rows, found.names)
-    made = Made(left.narrow(), [found.names[code] for code in used.tolist()], early, stretch, len(rows))
+    made = Made(left.narrow(), some_texts(found.names, used), early, stretch, len(rows))
     if len(rows):
         made.first, made.last = int(rows["seq"].min()), int(rows["seq"].max())
         if piece.path is not None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from process.fd_records import NEVER, SOURCES, Cloexec, Records, joined, taken
 from process.fd_steps import ENDS, HOW, Rows, Steps
 from process.grouping import group, in_order
+from process.kernels import take_texts
 from process.read import MAX_SEQUENCE
 from process.text_array import TextArray
 from process.values import Integers, Made, Texts
@@ -60,12 +61,12 @@ class Stretch:
     names: TextArray
 
     @classmethod
-    def of(cls, rows: Records, names: Sequence[str]) -> Stretch:
+    def of(cls, rows: Records, names: Sequence[str] | TextArray) -> Stretch:
         """Rows whose names are codes into many: with those alone that they need."""
         distinct, index = group(rows["name"].astype(np.int64))
         is_named = distinct >= 0
         rows["name"] = np.where(is_named, np.cumsum(is_named) - 1, -1)[index]
-        return cls(rows, TextArray.of([names[code] for code in distinct[is_named].tolist()]))
+        return cls(rows, some_texts(names, distinct[is_named]))
 
     @classmethod
     def joined(cls, parts: Sequence[Stretch]) -> Stretch:
@@ -134,6 +135,13 @@ class Stretch:
             "end_seq": _or_null(rows["end_seq"]),
             "end_time_ns": Integers(end_time, rows["end_time"] != NEVER),
         }
+
+
+def some_texts(texts: Sequence[str] | TextArray, which: Numbers) -> TextArray:
+    """Some texts by their indices."""
+    if isinstance(texts, TextArray):
+        return take_texts(texts, which)
+    return TextArray.of([texts[at] for at in which.tolist()])
 
 
 def records(rows: Rows, steps: Steps, program: Numbers) -> Records:
