@@ -183,7 +183,7 @@ def _in_stretches(steps: Steps) -> Iterator[Steps]:
     at = 0
     while at < len(pairs):
         end = int(begins[np.searchsorted(begins, min(at + _STRETCH, len(pairs)))])
-        yield _without_doubles(steps.only(order[at:end]).wide())
+        yield _without_doubles(steps.only(order[at:end]))
         at = end
 
 

@@ -97,16 +97,8 @@ class Steps:
         return order_of(self.group.astype(np.int64), self.fd.astype(np.int64), self.time)
 
     def narrow(self) -> Steps:
-        """The same in half the memory, to be kept; nothing may be reckoned with it before it is `wide`."""
-        return self._as(np.int32, np.int8)
-
-    def wide(self) -> Steps:
-        """The same as it was before it was `narrow`."""
-        return self._as(np.int64, np.int64)
-
-    def _as(self, codes: type[np.signedinteger], kinds: type[np.signedinteger]) -> Steps:
-        """With other types for columns whose values are few."""
-        types = {**dict.fromkeys(_CODES, codes), **dict.fromkeys(_KINDS, kinds)}
+        """The same in half the memory; nothing may be added to numbers that have 32 bits or 8 then."""
+        types = {**dict.fromkeys(_CODES, np.int32), **dict.fromkeys(_KINDS, np.int8)}
         return Steps(**{
             name: column.astype(types[name], copy=False) if name in types else column
             for name, column in vars(self).items()

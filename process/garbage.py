@@ -42,7 +42,7 @@ class Spare:
         """Call after a batch: what is held beyond the need of one goes back, with all that is free."""
         held = _resident()
         if not self._need:
-            _keep_freed()
+            keep_freed()
         if self._is_first:
             self._need = max(self._need, held)
         self._is_first = held > _MOST * self._need
@@ -50,7 +50,7 @@ class Spare:
             give_back()
 
 
-def _keep_freed() -> None:
+def keep_freed() -> None:
     """Have malloc keep what is freed until `give_back`, large arrays too; where it is glibc's."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 import polars as pl
 import zstandard
 
-from process.output import sync, unwritable
+from process.output import unwritable
 from process.parquet_footer import MAGIC, Field, Stored, data_header, dictionary_header, footer, row_group
 from process.parquet_pages import Coded, Column, chunk
 from process.schema import FD_COLUMNS, SCHEMA, dtypes
@@ -62,6 +62,8 @@ MOST: Final = 1 << 25
 def new_part(path: Path, columns: Sequence[str], kind: Kind = ROWS) -> Iterator[Callable[[Made], None]]:
     """A file with some of a table's columns, in order, for as long as it is written; gone if anything is raised.
 
+    What is in it is yet to be put on the disk.
+
     Returns:
         A function that takes rows and writes them as a row group, or as several if their texts are long.
 
@@ -91,7 +93,6 @@ def new_part(path: Path, columns: Sequence[str], kind: Kind = ROWS) -> Iterator[
         with _told(path):
             part.finish()
             file.close()
-            sync(path)
     except BaseException:
         with suppress(OSError):
             file.close()

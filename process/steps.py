@@ -12,16 +12,17 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.fd_records import shelve
-from process.garbage import give_back
+from process.flush import Aside
+from process.garbage import give_back, keep_freed
 from process.ledger import Ledger
-from process.output import Format
+from process.output import Format, sync
 from process.pipeline import Progress
 from process.pool import Workers
 from process.prepare import Prepared, prepare_work
 from process.rerun import succeeded
 from process.resume import link
 from process.schema import SCHEMA
-from process.tables import Decoded, account, count_processes, processes, tables
+from process.tables import Decoded, Tables, account, count_processes, tables
 from process.work import Work
 
 import_module(
@@ -67,6 +68,7 @@ def make(
         ProcessError: Nothing can be decoded, or the output cannot be written.
         OSError: Likewise.
     """
+    keep_freed()
     names = tuple(SCHEMA) if columns is None else columns
     files = show_files(names)
     prepared = prepare_work(work, workers, progress.surveyed, files=files, history=files)
@@ -77,14 +79,14 @@ def make(
     give_back()
     progress.begin(sum(plan.rows for plan in prepared.plans))
     write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
-    path, decoded = write(prepared, folder, workers, names, progress.decoded)
+    path, decoded, made = write(prepared, folder, workers, names, progress.decoded)
     rows, errors = sum(tally.rows for _, tally in decoded), sum(tally.errors for _, tally in decoded)
-    return Output(path, rows, count_processes(processes(prepared, decoded)), errors, prepared.ledger)
+    return Output(path, rows, count_processes(made), errors, prepared.ledger)
 
 
 def _write_parquet(
     prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
-) -> tuple[Path, Decoded]:
+) -> tuple[Path, Decoded, Tables]:
     """Each worker decodes a batch and writes its part."""
     from process.write_parquet import write_part, write_tables
 
@@ -92,20 +94,24 @@ def _write_parquet(
     folder.mkdir()
     decoded: Decoded = []
     work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events)
-    for plan, (tally, part) in succeeded(work, prepared, workers):
-        if part.parent != folder:
-            link(part, folder / f"part-{plan.label}.parquet")
-        decoded.append((plan, tally))
-        advance(tally.rows)
-    _finish(prepared, decoded, workers)
-    write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers)
-    workers.dismiss()
-    return folder, decoded
+    with Aside() as aside:
+        for plan, (tally, part) in succeeded(work, prepared, workers):
+            if part.parent != folder:
+                part = link(part, folder / f"part-{plan.label}.parquet")
+            aside.do(sync, part)
+            decoded.append((plan, tally))
+            advance(tally.rows)
+        _finish(prepared, decoded, workers)
+        made = tables(prepared, decoded, workers if show_files(columns) else None)
+        write_tables(folder, made, workers, aside)
+        workers.dismiss()
+        aside.end()
+    return folder, decoded, made
 
 
 def _write_sqlite(
     prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
-) -> tuple[Path, Decoded]:
+) -> tuple[Path, Decoded, Tables]:
     """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     from process.write_sqlite import SqliteWriter, write_rows
 
@@ -120,7 +126,7 @@ def _write_sqlite(
         made = tables(prepared, decoded, workers if show_files(columns) else None)
         writer.finish(made, workers)
         workers.dismiss()
-    return path, decoded
+    return path, decoded, made
 
 
 def _finish(prepared: Prepared, decoded: Decoded, workers: Workers) -> None:

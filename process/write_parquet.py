@@ -10,6 +10,7 @@ import polars as pl
 
 from process.decode import Decoder
 from process.fd_history import Sheet
+from process.flush import Aside
 from process.output import sync
 from process.parquet import FILES, new_part
 from process.plan import Plan
@@ -48,26 +49,41 @@ def write_part(
     return decoder.tally, path
 
 
-def write_tables(folder: Path, tables: Tables, workers: Workers) -> None:
+def write_tables(folder: Path, tables: Tables, workers: Workers, aside: Aside) -> None:
     """Write each small table as NAME.json, a list of objects, one a line; workers write one in pieces, as Parquet.
+
+    Args:
+        folder: Of the dataset.
+        tables: They.
+        workers: Make the pieces.
+        aside: Meanwhile writes the others, and puts all of them on the disk.
 
     Raises:
         OSError: The folder cannot be written.
         ProcessError: Likewise, or a worker failed.
     """
     for name, table in tables.items():
+        if not isinstance(table, Files):
+            aside.do(_write_small, folder / f"{name}.json", table)
+    for table in tables.values():
         if isinstance(table, Files):
-            _write_pieces(table, folder, workers)
-            continue
-        path = folder / f"{name}.json"
-        with path.open("wb") as file:
-            between = b"[\n"
-            for some in _lines(table):
-                file.write(between)
-                file.write(some)
-                between = b",\n"
-            file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
-        sync(path)
+            _write_pieces(table, folder, workers, aside)
+
+
+def _write_small(path: Path, table: pl.DataFrame) -> None:
+    """Write a small table.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with path.open("wb") as file:
+        between = b"[\n"
+        for some in _lines(table):
+            file.write(between)
+            file.write(some)
+            between = b",\n"
+        file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
+    sync(path)
 
 
 def _lines(table: pl.DataFrame) -> Iterator[bytes]:
@@ -77,7 +93,7 @@ def _lines(table: pl.DataFrame) -> Iterator[bytes]:
             yield some.write_ndjson().rstrip("\n").replace("\n", ",\n").encode()
 
 
-def _write_pieces(table: Files, folder: Path, workers: Workers) -> None:
+def _write_pieces(table: Files, folder: Path, workers: Workers, aside: Aside) -> None:
     """Write a table that may be large; one without rows is a piece, too."""
     pieces: list[tuple[int, list[Sheet]]] = [(0, [])]
     for sheet in table.sheets:
@@ -86,19 +102,23 @@ def _write_pieces(table: Files, folder: Path, workers: Workers) -> None:
         pieces[-1][1].append(sheet)
     write = partial(_write_piece, folder=folder)
     for outcome in workers.anew(write, pieces):
-        if isinstance(outcome.result, Failure):
-            write(outcome.item)
+        aside.do(sync, write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result)
 
 
-def _write_piece(piece: tuple[int, list[Sheet]], folder: Path) -> None:
+def _write_piece(piece: tuple[int, list[Sheet]], folder: Path) -> Path:
     """Write some of a table's rows.
+
+    Returns:
+        The file.
 
     Raises:
         ProcessError: They cannot be written, or what was kept of them is gone.
     """
     number, sheets = piece
-    with new_part(folder / f"fd-{number:05d}.pq", FD_COLUMNS, FILES) as write:
+    path = folder / f"fd-{number:05d}.pq"
+    with new_part(path, FD_COLUMNS, FILES) as write:
         if sheets:
             made, count = joined([sheet.columns() for sheet in sheets]), sum(sheet.count for sheet in sheets)
             for stretch in split(made, count, -(-count // ROW_GROUP)):
                 write(stretch)
+    return path
