@@ -20,7 +20,7 @@ from process.fd_outline import Outline, Source, Tables
 from process.fd_pieces import Alone, Made, Piece, make_alone, pair_of, programs_at
 from process.fd_records import ALWAYS, CLOSED, UNKNOWN, Birth, Records, taken
 from process.fd_resolve import Answers
-from process.fd_rows import Stretch, records, some_texts
+from process.fd_rows import Stretch, records
 from process.fd_state import Whole, bases, join_all
 from process.fd_steps import (
     EXECED,
@@ -28,7 +28,6 @@ from process.fd_steps import (
     SEEN,
     UNSHARED,
     Ends,
-    Rows,
     Steps,
     same_as_before,
 )  # fmt: skip
@@ -42,6 +41,7 @@ from process.values import Integers
 from process.values import Made as Columns
 
 Numbers = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int32]
 Run = Callable[[Callable[[Alone], Made | None], Sequence[Alone]], Iterator[Outcome[Alone, Made | None]]]
 """As `Workers.run`."""
 
@@ -189,8 +189,9 @@ def _in_stretches(steps: Steps) -> Iterator[Steps]:
 
 def _records(programs: _Programs, ends: Ends, steps: Steps) -> Records:
     """The rows of some steps, which are in order."""
-    rows = Rows.of(steps, ends)
-    return records(rows, steps, programs.of(steps, rows))
+    rows = records(steps, ends)
+    rows["program"] = programs.of(rows)
+    return rows
 
 
 def distinct_early(parts: Sequence[Records]) -> Records:
@@ -199,7 +200,7 @@ def distinct_early(parts: Sequence[Records]) -> Records:
     return found
 
 
-def _renamed(codes: Numbers, parts: Sequence[tuple[Steps, TextArray]]) -> tuple[Numbers, TextArray]:
+def _renamed(codes: Codes, parts: Sequence[tuple[Steps, TextArray]]) -> tuple[Codes, TextArray]:
     """Names of the steps of several as codes into one list, in which each text is once.
 
     Args:
@@ -207,10 +208,11 @@ def _renamed(codes: Numbers, parts: Sequence[tuple[Steps, TextArray]]) -> tuple[
         parts: They, and what the codes of each are into.
     """
     before = np.cumsum([0, *(len(names) for _, names in parts)])[:-1]
-    codes = codes + np.where(codes >= 0, np.repeat(before, [len(steps.fd) for steps, _ in parts]), 0)
     every = TextArray.joined([names for _, names in parts])
     firsts, number = group_texts(every)
-    return np.append(number, (CLOSED, UNKNOWN))[codes].astype(np.int32), take_texts(every, firsts)  # from the end
+    code_of = np.append(number, (CLOSED, UNKNOWN)).astype(np.int32)  # these two count from the end
+    at = codes + np.where(codes >= 0, np.repeat(before, [len(steps.fd) for steps, _ in parts]), 0)
+    return code_of[at], take_texts(every, firsts)
 
 
 def _sheets(
@@ -258,9 +260,7 @@ class _Bunch:
 
 def _named(steps: Steps, whole: Whole) -> tuple[Steps, TextArray]:
     """Steps without what made them, and what their names are codes into."""
-    used = distinct(steps.name[steps.name >= 0])
-    steps.name = np.where(steps.name >= 0, np.searchsorted(used, steps.name), steps.name)
-    return steps.narrow(), some_texts(whole.resolver.names, used)
+    return steps, steps.only_names(whole.resolver.names)
 
 
 def _begun(whole: Whole, tables: Tables) -> Steps:
@@ -290,12 +290,12 @@ def _births(whole: Whole, tables: Tables, node: Numbers, fd: Numbers, answers: A
     since = whole.nodes["since"][node]
     ranged = goes_on & np.isin(kind, (Birth.RANGE, Birth.RANGE_CLOEXEC))
     return Steps(
-        group=tables.group[node], fd=fd, time=since,
+        group=tables.group[node].astype(np.int32), fd=fd.astype(np.int32), time=since,
         began=np.where(ranged, whole.nodes["t0"][node], since), seq=whole.nodes["seq"][node],
-        is_birth=np.ones(len(node), np.bool_), node=node, pid=tables.owner[node], name=answers.name,
-        cloexec=answers.cloexec.astype(np.int64), source=answers.source.astype(np.int64), how=ways,
-        begins=~goes_on, told=np.zeros(len(node), np.bool_), is_open=answers.name >= 0,
-    ).narrow()  # fmt: skip
+        is_birth=np.ones(len(node), np.bool_), node=node.astype(np.int32), pid=tables.owner[node],
+        name=answers.name.astype(np.int32), cloexec=answers.cloexec.view(np.int8), source=answers.source.view(np.int8),
+        how=ways.astype(np.int8), begins=~goes_on, told=np.zeros(len(node), np.bool_), is_open=answers.name >= 0,
+    )  # fmt: skip
 
 
 def _without_doubles(steps: Steps) -> Steps:
@@ -318,9 +318,9 @@ class _Programs:
         order = np.argsort(keys, kind="stable")
         self._keys, self._index = keys[order], np.append(index[order], -1)
 
-    def of(self, steps: Steps, rows: Rows) -> Numbers:
+    def of(self, rows: Records) -> Numbers:
         """The program of each row, as an index in the tree; -1 if none is known."""
-        pid, seq, how = (column[rows.heads] for column in (steps.pid, steps.seq, steps.how))
+        pid, seq, how = (np.ascontiguousarray(rows[name]) for name in ("pid", "seq", "how"))
         found = programs_at(self._timeline, self._gaps, pid, seq)
         births = np.flatnonzero((how == FORKED) | (how == EXECED))
         keys = self._key(seq[births], pid[births])
