@@ -1,12 +1,16 @@
-"""Has files put on the disk while others are made, or one still grows: at the end there is little left to wait for."""
+"""Has files put on the disk while other work goes on, so that at the end there is little left to wait for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
+from typing import ParamSpec
 
-from process.output import sync, unwritable
+from process.output import sync
+
+Arguments = ParamSpec("Arguments")
 
 
 class Flush:
@@ -48,33 +52,29 @@ class Flush:
             self._error = error
 
 
-class Flushes:
-    """Files that are whole, put on the disk one after the other, by a thread; a context manager that waits for it."""
+class Aside:
+    """What mostly waits for the disk, done by a thread, one thing after the other; a context manager that ends it."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin with nothing."""
         self._thread = ThreadPoolExecutor(1)
-        self._under_way: list[tuple[Path, Future[None]]] = []
+        self._begun: list[Future[None]] = []
 
-    def __enter__(self) -> Flushes:
+    def __enter__(self) -> Aside:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def add(self, path: Path) -> None:
-        """Take a file."""
-        self._under_way.append((path, self._thread.submit(sync, path)))
+    def do(self, function: Callable[Arguments, None], *given: Arguments.args, **named: Arguments.kwargs) -> None:
+        """Call a function, sooner or later."""
+        self._begun.append(self._thread.submit(function, *given, **named))
 
     def end(self) -> None:
-        """Wait until all of them are there.
+        """Wait until all is done.
 
         Raises:
-            ProcessError: One of them cannot be written.
+            Exception: What the first of the functions has raised that did.
         """
-        for path, one in self._under_way:
-            try:
-                one.result()
-            except OSError as error:
-                raise unwritable(path, error) from None
-        self._under_way.clear()
+        for one in self._begun:
+            one.result()

@@ -42,7 +42,7 @@ class Spare:
     def begin(self, work: object) -> None:
         """Call before a batch; ``work`` is what is done with it: another may need more."""
         if self._work is None:
-            _keep_freed()
+            keep_freed()
         if work is not self._work:
             self._work, self._is_first = work, True
 
@@ -56,7 +56,7 @@ class Spare:
             give_back()
 
 
-def _keep_freed() -> None:
+def keep_freed() -> None:
     """Have malloc keep what is freed until `give_back`, large arrays too; where it is glibc's."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

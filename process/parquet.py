@@ -80,7 +80,7 @@ def new_part(
 ) -> Iterator[Callable[[Made], None]]:
     """A file with some of a table's columns, in order, for as long as it is written; gone if anything is raised.
 
-    It may not be on the disk yet (`process/flush.py`).
+    What is in it is yet to be put on the disk.
 
     Args:
         path: The file.

@@ -11,10 +11,10 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.fd_records import shelve
-from process.flush import Flushes
-from process.garbage import give_back
+from process.flush import Aside
+from process.garbage import give_back, keep_freed
 from process.ledger import Ledger
-from process.output import Format
+from process.output import Format, sync
 from process.parquet import FILES, metadata
 from process.pipeline import Progress
 from process.pool import Workers
@@ -22,7 +22,7 @@ from process.prepare import Prepared, plan_work, survey_work
 from process.rerun import succeeded
 from process.resume import link
 from process.schema import FD_COLUMNS, SCHEMA
-from process.tables import Decoded, account, count_processes, processes, tables
+from process.tables import Decoded, Tables, account, count_processes, tables
 from process.work import Work
 
 
@@ -64,6 +64,7 @@ def make(
         ProcessError: Nothing can be decoded, or the output cannot be written.
         OSError: Likewise.
     """
+    keep_freed()
     names = tuple(SCHEMA) if columns is None else columns
     files = show_files(names)
     surveyed = survey_work(work, workers, progress.surveyed, files=files)
@@ -75,9 +76,9 @@ def make(
         shelve([survey.effect.scan for survey in prepared.surveys], prepared.folder.path)
     give_back()
     progress.begin(sum(plan.rows for plan in prepared.plans))
-    path, decoded = write(prepared, folder, workers, names, progress.decoded)
+    path, decoded, made = write(prepared, folder, workers, names, progress.decoded)
     rows, errors = sum(tally.rows for _, tally in decoded), sum(tally.errors for _, tally in decoded)
-    return Output(path, rows, count_processes(processes(prepared, decoded)), errors, prepared.ledger)
+    return Output(path, rows, count_processes(made), errors, prepared.ledger)
 
 
 Told = tuple[Mapping[str, str], Mapping[str, str]]
@@ -92,7 +93,7 @@ def _tell(columns: Sequence[str]) -> Told:
 def _write_parquet(
     prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object], *,
     told: Callable[[], Told],
-) -> tuple[Path, Decoded]:  # fmt: skip
+) -> tuple[Path, Decoded, Tables]:  # fmt: skip
     """Each worker decodes a batch and writes its part."""
     from process.write_parquet import write_part, write_tables
 
@@ -101,24 +102,24 @@ def _write_parquet(
     decoded: Decoded = []
     of_rows, of_files = told()
     work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events, told=of_rows)
-    with Flushes() as flushes:
+    with Aside() as aside:
         for plan, (tally, part) in succeeded(work, prepared, workers):
-            flushes.add(part)
             if part.parent != folder:
-                link(part, folder / f"part-{plan.label}.parquet")
+                part = link(part, folder / f"part-{plan.label}.parquet")
+            aside.do(sync, part)
             decoded.append((plan, tally))
             advance(tally.rows)
         _finish(prepared, decoded, workers)
         made = tables(prepared, decoded, workers if show_files(columns) else None)
-        write_tables(folder, made, workers, flushes, of_files)
+        write_tables(folder, made, workers, aside, of_files)
         workers.dismiss()
-        flushes.end()
-    return folder, decoded
+        aside.end()
+    return folder, decoded, made
 
 
 def _write_sqlite(
     prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
-) -> tuple[Path, Decoded]:
+) -> tuple[Path, Decoded, Tables]:
     """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     from process.write_sqlite import SqliteWriter, write_rows
 
@@ -133,7 +134,7 @@ def _write_sqlite(
         made = tables(prepared, decoded, workers if show_files(columns) else None)
         writer.finish(made, workers)
         workers.dismiss()
-    return path, decoded
+    return path, decoded, made
 
 
 def _finish(prepared: Prepared, decoded: Decoded, workers: Workers) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -96,13 +96,8 @@ def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tab
     }
 
 
-def processes(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
-    """Rows of the table `process`, by capture and first event."""
-    return _processes(prepared, decoded)[0]
-
-
 def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ...]], list[dict[int, int]]]:
-    """Likewise, and for each capture the ids of its programs."""
+    """Rows of the table `process`, by capture and first event, and for each capture the ids of its programs."""
     tallies: dict[int, Tally] = {number: Tally() for number in range(1, len(prepared.trees) + 1)}
     for plan, tally in decoded:
         for process, count in tally.processes.items():
@@ -132,10 +127,12 @@ def _files(prepared: Prepared, decoded: Decoded, ids: list[dict[int, int]], work
     return found
 
 
-def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
+def count_processes(tables: Tables) -> int:
     """Distinct numbers in the table `process`, where each has a row for every program that ran under it."""
+    table = tables["process"]
+    assert isinstance(table, Table)
     at = PROCESS_COLUMNS.index("capture"), PROCESS_COLUMNS.index("pid")
-    return len({(row[at[0]], row[at[1]]) for row in rows if row[at[1]] is not None})
+    return len({(row[at[0]], row[at[1]]) for row in table.rows if row[at[1]] is not None})
 
 
 def _segments(prepared: Prepared, parts: set[Part]) -> list[tuple[Any, ...]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from process.decode import Decoder
 from process.fd_history import Sheet
-from process.flush import Flushes
+from process.flush import Aside
+from process.output import sync
 from process.parquet import FILES, new_part
 from process.plan import Plan
 from process.pool import Failure, Workers
@@ -49,15 +50,15 @@ def write_part(
 
 
 def write_tables(
-    folder: Path, tables: Tables, workers: Workers, flushes: Flushes, told: Mapping[str, str] | None = None
+    folder: Path, tables: Tables, workers: Workers, aside: Aside, told: Mapping[str, str] | None = None
 ) -> None:
     """Write each small table as NAME.json, a list of objects, one a line; workers write one in pieces, as Parquet.
 
     Args:
-        folder: Where.
-        tables: By their names.
-        workers: Write the pieces.
-        flushes: Put the files on the disk.
+        folder: Of the dataset.
+        tables: They.
+        workers: Make the pieces.
+        aside: Meanwhile writes the others, and puts all of them on the disk.
         told: The metadata of the pieces.
 
     Raises:
@@ -65,18 +66,27 @@ def write_tables(
         ProcessError: Likewise, or a worker failed.
     """
     for name, table in tables.items():
+        if not isinstance(table, Files):
+            aside.do(_write_small, folder / f"{name}.json", table)
+    for table in tables.values():
         if isinstance(table, Files):
-            _write_pieces(table, workers, flushes, partial(_write_piece, folder=folder, told=told))
-            continue
-        path = folder / f"{name}.json"
-        with path.open("wb") as file:
-            between = b"[\n"
-            for some in _lines(table):
-                file.write(between)
-                file.write(some)
-                between = b",\n"
-            file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
-        flushes.add(path)
+            _write_pieces(table, workers, aside, partial(_write_piece, folder=folder, told=told))
+
+
+def _write_small(path: Path, table: Table) -> None:
+    """Write a small table.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with path.open("wb") as file:
+        between = b"[\n"
+        for some in _lines(table):
+            file.write(between)
+            file.write(some)
+            between = b",\n"
+        file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
+    sync(path)
 
 
 def _lines(table: Table) -> Iterator[bytes]:
@@ -92,7 +102,7 @@ Piece = tuple[int, list[Sheet]]
 """Its number, and what is in it."""
 
 
-def _write_pieces(table: Files, workers: Workers, flushes: Flushes, write: Callable[[Piece], Path]) -> None:
+def _write_pieces(table: Files, workers: Workers, aside: Aside, write: Callable[[Piece], Path]) -> None:
     """Write a table that may be large; one without rows is a piece, too."""
     pieces: list[Piece] = [(0, [])]
     for sheet in table.sheets:
@@ -100,11 +110,14 @@ def _write_pieces(table: Files, workers: Workers, flushes: Flushes, write: Calla
             pieces.append((len(pieces), []))
         pieces[-1][1].append(sheet)
     for outcome in workers.anew(write, pieces):
-        flushes.add(write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result)
+        aside.do(sync, write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result)
 
 
 def _write_piece(piece: Piece, folder: Path, told: Mapping[str, str] | None) -> Path:
     """Write some of a table's rows.
+
+    Returns:
+        The file.
 
     Raises:
         ProcessError: They cannot be written, or what was kept of them is gone.

@@ -15,10 +15,11 @@ import pytest
 import synthetic
 from capture.segment import FileFlag
 from fd_world import NR, RETURNED, World, write
-from process import fd_history, fd_pieces
+from process import fd_history, fd_pieces, fd_rows
 from process.decode import Decoder
 from process.fd_pieces import Alone, Made, Piece, make_alone
-from process.fd_steps import Ends, Rows, Steps
+from process.fd_records import Records
+from process.fd_steps import Ends, Steps
 from process.frames import dtypes, frame, frames
 from process.pool import Workers
 from process.prepare import Prepared, prepare
@@ -226,14 +227,14 @@ def test_rows_made_a_few_steps_at_a_time_are_those_of_all_at_once(
     whole = files(tmp_path)
     assert len(whole) > 1000
     stretches = []
-    of = Rows.of
+    made = fd_rows.records
 
-    def counted(steps: Steps, ends: Ends) -> Rows:
+    def counted(steps: Steps, ends: Ends) -> Records:
         stretches.append(len(steps.fd))
-        return of(steps, ends)
+        return made(steps, ends)
 
     monkeypatch.setattr(fd_history, "_STRETCH", 50)
     monkeypatch.setattr(fd_history, "_MANY", 0)
-    monkeypatch.setattr(Rows, "of", counted)
+    monkeypatch.setattr(fd_history, "records", counted)
     assert files(tmp_path) == whole
     assert len(stretches) > 20
