@@ -243,8 +243,10 @@ class Resolver:
             return
         waiting = waiting[np.argsort(self._from[waiting], kind="stable")]
         sources = self._from[waiting]
-        ready = np.setdiff1d(waiting[self._done[sources]], self._held)
-        ready = ready if len(ready) else self._released()
+        ready = waiting[self._done[sources]]
+        if len(self._held):
+            ready = np.setdiff1d(ready, self._held)
+            ready = ready if len(ready) else self._released()
         while len(ready):
             self._derive(ready)
             self._done[ready] = True
