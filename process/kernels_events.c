@@ -274,6 +274,8 @@ void index_changes(const struct change *changes, const int64_t *nodes, const int
     }
 }
 
+enum { AHEAD = 16 }; /* questions for which what will be read is already asked for */
+
 /* What process.fd_index.ChangeIndex knows of a node. */
 struct node {
     int64_t group, since, unsure, end, ender, is_tainted;
@@ -288,6 +290,12 @@ int64_t last_changes(const struct indexed *index, const int64_t *times, const in
         return OUT_OF_MEMORY;
     memcpy(guesses, starts, (size_t)things * sizeof *guesses);
     for (int64_t i = 0; i < n; i++) {
+        if (i + AHEAD < n && which[i + AHEAD] >= 0) {
+            int64_t guess = guesses[which[i + AHEAD]];
+            SOON(times + guess);
+            SOON(index + guess - (guess > 0));
+            SOON(index + guess);
+        }
         found[i] = -1;
         sure[i] = 0;
         if (node[i] < 0)
