@@ -74,8 +74,9 @@ class Prepared:
 def prepare(
     paths: Sequence[Path], workers: Workers, *, files: bool = True, trees: bool = True, history: bool = False
 ) -> Prepared:
-    """Find, survey and plan; as `prepare_work` but for the first."""
-    return prepare_work(divide(paths, workers), workers, files=files, trees=trees, history=history)
+    """Find, survey and plan: `work.divide`, `survey_work` and `plan_work`."""
+    work = divide(paths, workers)
+    return plan_work(work, survey_work(work, workers, files=files), trees=trees, history=history)
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,6 @@ class Surveyed:
     surveys: list[Survey]
     ledger: Ledger
     folder: Folder
-
-
-def prepare_work(
-    work: Work,
-    workers: Workers,
-    advance: Callable[[int], object] = lambda _: None,
-    *,
-    files: bool = True,
-    trees: bool = True,
-    history: bool = False,
-) -> Prepared:
-    """Survey and plan; as `survey_work` and `plan_work`."""
-    return plan_work(work, survey_work(work, workers, advance, files=files), trees=trees, history=history)
 
 
 def survey_work(
