@@ -42,11 +42,13 @@ class Coded:
             null.
         texts: One may be there twice, or stand for no row.
         is_unique: Whether none does.
+        has_nulls: Whether any code is negative.
     """
 
     codes: npt.NDArray[np.int32]
     texts: TextArray
     is_unique: bool
+    has_nulls: bool
 
     @classmethod
     def of(cls, column: Texts) -> Coded:
@@ -54,7 +56,7 @@ class Coded:
         codes, texts = column.codes, column.texts
         least, greatest = int(codes.min(initial=0)), int(codes.max(initial=-1))
         assert greatest < len(texts) < 1 << 31 and least >= -1 << 31
-        return cls(np.ascontiguousarray(codes, np.int32), texts, column.is_unique)
+        return cls(np.ascontiguousarray(codes, np.int32), texts, column.is_unique, least < 0)
 
     def size(self, enough: int) -> int:
         """Bytes of the dictionary, or a little more: texts that are there twice count twice.
@@ -194,7 +196,7 @@ def _present_values(column: Integers) -> tuple[Numbers, _Present]:
 def _present_codes(column: Coded) -> tuple[Codes, _Present]:
     """The codes of a column of texts."""
     codes, rows = column.codes, len(column.codes)
-    if codes.min() >= 0:
+    if not column.has_nulls:
         return codes.view(np.uint32), _Present(rows, rows)
     kept, bits = np.empty(rows + 1, np.uint32), np.empty((rows + 7) // 8, np.uint8)
     count = _library.kept_codes(at(codes), integer(rows), at(kept), at(bits))
