@@ -71,6 +71,12 @@ class Sheet:
     programs: Numbers
     realtime_ns: int
 
+    def forget(self) -> None:
+        """Remove the files, of which nothing will be asked again."""
+        for part in self.parts:
+            if isinstance(part, Path):
+                part.unlink(missing_ok=True)
+
     def columns(self) -> Columns:
         """The rows, with the columns of `schema.FD_COLUMNS`.
 

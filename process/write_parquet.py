@@ -111,6 +111,8 @@ def _write_pieces(table: Files, workers: Workers, aside: Aside, write: Callable[
         pieces[-1][1].append(sheet)
     for outcome in workers.anew(write, pieces):
         aside.do(sync, write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result)
+        for sheet in outcome.item[1]:
+            aside.do(sheet.forget)
 
 
 def _write_piece(piece: Piece, folder: Path, told: Mapping[str, str] | None) -> Path:

@@ -235,6 +235,7 @@ class SqliteWriter:
         write = partial(_write_sheet, name=name, folder=self._path.parent)
         for outcome in workers.anew(write, table.sheets):
             yield write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result
+            outcome.item.forget()
 
     def close(self) -> None:
         """Close the database as it is; a second call does nothing."""
