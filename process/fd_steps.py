@@ -197,8 +197,8 @@ class Rows:
         unnamed = ~steps.is_open & (steps.name == UNKNOWN) & (steps.name[before] == UNKNOWN)  # stays what it was
         is_open = steps.is_open | (follows & unnamed & ~is_birth & (steps.cloexec != Cloexec.UNSURE))
         heads = np.flatnonzero(is_open & ~(follows & is_open[before]))
-        breaks = np.flatnonzero(~(follows & is_open))
-        after = np.append(breaks, len(same))[np.searchsorted(breaks, heads, "right")]
+        is_break = ~(follows & is_open)
+        after = np.append(np.flatnonzero(is_break), len(same))[np.cumsum(is_break)[heads]]
         last = after - 1
         return cls(heads, last, *_endings(steps, is_open, ends, same, last, after))
 
