@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from process.calls import Events
 from process.grouping import Indices, group
-from process.kernels import KIND, group_texts, number_texts_of, take_texts, texts
+from process.kernels import KIND, enclose, group_texts, number_texts_of, take_texts, texts
 from process.prototypes import Argument
 from process.read import Words
 from process.schema import ARGS
@@ -30,7 +30,8 @@ _AWAITED = frozenset({"string", "strings", "out_string"})
 
 NO_FILE = -3
 """Code of the name of a negative number."""
-_NOT_NAMED = {NO_FILE: ""}
+_NOT_NAMED = TextArray.of(("", *("([???])",) * (-NO_FILE - 1)))
+"""What is shown for the negative codes, the lowest first."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,18 @@ class FileNames:
 
     Attributes:
         names: Texts by their codes.
-        codes: For each argument that is a descriptor, by the call's index in the slice and the position: a code for
-            each of the call's events; `NO_FILE`, or another negative one for what is not known.
+        codes: Of each descriptor; `NO_FILE`, or a negative one above it for what is not known.
+        counts: For each argument that is a descriptor, by the call's index in the slice and the position, in the order
+            of the codes: how many events the call has.
     """
 
-    names: Sequence[str]
-    codes: dict[tuple[int, int], Ids]
+    names: TextArray
+    codes: Ids
+    counts: dict[tuple[int, int], int]
+
+
+NO_FILES = FileNames(TextArray.of(()), np.zeros(0, np.int64), {})
+_CLOSING = TextArray.of((")",))
 
 
 class Arguments:
@@ -87,7 +94,7 @@ class Arguments:
     def made(self) -> dict[int, Texts]:
         """The texts of each position that is wanted: what its distinct values are made of, then these."""
         kinds = {position: self._kinds(position) for position in self._positions}
-        suffixes = TextArray.joined([self._shown, TextArray.of(self._names), TextArray.of(tuple(self._plain))])
+        suffixes = TextArray.joined([self._shown, self._names, TextArray.of(tuple(self._plain))])
         firsts, once = group_texts(suffixes)  # equal ones must not be told apart
         prefixes, suffixes = TextArray.of(tuple(self._prefixes)), take_texts(suffixes, firsts)
         found = {}
@@ -146,13 +153,18 @@ class Arguments:
                         found[index, position] = ids
         return found
 
-    def _files(self, files: FileNames) -> tuple[dict[tuple[int, int], Indices], list[str]]:
-        """The distinct names of descriptors, and for each descriptor an index of a suffix."""
-        codes, which = group(np.concatenate([np.zeros(0, np.int64), *files.codes.values()]))
-        which += len(self._shown)
-        ends = np.cumsum([len(one) for one in files.codes.values()])
-        names = [f"({files.names[code]})" if code >= 0 else _NOT_NAMED.get(code, "([???])") for code in codes.tolist()]
-        return dict(zip(files.codes, np.split(which, ends), strict=False)), names
+    def _files(self, files: FileNames) -> tuple[dict[tuple[int, int], Indices], TextArray]:
+        """For each descriptor an index of a suffix, and the distinct names that are suffixes."""
+        codes = files.codes - NO_FILE
+        used = np.zeros(len(files.names) - NO_FILE, np.bool_)
+        used[:-NO_FILE] = True
+        used[codes] = True
+        which = (np.cumsum(used) + (len(self._shown) - 1))[codes]
+        ends = np.cumsum(list(files.counts.values()))
+        named, offsets = np.flatnonzero(used[-NO_FILE:]), files.names.offsets
+        none = np.zeros(len(named), np.uint32)
+        names = enclose(files.names.data, offsets[named], offsets[named + 1], "(", none, _CLOSING)
+        return dict(zip(files.counts, np.split(which, ends), strict=False)), TextArray.joined([_NOT_NAMED, names])
 
 
 def suffix_of(argument: Argument) -> str:

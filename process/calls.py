@@ -22,8 +22,9 @@ from capture.segment import EventFlag, Header
 from process import abis
 from process.abis import Abi
 from process.grouping import Number, by_code, group
+from process.kernels import ByNumber, by_number
 from process.prototypes import Argument
-from process.read import ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
+from process.read import ABI_MASK, ABI_SHIFT, ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
 from process.render import to_signed, to_unsigned
 from process.schema import ARGS
 from process.targets import Place, Target, Way, numbers, reached, target
@@ -90,14 +91,11 @@ class Rules:
         Args:
             words: uint64 of shape (12, n).
         """
-        abi_numbers = words[FLAGS_ENTRY] >> np.uint64(16) & np.uint64(0xFF)
-        keys = (abi_numbers << HIGH | words[NR_STRINGS] & LOW).view(np.int64)
-        distinct, codes = group(keys)
-        order = by_code(codes, len(distinct))
-        ends = np.cumsum(np.bincount(codes, minlength=len(distinct)))
+        found = by_number(words[NR_STRINGS], words[FLAGS_ENTRY]) or _by_abi(words)
+        codes = found.codes
         calls: list[Call] = []
         others: list[Call] = []
-        for key, rows in zip(distinct.tolist(), np.split(order, ends[:-1]), strict=False):
+        for key, rows in zip(found.numbers.tolist(), np.split(found.order, np.cumsum(found.counts)[:-1]), strict=False):
             first, *more = self._calls(key >> 32, key & 0xFFFFFFFF, rows, words)
             calls.append(first)
             others += more
@@ -272,6 +270,14 @@ class Events:
         """A word of some events; for a call of 4-byte words its upper half may be another word."""
         word: Words = self.words[ARG0 + index % ARGS][rows]
         return word if index < ARGS else word >> HIGH
+
+
+def _by_abi(words: Words) -> ByNumber:
+    """Events by the number of the ABI in the upper half of a number, and that of the call."""
+    abi_numbers = words[FLAGS_ENTRY] >> ABI_SHIFT & ABI_MASK
+    distinct, codes = group((abi_numbers << HIGH | words[NR_STRINGS] & LOW).view(np.int64))
+    counts = np.bincount(codes, minlength=len(distinct))
+    return ByNumber(distinct, counts, codes, by_code(codes, len(distinct)))
 
 
 def _real(through: Target, words: Words, rows: Rows) -> Values:

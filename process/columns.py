@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from capture.segment import EventFlag
-from process.arguments import NO_FILE, Arguments, FileNames
+from process.arguments import NO_FILE, NO_FILES, Arguments, FileNames
 from process.calls import Events, Rules
 from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
-from process.fd_records import CWD, SOURCES, stored
+from process.fd_records import NONE, SOURCES, stored
 from process.fd_scan import Scanner
 from process.fd_state import Start
 from process.grouping import group
@@ -133,7 +134,7 @@ class Rows:
         known: npt.NDArray[np.bool_] = self.piece.words[FLAGS_ENTRY] & np.uint64(EventFlag.TASK_IS_ASID) == 0
         return known
 
-    @property
+    @cached_property
     def _times(self) -> Sequences:
         """Unix time of entry."""
         began = np.uint64(self._segment.plan.batch.header.realtime_ns)
@@ -156,10 +157,10 @@ class Rows:
 
     @cached_property
     def _pid(self) -> Integers:
-        return Integers((self.piece.words[TASK] >> HIGH).astype(np.int64), self._knows_pid)
+        return Integers((self.piece.words[TASK] >> HIGH).view(np.int64), self._knows_pid)
 
     def _tid(self) -> Integers:
-        return Integers((self.piece.words[TASK] & LOW).astype(np.int64), self._knows_pid)
+        return Integers((self.piece.words[TASK] & LOW).view(np.int64), self._knows_pid)
 
     def _duration(self) -> Integers:
         durations = self.piece.words[DURATION].view(np.int64)
@@ -184,34 +185,31 @@ class Rows:
         sets = (self.piece.words[NR_STRINGS][rows] >> HIGH).astype(np.int64)
         return self._segment.contents.sets.of_argument(sets, position)
 
-    def _files(self, positions: Collection[int]) -> tuple[FileNames, Codes]:
+    def _files(self, positions: Collection[int]) -> tuple[FileNames, npt.NDArray[np.int8]]:
         """What descriptors are, and for each event where the name of its first one is from; -1 if it has none."""
         asked = [
-            (index, position, call.rows, to_fd(values, may_be_folder(call.name, argument.name)))
+            ((index, position), call.rows, values, may_be_folder(call.name, call.args[position].name))
+            for position in sorted(positions)
             for index, call in enumerate(self.events.calls)
-            for position, argument in enumerate(call.args)
-            if position in positions
-            and argument.kind == "fd"
+            if position < len(call.args)
+            and call.args[position].kind == "fd"
             and (values := self.events.pattern(call, position)) is not None
         ]
-        source = np.full(len(self._ids), -1)
+        source = np.full(len(self._ids), -1, np.int8)
         if not asked or self._clock is None:
-            return FileNames((), {}), source
-        rows = np.concatenate([rows for _, _, rows, _ in asked])
-        fds = np.concatenate([fd for _, _, _, fd in asked])
+            return NO_FILES, source
+        arguments, mine, bits, may_be = zip(*asked, strict=True)
+        counts, rows = [len(one) for one in mine], np.concatenate(mine)
+        fds = to_fd(np.concatenate(bits), np.repeat(np.array(may_be), counts))
         self.piece.fill((TASK, TIME, DURATION))
         descriptors = self._segment.descriptors
         answers = descriptors.ask(self.piece.sequences, self.piece.words, self._tasks, rows, fds, self._clock)
-        names = np.where((fds < 0) & (fds != CWD), NO_FILE, answers.name)
-        ends = np.cumsum([len(fd) for _, _, _, fd in asked])[:-1]
-        codes = {}
-        for (index, position, mine, _), name, origin in zip(
-            asked, np.split(names, ends), np.split(answers.source, ends), strict=True
-        ):
-            codes[index, position] = name
-            first = (source[mine] < 0) & (name != NO_FILE)
-            source[mine[first]] = origin[first]
-        return FileNames(descriptors.names, codes), source
+        codes = np.where(fds == NONE, NO_FILE, answers.name)
+        ends = {position: end for (_, position), end in zip(arguments, accumulate(counts), strict=True)}
+        for start, end in reversed(list(pairwise((0, *ends.values())))):  # so that the first position stays
+            named = start + np.flatnonzero(codes[start:end] != NO_FILE)
+            source[rows[named]] = answers.source[named]
+        return FileNames(descriptors.texts(), codes, dict(zip(arguments, counts, strict=True))), source
 
 
 _MAKERS: dict[str, Callable[[Rows], Values]] = {
@@ -223,7 +221,7 @@ _MAKERS: dict[str, Callable[[Rows], Values]] = {
     "retno_repr": lambda rows: rows._results.retno_repr(),
     "seq": lambda rows: Integers(rows.piece.sequences),
     "abi": lambda rows: labels(rows.events.call_of, [call.abi for call in rows.events.calls]),
-    "nr": lambda rows: Integers((rows.piece.words[NR_STRINGS] & LOW).astype(np.int64)),
+    "nr": lambda rows: Integers((rows.piece.words[NR_STRINGS] & LOW).view(np.int64)),
     "pid": lambda rows: rows._pid,
     "tid": Rows._tid,
     "time_ns": lambda rows: Integers(rows._times),

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from capture.segment import EventFlag
 from process.fd_records import CWD, NONE, Scan, joined, recode
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
 from process.fd_state import Start, give_time, place, plant
+from process.kernels import asked_by
 from process.read import DURATION, FLAGS_ENTRY, TIME, Flags, Ready, Words
+from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]
 
@@ -26,8 +27,8 @@ def may_be_folder(call: str, name: str) -> bool:
     return bool(_FOLDER.search(name)) or (call == "sys_fanotify_mark" and name == "fd")
 
 
-def to_fd(values: Words, may_be_cwd: bool) -> Numbers:
-    """Registers as descriptors: C's int; -1 for a negative one that stands for nothing."""
+def to_fd(values: Words, may_be_cwd: npt.NDArray[np.bool_]) -> Numbers:
+    """Registers as descriptors: C's int; `NONE` for a negative one that stands for nothing."""
     fd = values.astype(np.uint32).view(np.int32).astype(np.int64)
     return np.where((fd >= 0) | ((fd == CWD) & may_be_cwd), fd, NONE)
 
@@ -62,6 +63,13 @@ class Descriptors:
             names, start.given,
         )  # fmt: skip
         self.names = self._resolver.names
+        self._texts = TextArray.of(())
+
+    def texts(self) -> TextArray:
+        """The names, for the compiled loops."""
+        if len(self._texts) < len(self.names):
+            self._texts = TextArray.joined([self._texts, TextArray.of(self.names[len(self._texts) :])])
+        return self._texts
 
     def results(self, changes: Numbers) -> Answers:
         """What descriptors were after the segment's own changes, by the changes' indices."""
@@ -85,22 +93,15 @@ class Descriptors:
             As `Resolver.ask`; where the descriptor is negative there is no name.
         """
         holders, which = tasks
-        which, t0 = which[rows], words[TIME][rows].view(np.int64)
-        lasted, flags = words[DURATION][rows], words[FLAGS_ENTRY][rows]
-        known = lasted < 1 << 63
-        t1 = t0 + np.where(known, lasted, 0).view(np.int64)
-        if not known.all():
-            open_ended = np.flatnonzero(~known)
-            so_far = np.maximum(clock()[rows[open_ended]], self._start.clock)
-            t1[open_ended] = np.maximum(so_far, t0[open_ended])
-        timed = (known | (flags & np.uint64(EventFlag.RETURNED) == 0)) & (
-            flags & np.uint64(EventFlag.TASK_IS_ASID) == 0
-        )
-        node = np.full(len(rows), -1)
-        for timeline, mine in ((self._start.files, (fds >= 0) & timed), (self._start.folders, (fds == CWD) & timed)):
-            if mine.any():
-                node[mine] = timeline.at_of(holders, which[mine], t0[mine])
-        return self._resolver.ask(Questions(node, fds, t0, t1, sequences[rows]))
+        asked = asked_by(rows, words[TIME], words[DURATION], words[FLAGS_ENTRY], sequences, which)
+        t0, t1, who = asked.t0, asked.t1, asked.which
+        if len(asked.endless):
+            so_far = np.maximum(clock()[rows[asked.endless]], self._start.clock)
+            t1[asked.endless] = np.maximum(so_far, t0[asked.endless])
+        node = self._start.files.at_of(holders, np.where(fds >= 0, who, -1), t0)
+        in_folder = np.flatnonzero(fds == CWD)
+        node[in_folder] = self._start.folders.at_of(holders, who[in_folder], t0[in_folder])
+        return self._resolver.ask(Questions(node, fds, t0, t1, asked.seq))
 
 
 def _together(names: Sequence[str], texts: Sequence[str]) -> tuple[list[str], Numbers]:

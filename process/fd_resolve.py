@@ -25,6 +25,8 @@ _NOBODY, _SHUT, _SLASH, _FIRST = 0, 1, 2, 3
 """The vertices of what is unknown, of what is closed and of the root that a task begins with; the first of a change."""
 _COPIED, _EXECED, _MARKED = 10, 11, 12
 """Edges besides those of `Join`: through fork, through exec, through close_range(CLOSE_RANGE_CLOEXEC)."""
+_COLUMNS = ("_name", "_cloexec", "_origin", "_done", "_from", "_edge", "_text")
+"""What is kept of vertices; arrays with room for more of them."""
 _ADDRESSES = (Join.LOCAL, Join.PEER, Join.ACCEPT)
 
 
@@ -123,6 +125,7 @@ class Resolver:
         self._from = np.full(len(self._name), _NOBODY)
         self._edge = np.zeros(len(self._name), np.uint8)
         self._text = np.full(len(self._name), UNKNOWN)
+        self._count = len(self._name)
         self._edge[_FIRST : _FIRST + count], self._text[_FIRST : _FIRST + count] = changes["join"], text
         keys = _key(given.nodes, given.fds)
         order = np.argsort(keys)
@@ -188,7 +191,7 @@ class Resolver:
             copied &= ~columns["tainted"] & (columns["parent"] >= 0)
             unmoved = (fds == ROOT) & np.isin(kind, (Birth.FRESH, Birth.BASE)) & ~columns["tainted"]
             vertex = np.where(shut, _SHUT, np.where(unmoved, _SLASH, _NOBODY))
-            vertex[copied] = len(self._name) + np.arange(copied.sum())
+            vertex[copied] = self._count + np.arange(copied.sum())
             edge = np.select(
                 [kind == Birth.COPY, kind == Birth.EXEC, (kind == Birth.RANGE_CLOEXEC) & ranged],
                 [_COPIED, _EXECED, _MARKED], int(Join.SAME),
@@ -225,15 +228,16 @@ class Resolver:
 
     def _grow(self, sources: Numbers, edges: Numbers) -> None:
         """Add vertices that wait for their sources."""
-        first, count = len(self._name), len(sources)
-        self._waiting.append(first + np.arange(count))
-        self._name = np.concatenate((self._name, np.full(count, UNKNOWN)))
-        self._cloexec = np.concatenate((self._cloexec, np.full(count, Cloexec.KEEP, np.uint8)))
-        self._origin = np.concatenate((self._origin, np.zeros(count, np.uint8)))
-        self._done = np.concatenate((self._done, np.zeros(count, np.bool_)))
-        self._from = np.concatenate((self._from, sources))
-        self._edge = np.concatenate((self._edge, edges.astype(np.uint8)))
-        self._text = np.concatenate((self._text, np.full(count, UNKNOWN)))
+        first, self._count = self._count, self._count + len(sources)
+        if self._count > len(self._name):
+            for name in _COLUMNS:
+                wider = np.zeros(self._count + self._count // 8, vars(self)[name].dtype)
+                wider[:first] = vars(self)[name][:first]
+                vars(self)[name] = wider
+        fresh = slice(first, self._count)
+        self._waiting.append(np.arange(first, self._count))
+        self._name[fresh], self._text[fresh], self._cloexec[fresh] = UNKNOWN, UNKNOWN, Cloexec.KEEP
+        self._from[fresh], self._edge[fresh] = sources, edges
 
     def _spread(self) -> None:
         """Answer what waits: each generation gives the next what it needs."""

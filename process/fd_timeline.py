@@ -45,7 +45,7 @@ class Timeline:
         return self._node(self.index(holders, times, before=before))
 
     def at_of(self, holders: Words, which: Numbers, times: Numbers) -> Numbers:
-        """Likewise at times; which holder each has is told by an index into some distinct ones."""
+        """Likewise at times; which holder each has is told by an index into some distinct ones, -1 for none."""
         return self._node(self._index_of(holders, which, times, False))
 
     def index(self, holders: Words, times: Numbers, *, before: bool = False) -> Numbers:
@@ -56,7 +56,7 @@ class Timeline:
         if not len(self._distinct):
             return np.full(len(which), -1)
         number = np.minimum(np.searchsorted(self._distinct, holders), len(self._distinct) - 1)
-        number[self._distinct[number] != holders] = -1
+        number = np.append(np.where(self._distinct[number] == holders, number, -1), -1)
         return last_at(self._starts, self.times, number[which], times, before=before)
 
     def _node(self, index: Numbers) -> Numbers:

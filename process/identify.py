@@ -147,14 +147,16 @@ def identify(state: State, sequences: Sequences, tasks: Words, which: Codes) -> 
 
 def marked(state: State, sequences: Sequences) -> Codes:
     """The mark of each event: an index into ``state.marks``, -1 if none is known."""
+    if not state.marks:
+        return np.full(len(sequences), -1, np.int64)
     since = np.array([mark.seq for mark in state.marks], np.int64)
     return _within_run(state, np.searchsorted(since, sequences, side="right") - 1, since, sequences)
 
 
 def _within_run(state: State, index: Codes, since: Sequences, sequences: Sequences) -> Codes:
-    """``index`` with -1 where a gap lies between an event and the record that it points to."""
-    if not len(since):
-        return np.full(len(sequences), -1, np.int64)
+    """``index`` with -1 where a gap lies between an event and the record that it points to; there is at least one."""
+    if not len(state.runs) or min(since.min(), sequences[0]) >= state.runs[-1]:  # all are of one run
+        return index
     run_of_record = np.searchsorted(state.runs, since, side="right")
     same = run_of_record[index] == np.searchsorted(state.runs, sequences, side="right")
     return np.where((index >= 0) & same, index, -1)

@@ -56,9 +56,12 @@ _STEP = [4, 4, 8, 8, 8, 1, 4, 8, 4, 1, 1, 1, 1, 1, 1]
 
 _NUMBERS = (
     "group", "group_texts", "number_texts_of", "in_order", "places_of", "unplane", "stored_word", "span_of",
-    "note_times", "rows_of", "last_at", "last_changes", "size_of_change", "size_texts", "size_of_row", "mark_steps",
+    "note_times", "asked_by", "rows_of", "by_number", "results_of", "last_at", "last_changes", "size_of_change",
+    "size_texts", "size_of_row", "mark_steps",
 )  # fmt: skip
-_NOTHING = ("index_changes", "write_texts", "enclose", "take_texts", "look_at_paths", "rows_of_steps")
+_NOTHING = (
+    "count_rows", "index_changes", "write_texts", "enclose", "take_texts", "look_at_paths", "rows_of_steps",
+)  # fmt: skip
 """Functions by what they return."""
 
 _library = load(_NUMBERS, _NOTHING)
@@ -233,6 +236,48 @@ def note_times(tasks: Words, times: Numbers, bits: int, known: Words, first: Num
     return missed[:count]
 
 
+class AskedBy(NamedTuple):
+    """What calls ask with; int64 of shape (n,).
+
+    Attributes:
+        t0: When each began.
+        t1: When it was over; as ``t0`` where that is not known.
+        seq: Its event.
+        which: Its task; -1 if that is an address space, or nobody knows when it came back.
+        endless: The indices of those of which it is not known when they were over.
+    """
+
+    t0: Numbers
+    t1: Numbers
+    seq: Numbers
+    which: Numbers
+    endless: Numbers
+
+
+def asked_by(
+    rows: Numbers, times: Words, durations: Words, flags: Words, sequences: Numbers, which: Numbers
+) -> AskedBy:
+    """What some events ask with.
+
+    Args:
+        rows: Their indices.
+        times: Of all events, as are the others: when they began.
+        durations: How long they took.
+        flags: Their flags.
+        sequences: Their sequence numbers.
+        which: Their tasks, as indices.
+    """
+    rows, sequences, which = (np.ascontiguousarray(one, np.int64) for one in (rows, sequences, which))
+    times, durations, flags = (np.ascontiguousarray(one) for one in (times, durations, flags))
+    assert len(times) == len(durations) == len(flags) == len(sequences) == len(which)
+    t0, t1, seq, who = np.empty((4, len(rows)), np.int64)
+    found = AskedBy(t0, t1, seq, who, np.empty(len(rows) + 1, np.int64))
+    count = _library.asked_by(
+        at(rows), integer(len(rows)), at(times), at(durations), at(flags), at(sequences), at(which), *map(at, found)
+    )
+    return found._replace(endless=found.endless[:count])
+
+
 def rows_of(numbers: npt.NDArray[np.uint16], known: Mask, wanted: Mask) -> Numbers | None:
     """The indices of those calls that are wanted, ascending.
 
@@ -259,6 +304,100 @@ def stored_word(planes: Bytes) -> tuple[Words, bool]:
     found = np.empty(planes.shape[1], np.uint64)
     is_same = _library.stored_word(at(planes), integer(planes.shape[1]), at(found))
     return found, bool(is_same)
+
+
+class ByNumber(NamedTuple):
+    """Events by the numbers of their calls.
+
+    Attributes:
+        numbers: The distinct ones, by their first places.
+        counts: Of each, how many events have it.
+        codes: Of each event, an index into these.
+        order: The events by these, those of one number in their order.
+    """
+
+    numbers: Numbers
+    counts: Numbers
+    codes: Numbers
+    order: Numbers
+
+
+_NUMBERED = 1 << 13
+"""Numbers below this one have a place in a table."""
+
+
+def by_number(numbers: Words, flags: Words) -> ByNumber | None:
+    """Sort events by their numbers.
+
+    Args:
+        numbers: Their words with numbers.
+        flags: Their words with flags.
+
+    Returns:
+        None if some number is large, or some event names its ABI.
+    """
+    numbers, flags = np.ascontiguousarray(numbers), np.ascontiguousarray(flags)
+    distinct, counts = np.empty(_NUMBERED, np.int64), np.empty(_NUMBERED, np.int64)
+    codes, order = np.empty(len(numbers), np.int64), np.empty(len(numbers), np.int64)
+    assert len(numbers) == len(flags)
+    count = _library.by_number(
+        at(numbers), at(flags), integer(len(numbers)), at(distinct), at(counts), at(codes), at(order)
+    )
+    return None if count < 0 else ByNumber(distinct[:count].copy(), counts[:count].copy(), codes, order)
+
+
+class ResultCodes(NamedTuple):
+    """What calls returned, as codes.
+
+    Attributes:
+        errors: How many failed with an error that has a name.
+        errnos: Which error, -1 for none.
+        reprs: Which text: of a distinct value, behind these of an error, -1 for a call that has not come back.
+        statuses: 0 if it has, 1 if it may not come back, 2 if it should.
+    """
+
+    errors: int
+    errnos: npt.NDArray[np.int32]
+    reprs: npt.NDArray[np.int32]
+    statuses: npt.NDArray[np.int8]
+
+
+def results_of(
+    flags: Words, failed: Mask, inverse: Numbers, errnos: Numbers, call_of: Numbers, abi_of: Numbers, may_end: Mask
+) -> ResultCodes:
+    """The results of calls.
+
+    Args:
+        flags: Their words with flags.
+        failed: Whether each failed, if it came back.
+        inverse: Of each, an index into distinct values.
+        errnos: Of shape (m, distinct values), the errors that these are by each of some tables.
+        call_of: Of each, an index into the next two.
+        abi_of: Which table.
+        may_end: Whether it is no surprise that it does not come back.
+    """
+    rows, (tables, distinct) = len(flags), errnos.shape
+    flags, failed = np.ascontiguousarray(flags), np.ascontiguousarray(failed, np.bool_)
+    inverse, call_of, errnos, abi_of = (
+        np.ascontiguousarray(one, np.int64) for one in (inverse, call_of, errnos, abi_of)
+    )
+    assert rows == len(failed) == len(inverse) == len(call_of) and len(abi_of) == len(may_end)
+    assert abi_of.max(initial=0) < tables and distinct + int(errnos.max(initial=0)) < 1 << 31
+    codes, reprs, statuses = np.empty(rows, np.int32), np.empty(rows, np.int32), np.empty(rows, np.int8)
+    errors = _library.results_of(
+        integer(rows), at(flags), at(failed), at(inverse), integer(distinct), at(call_of), at(errnos), at(abi_of),
+        at(may_end), at(codes), at(reprs), at(statuses),
+    )  # fmt: skip
+    return ResultCodes(errors, codes, reprs, statuses)
+
+
+def count_rows(keys: Numbers, failed: Mask, size: int) -> tuple[Numbers, Numbers, Numbers]:
+    """For each key below ``size`` how many rows have it, how many of these failed, and which is the first of them."""
+    keys, failed = np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(failed, np.bool_)
+    assert len(keys) == len(failed)
+    events, errors, firsts = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64)
+    _library.count_rows(integer(len(keys)), at(keys), at(failed), at(events), at(errors), at(firsts))
+    return events, errors, firsts
 
 
 def last_at(starts: Numbers, times: Numbers, which: Numbers, moments: Numbers, *, before: bool = False) -> Numbers:

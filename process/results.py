@@ -12,6 +12,7 @@ from capture.segment import EventFlag
 from errno_tables.tsv import TableError
 from process.calls import MAX_ERRNO, Events
 from process.grouping import group
+from process.kernels import results_of
 from process.read import FLAGS_ENTRY
 from process.render import signed_hexadecimal
 from process.schema import STATUSES
@@ -29,14 +30,15 @@ class Results:
 
     def __init__(self, events: Events) -> None:
         """Look at all of them."""
-        self._events = events
-        self._returned = events.words[FLAGS_ENTRY] & np.uint64(EventFlag.RETURNED) != 0
+        flags = events.words[FLAGS_ENTRY]
+        self._returned = flags & np.uint64(EventFlag.RETURNED) != 0
         self._values, failed = events.results()
-        self._distinct, self._inverse = group(self._values)
-        self._errno, self._names, self._texts = _errnos(events, self._distinct, self._inverse)
-        self._errno[~(self._returned & failed)] = -1
-        self.failed = self._errno >= 0
-        self.errors = int(self.failed.sum())
+        self._distinct, inverse = group(self._values)
+        errnos, abi_of, self._names, self._texts = _errnos(events, self._distinct)
+        may_end = np.array([call.target.may_end for call in events.calls], np.bool_)
+        self._codes = results_of(flags, failed, inverse, errnos, events.call_of, abi_of, may_end)
+        self.failed = self._codes.errnos >= 0
+        self.errors = self._codes.errors
 
     def retno(self) -> Integers:
         """The column of that name, as are the others."""
@@ -45,29 +47,29 @@ class Results:
     def retno_repr(self) -> Texts:
         """The errno, or the number."""
         errors = [f"{name}({text})" for name, text in zip(self._names, self._texts, strict=True)]
-        reprs = TextArray.joined([signed_hexadecimal(self._distinct), TextArray.of(errors)])
-        codes = np.where(self._errno >= 0, len(self._distinct) + self._errno, self._inverse)
-        return Texts(np.where(self._returned, codes, -1), reprs)
+        return Texts(self._codes.reprs, TextArray.joined([signed_hexadecimal(self._distinct), TextArray.of(errors)]))
 
     def errno(self) -> Texts:
         """Name of the error, null for none."""
-        return labels(self._errno, self._names)
+        return labels(self._codes.errnos, self._names)
 
     def status(self) -> Texts:
         """Whether it came back."""
-        may_end = np.array([call.target.may_end for call in self._events.calls])[self._events.call_of]
-        return labels(np.where(self._returned, 0, np.where(may_end, 1, 2)), STATUSES)
+        return labels(self._codes.statuses, STATUSES)
 
 
 def _errnos(
-    events: Events, distinct: npt.NDArray[np.int64], inverse: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.int64], list[str], list[str]]:
-    """The error that each event's value would be: an index into names and texts, -1 if none; by its own ABI's table.
+    events: Events, distinct: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str], list[str]]:
+    """The errors that values would be, by the tables of ABIs.
 
     Args:
         events: A slice.
         distinct: The distinct values.
-        inverse: For each event an index into them.
+
+    Returns:
+        Of shape (m, values), indices into names and texts, -1 for no error; of each call, which of the m is its own;
+        names and texts.
     """
     abis = sorted({call.abi for call in events.calls if _table(call.abi)})
     numbers = np.where((distinct < 0) & (distinct >= -MAX_ERRNO), -distinct, 0)
@@ -81,10 +83,8 @@ def _errnos(
         names += [name for name, _ in table.values()]
         texts += [text for _, text in table.values()]
         found.append(index_of[numbers])
-    which = np.array([abis.index(call.abi) + 1 if call.abi in abis else 0 for call in events.calls])
-    if len(set(which.tolist())) == 1:
-        return found[which[0]][inverse], names, texts
-    return np.stack(found)[which[events.call_of], inverse], names, texts
+    which = [abis.index(call.abi) + 1 if call.abi in abis else 0 for call in events.calls]
+    return np.stack(found), np.array(which, np.int64), names, texts
 
 
 @cache

@@ -185,4 +185,7 @@ class Slices:
 
 def _sequences(blocks: list[tuple[int, int]]) -> Sequences:
     """Of the events of some blocks."""
+    first, end = blocks[0][0], sum(blocks[-1])
+    if end - first == sum(count for _, count in blocks):
+        return np.arange(first, end)
     return np.concatenate([np.arange(first, first + count) for first, count in blocks])

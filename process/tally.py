@@ -13,6 +13,7 @@ from process.fd_pieces import Made
 from process.fd_timeline import Timeline
 from process.grouping import group
 from process.identify import State
+from process.kernels import count_rows
 from process.read import HIGH, Words
 from process.survey import NOBODY
 
@@ -100,15 +101,19 @@ class Tally:
         """
         cuts = np.union1d(programs.times, state.runs)
         cuts = cuts[(cuts > sequences[0]) & (cuts <= sequences[-1])]
-        stretch = np.searchsorted(cuts, sequences, "right")  # in each of them, each process runs one program
+        starts = np.searchsorted(sequences, cuts)  # of stretches in each of which each process runs one program
         distinct, of_row = tasks
-        found, which = group((of_row * (len(cuts) + 1) + stretch) * 2 + knows_pid)
+        stretch = np.repeat(np.arange(len(cuts) + 1), np.diff(starts, prepend=0, append=len(sequences)))
+        which, size = of_row * (len(cuts) + 1) + stretch, len(distinct) * (len(cuts) + 1)
         if not knows_pid.all():
+            _, which = group(which * 2 + knows_pid)
             found, which = group(which * (len(state.identities) + 1) + np.where(knows_pid, -1, identity) + 1)
-        events, errors = np.bincount(which, minlength=len(found)), np.bincount(which, failed, len(found))
-        first = np.zeros(len(found), np.intp)
-        first[which[::-1]] = np.arange(len(which))[::-1]
-        first.sort()
+            size = len(found)
+        elif size > len(which):
+            found, which = group(which)
+            size = len(found)
+        events, errors, firsts = count_rows(which, failed, size)
+        first = np.sort(firsts[events > 0])
         order = which[first]
         keys = self._keys(state, programs, distinct[of_row[first]], knows_pid[first], identity[first], sequences[first])
         for key, row, at in zip(keys, first.tolist(), order.tolist(), strict=True):
