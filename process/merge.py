@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from capture.segment import ROW_SIZES, Block, BlockType, Encoding, SegmentError
+from capture.segment import COUNTERS, ROW_SIZES, Block, BlockType, Encoding, SegmentError
 from process.batch import Batch
-from process.discover import Part
+from process.discover import Part, Parts
 from process.grouping import ranges
 from process.read import (
     HIGH,
@@ -50,30 +50,66 @@ _COMM_ARGV, _TEXT, _FD_PATH = 6, 1, 2
 
 
 @dataclass
-class Member:
-    """One segment of a batch, beside its records.
+class Members:
+    """The segments of a batch, beside their records: a column each.
 
     Attributes:
-        part: Which.
-        first: Sequence number of its first event; where there are none, of the one that might follow.
-        end: One past its last event.
-        events: That can be read, entry rows included.
-        size: Bytes of its files.
-        is_sealed: Whether it was closed properly.
-        damage: What was passed over.
-        counters: Its ledger.
-        kept_from: Sequence number before which capture has deleted segments on purpose.
+        parts: Which.
+        firsts: Sequence number of the first event; where there are none, of the one that might follow: int64.
+        ends: One past the last event: int64.
+        events: That can be read, entry rows included: int64.
+        sizes: Bytes of the files: int64.
+        sealed: Whether it was closed properly.
+        counters: Its ledger, the words of ``COUNTERS``: uint64 of shape (n, words).
+        kept_from: Sequence number before which capture has deleted segments on purpose: int64.
+        damage: What was passed over, of those of which anything was, by their indices.
     """
 
-    part: Part
-    first: int
-    end: int
-    events: int
-    size: int
-    is_sealed: bool
-    damage: list[Damage]
-    counters: dict[str, int]
-    kept_from: int
+    parts: Parts
+    firsts: Numbers
+    ends: Numbers
+    events: Numbers
+    sizes: Numbers
+    sealed: npt.NDArray[np.bool_]
+    counters: Words
+    kept_from: Numbers
+    damage: dict[int, list[Damage]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], read: Sequence[Contents]) -> Members:
+        """Of segments that were read one by one."""
+        firsts = [
+            one.events[0].first if one.events else min(part.header.first_event, MAX_SEQUENCE)
+            for part, one in zip(parts, read, strict=True)
+        ]
+        ends = [
+            one.events[-1].first + one.events[-1].count if one.events else first
+            for first, one in zip(firsts, read, strict=True)
+        ]
+        return cls(
+            Parts.of(parts),
+            np.array(firsts, np.int64),
+            np.array(ends, np.int64),
+            np.array([sum(block.count for block in one.events) for one in read], np.int64),
+            np.array([one.size for one in read], np.int64),
+            np.array([one.is_sealed for one in read], np.bool_),
+            np.array([[one.counters.get(name, 0) for name in COUNTERS] for one in read], np.uint64),
+            np.array([one.kept_from for one in read], np.int64),
+            {k: one.damage for k, one in enumerate(read) if one.damage},
+        )
+
+    def odd(self) -> list[int]:
+        """Those of which more must be told than columns do: damaged, not sealed, of several files; ascending."""
+        several = [k for k, held in enumerate(self.parts.held) if isinstance(held, Part)]
+        return sorted({*several, *self.damage, *np.flatnonzero(~self.sealed).tolist()})
+
+    def totals(self) -> dict[str, int]:
+        """The ledger of all together."""
+        low, high = (half.sum(axis=0).tolist() for half in (self.counters & LOW, self.counters >> HIGH))
+        return {name: (high[k] << 32) + low[k] for k, name in enumerate(COUNTERS)}
 
 
 @dataclass
@@ -87,7 +123,7 @@ class Loaded:
     """
 
     contents: Contents
-    members: list[Member]
+    members: Members
     failed: list[tuple[Part, str]] = field(default_factory=list)
 
 
@@ -101,7 +137,7 @@ def load_batch(batch: Batch) -> Loaded:
     """
     if len(batch.parts) == 1:
         contents = load(batch.parts[0])
-        return Loaded(contents, [_member(batch.parts[0], contents)])
+        return Loaded(contents, Members.of(batch.parts, [contents]))
     files = read_sound(batch.parts)
     if files is not None:
         members = _members(batch.parts, files)
@@ -116,11 +152,12 @@ def load_batch(batch: Batch) -> Loaded:
             failed.append((part, f"{error.filename}: {error.strerror}"))
         if gathered.held > MAX_TOGETHER:
             raise SegmentError(f"{batch.name}: unpack to more than {MAX_TOGETHER} bytes together")
-    if not gathered.members:
+    if not gathered.parts:
         raise SegmentError(failed[0][1])
-    contents = _as_one(batch, gathered.members, gathered.records())
+    members = Members.of(gathered.parts, gathered.read)
+    contents = _as_one(batch, members, gathered.records())
     contents.breaks = sorted(gathered.breaks)
-    return Loaded(contents, gathered.members, failed)
+    return Loaded(contents, members, failed)
 
 
 def keep(contents: Contents, path: Path) -> bool:
@@ -143,52 +180,34 @@ def kept(path: Path) -> Contents | None:
     return contents
 
 
-def _member(part: Part, contents: Contents) -> Member:
-    first = contents.events[0].first if contents.events else min(part.header.first_event, MAX_SEQUENCE)
-    end = contents.events[-1].first + contents.events[-1].count if contents.events else first
-    events = sum(block.count for block in contents.events)
-    return Member(
-        part,
-        first,
-        end,
-        events,
-        contents.size,
-        contents.is_sealed,
-        contents.damage,
-        contents.counters,
-        contents.kept_from,
-    )
-
-
-def _members(parts: Sequence[Part], files: Files) -> list[Member]:
+def _members(parts: Parts, files: Files) -> Members:
     """Of files in which nothing is unusual."""
-    firsts = [min(part.header.first_event, MAX_SEQUENCE) for part in parts]
-    ends, counts = list(firsts), [0] * len(parts)
+    count = len(parts)
+    firsts = np.minimum(files.firsts, np.uint64(MAX_SEQUENCE)).astype(np.int64)
+    ends, counts = firsts.copy(), np.zeros(count, np.int64)
     events = files.records.rows.get(BlockType.EVENTS)
-    if events is not None:
-        columns = (events.owners.tolist(), events.firsts.tolist(), events.counts.tolist())
-        for owner, first, count in zip(*columns, strict=True):
-            firsts[owner] = firsts[owner] if counts[owner] else first
-            ends[owner] = first + count
-            counts[owner] += count
-    told = zip(parts, firsts, ends, counts, files.sizes, files.counters, files.kept_from, strict=True)
-    return [
-        Member(part, first, end, count, size, True, [], counters, kept_from)
-        for part, first, end, count, size, counters, kept_from in told
-    ]
+    if events is not None:  # by file and in order
+        has_any, at = np.unique(events.owners, return_index=True)
+        firsts[has_any] = events.firsts[at]
+        ends[events.owners] = events.firsts + events.counts  # of several the last one stays
+        np.add.at(counts, events.owners, events.counts)
+    sizes, sealed = np.array(parts.sizes, np.int64), np.ones(count, np.bool_)
+    return Members(parts, firsts, ends, counts, sizes, sealed, files.counters, files.kept_from)
 
 
 class _Gathered:
     """Segments read one by one.
 
     Attributes:
-        members: Those that were taken.
+        parts: Those that were taken.
+        read: They, with no records but events.
         held: Bytes to which their blocks unpacked.
         breaks: See `Contents.breaks`; in no order.
     """
 
     def __init__(self) -> None:
-        self.members: list[Member] = []
+        self.parts: list[Part] = []
+        self.read: list[Contents] = []
         self.held = 0
         self.breaks: list[int] = []
         self._rows: dict[int, list[tuple[int, Block, bytes | memoryview]]] = {kind: [] for kind in _ROWS}
@@ -205,7 +224,7 @@ class _Gathered:
             OSError: A file cannot be read.
         """
         contents, blocks = join(part)
-        number, events = len(self.members), []
+        number, events = len(self.parts), []
         last_string, last_set = 0, 0
         payloads: dict[int, bytes | memoryview] = {}
         for file, block in blocks:
@@ -236,7 +255,8 @@ class _Gathered:
         self._string_counts.append(last_string)
         self._string_end += last_string
         self._set_counts.append(last_set)
-        self.members.append(_member(part, contents))
+        self.parts.append(part)
+        self.read.append(contents)
 
     def records(self) -> Records:
         """What all of them hold."""
@@ -254,13 +274,13 @@ class _Gathered:
         return Records(self._strings, np.array(self._string_counts), np.array(self._set_counts), rows)
 
 
-def _as_one(batch: Batch, members: Sequence[Member], records: Records) -> Contents:
+def _as_one(batch: Batch, members: Members, records: Records) -> Contents:
     """All members as one segment.
 
     Raises:
         SegmentError: Two claim the same events, or have too many strings.
     """
-    if any(one.end > following.first for one, following in pairwise(members)):
+    if (members.ends[:-1] > members.firsts[1:]).any():
         raise SegmentError(f"{batch.name}: segments claim the same events")
     strings, sets = (np.concatenate(([0], np.cumsum(one))) for one in (records.string_counts, records.set_counts))
     if max(strings[-1], sets[-1]) >= MAX_ID:
@@ -278,15 +298,12 @@ def _as_one(batch: Batch, members: Sequence[Member], records: Records) -> Conten
         contents.files, owner = _together(BlockType.FILES, rows[BlockType.FILES])
         contents.files[_FD_PATH] = _shifted(contents.files[_FD_PATH], owner, None, strings)
     if BlockType.EVENTS in rows:
-        contents.events = _stretches(rows[BlockType.EVENTS], sets, members)
-    contents.damage = [damage for member in members for damage in member.damage]
-    contents.is_sealed = members[-1].is_sealed
-    contents.kept_from = max(member.kept_from for member in members)
-    contents.size = sum(member.size for member in members)
-    for member in members:
-        for name, value in member.counters.items():
-            if value:
-                contents.counters[name] += value
+        contents.events = _stretches(rows[BlockType.EVENTS], sets, members.parts)
+    contents.damage = [damage for some in members.damage.values() for damage in some]
+    contents.is_sealed = bool(members.sealed[-1])
+    contents.kept_from = int(members.kept_from.max())
+    contents.size = int(members.sizes.sum())
+    contents.counters |= members.totals()
     return contents
 
 
@@ -304,7 +321,7 @@ def _add_sets(contents: Contents, blocks: Blocks, strings: Numbers, sets: Number
         contents.sets.add(int(firsts[start]), rows[ends[start] - blocks.counts[start] : ends[end - 1]])
 
 
-def _stretches(blocks: Blocks, sets: Numbers, members: Sequence[Member]) -> list[Stretch]:
+def _stretches(blocks: Blocks, sets: Numbers, parts: Parts) -> list[Stretch]:
     """The events, as few arrays as there can be."""
     found, owner = _together(BlockType.EVENTS, blocks)
     found[NR_STRINGS] = _shifted(found[NR_STRINGS], owner, None, sets)
@@ -313,7 +330,7 @@ def _stretches(blocks: Blocks, sets: Numbers, members: Sequence[Member]) -> list
     return [
         Stretch(
             int(firsts[start]),
-            members[int(blocks.owners[start])].part.name,
+            parts[int(blocks.owners[start])].name,
             found[:, ends[start] - blocks.counts[start] : ends[end - 1]],
         )
         for start, end in pairwise((0, *runs.tolist(), len(firsts)))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import struct
 from functools import cache
 from pathlib import Path
 
 from crc32c import crc32c
 
 from capture.reader import Damage, Segment, parse_segment
-from capture.segment import FILE_HEADER_SIZE, FILE_MAGIC, Header, SegmentError
+from capture.segment import FILE_HEADER_SIZE, FILE_MAGIC, MAJOR, MINOR, Header, SegmentError
 
+_USUAL = struct.pack("<8sHHI", FILE_MAGIC, MAJOR, MINOR, FILE_HEADER_SIZE)
+"""What headers of this version begin with."""
 REASON = "a wrong bit in the file's header, which its CRC tells"
 """What such a file's damage is called."""
 
 
-def open_segment(path: Path) -> int:
+def open_segment(path: str | Path) -> int:
     """Open a file for reading: a FIFO that has taken the place of a file is not waited for.
 
     Raises:
@@ -24,8 +27,8 @@ def open_segment(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def read_header(path: Path) -> tuple[Header, int]:
-    """A file's header, put right if need be, and the file's bytes.
+def read_head(path: str) -> tuple[bytes, int]:
+    """A file's header, put right if need be, as bytes from which `Header.unpack` makes it; and the file's bytes.
 
     Raises:
         SegmentError: It is none, or too damaged.
@@ -36,13 +39,17 @@ def read_header(path: Path) -> tuple[Header, int]:
         data, size = os.read(file, FILE_HEADER_SIZE), os.fstat(file).st_size
     finally:
         os.close(file)
+    if data.startswith(_USUAL) and len(data) == FILE_HEADER_SIZE and _is_sound(data):
+        return data, size
     try:
-        return Header.unpack(data, str(path)), size
+        Header.unpack(data, path)
     except SegmentError:
         right = put_right(data)
         if right is None:
             raise
-        return Header.unpack(right, str(path)), size
+        Header.unpack(right, path)
+        return right, size
+    return data, size
 
 
 def read(path: Path) -> Segment:

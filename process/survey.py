@@ -22,7 +22,7 @@ from process.fd_scan import Scanner
 from process.fd_state import Effect
 from process.grouping import distinct, spread
 from process.lives import Lives, Step
-from process.merge import Member, keep, load_batch
+from process.merge import Members, keep, load_batch
 from process.read import (
     DURATION,
     FLAGS_ENTRY,
@@ -86,7 +86,7 @@ class Survey:
 
     Attributes:
         batch: Its segments, without those that could not be used at all.
-        members: The same, each with what must be told of it.
+        members: The same, with what must be told of them.
         failed: Those that could not be used, and why.
         blocks: (first, count) of each sound EVENTS block, ascending.
         opened: Entry rows that nothing in this batch completes: int64 sequence numbers, ascending.
@@ -105,7 +105,7 @@ class Survey:
     """
 
     batch: Batch
-    members: list[Member]
+    members: Members
     failed: list[tuple[Part, str]]
     blocks: list[tuple[int, int]]
     opened: Sequences
@@ -159,16 +159,16 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
                 told.add(block.first, words)
             scanner.add(block.first, words)
         except SegmentError as error:
-            loaded.members[0].damage.append(block.damage(error))
+            loaded.members.damage.setdefault(0, []).append(block.damage(error))
     if len(loaded.members) == 1:
-        loaded.members[0].events = sum(count for _, count in seen.blocks)
+        loaded.members.events[0] = sum(count for _, count in seen.blocks)
     entries, returns = _joined(seen.entries), _joined(seen.returns)
     span = None
     if seen.blocks and files:
         began = batch.header.realtime_ns
         span = (_clamped(began + seen.earliest), _clamped(began + seen.latest))
     return Survey(
-        batch=Batch(tuple(member.part for member in loaded.members)),
+        batch=Batch(loaded.members.parts),
         members=loaded.members,
         failed=loaded.failed,
         blocks=seen.blocks,

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from process.discover import Part
 from process.fd_history import Sheet
 from process.fd_pieces import Made
 from process.garbage import give_back
@@ -75,9 +74,7 @@ def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tab
     return {
         "process": _frame(PROCESS_COLUMNS, rows),
         **({"fd": _files(prepared, decoded, ids, workers)} if workers is not None else {}),
-        "segment": _frame(
-            SEGMENT_COLUMNS, _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})
-        ),
+        "segment": _segments(prepared, decoded),
         "stats": _frame(
             STATS_COLUMNS,
             [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()],
@@ -132,22 +129,26 @@ def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
     return len({(row[at[0]], row[at[1]]) for row in rows if row[at[1]] is not None})
 
 
-def _segments(prepared: Prepared, parts: set[Part]) -> list[tuple[Any, ...]]:
-    """Rows of the table `segment`; one that could not be decoded has no rows."""
-    return [
-        (
-            plan.capture,
-            str(one.part.header.capture),
-            one.part.header.segment,
-            printable(one.part.name),
-            escape(one.part.header.abi.encode()),
-            min(one.part.header.first_event, MAX_SEQUENCE),
-            one.events,
-            rows if one.part in parts else 0,
-            one.size,
-            int(one.is_sealed),
-            len(one.damage),
+def _segments(prepared: Prepared, decoded: Decoded) -> pl.DataFrame:
+    """The table `segment`; one that could not be decoded has no rows."""
+    whole = {plan.position for plan, _ in decoded if not plan.piece}
+    alone = {key for plan, _ in decoded if plan.piece for key in plan.batch.key}
+    pieces = [_frame(SEGMENT_COLUMNS, [])]
+    for plan, survey in zip(prepared.plans, prepared.surveys, strict=True):
+        members, header, keys = survey.members, survey.batch.header, survey.batch.key
+        counts = zip(keys, plan.counts, strict=True)
+        columns = (
+            [plan.capture] * len(keys),
+            [str(header.capture)] * len(keys),
+            [number for _, number in keys],
+            [printable(name) for name in members.parts.names()],
+            [escape(header.abi.encode())] * len(keys),
+            [min(first, MAX_SEQUENCE) for first in members.parts.firsts()],
+            members.events,
+            plan.counts if plan.position in whole else [rows if key in alone else 0 for key, rows in counts],
+            members.sizes,
+            members.sealed.astype(np.int64),
+            [len(members.damage.get(k, ())) for k in range(len(keys))],
         )
-        for plan, survey in zip(prepared.plans, prepared.surveys, strict=True)
-        for one, rows in zip(survey.members, plan.counts, strict=True)
-    ]
+        pieces.append(pl.DataFrame(dict(zip(SEGMENT_COLUMNS, columns, strict=True)), dtypes(SEGMENT_COLUMNS)))
+    return pl.concat(pieces)

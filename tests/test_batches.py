@@ -72,7 +72,7 @@ def test_segments_share_a_batch_up_to_a_size_and_captures_never(tmp_path: Path) 
     write_capture(tmp_path / "a", segments=5)
     parts = discover([tmp_path / "a"]).parts
     assert [part.size for part in parts] == [part.files[0].stat().st_size for part in parts]
-    assert [one.parts for one in batches(parts)] == [tuple(parts)]
+    assert [tuple(one.parts) for one in batches(parts)] == [tuple(parts)]
     sized = [replace(part, size=size) for part, size in zip(parts, (9, 1 << 18, 1 << 19, 5, 6), strict=True)]
     assert [len(one.parts) for one in batches(sized)] == [2, 1, 2]
     full = [replace(part, size=batch.SMALL) for part in parts for _ in range(8)]
@@ -155,7 +155,7 @@ def test_a_segment_that_cannot_be_read_is_left_out_of_its_batch(tmp_path: Path) 
     assert [(part.name, reason) for part, reason in loaded.failed] == [
         (paths[2].name, f"{paths[2]}: No such file or directory")
     ]
-    assert [member.part.name for member in loaded.members] == [paths[k].name for k in (0, 1, 3)]
+    assert [part.name for part in loaded.members.parts] == [paths[k].name for k in (0, 1, 3)]
 
 
 def test_segments_that_claim_the_same_events_are_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
