@@ -21,11 +21,12 @@ from process.fd_pieces import Piece
 from process.fd_state import Effect, Start, Whole
 from process.fd_timeline import Timeline
 from process.grouping import distinct
-from process.identify import Runs, State, states
+from process.identify import State, states
 from process.ledger import Ledger, Severity
 from process.merge import Members
 from process.read import MAX_SEQUENCE
-from process.survey import Sequences, Survey
+from process.runs import Runs, Sequences
+from process.survey import Survey
 from process.tree import Tree, cut, grow
 
 _LOSSES = {

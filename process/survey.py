@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from capture.segment import EventFlag, Header, SegmentError, TaskFlag
 from process.batch import Batch
@@ -38,9 +38,8 @@ from process.read import (
     Unpacked,
     Words,
 )
+from process.runs import Runs, Sequences
 from process.strings import Text, elements, escape, first_element
-
-Sequences = npt.NDArray[np.int64]
 
 
 class Identity(NamedTuple):
@@ -93,7 +92,7 @@ class Survey:
         closed: Entry rows that this batch itself completes, and events that are no calls, likewise.
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
-        identities: By sequence number.
+        identities: By sequence number; without those that say again what was known anyhow.
         steps: What its calls say of processes, by sequence number.
         marks: By sequence number.
         span: Unix time of its first and last entry, ns; None without events, or if nobody asked about descriptors.
@@ -167,6 +166,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
     if seen.blocks and files:
         began = batch.header.realtime_ns
         span = (_clamped(began + seen.earliest), _clamped(began + seen.latest))
+    steps = told.steps() if told else []
     return Survey(
         batch=Batch(loaded.members.parts),
         members=loaded.members,
@@ -176,8 +176,8 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         closed=distinct(np.append(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children))),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=distinct(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
-        identities=_identities(contents),
-        steps=told.steps() if told else [],
+        identities=_news(_identities(contents), steps, Runs(seen.blocks, seen.resets, contents.breaks)),
+        steps=steps,
         marks=_marks(contents),
         span=span,
         effect=_effect(scanner, batch, folder) if scanner else Effect(edges=edges.found, reset=edges.reset),
@@ -337,6 +337,31 @@ def _identities(contents: Contents) -> list[Identity]:
             same = known[ppid_flags, start, texts] = _identity(seq, task, _halves(ppid_flags), start, texts)
         found[seq, task] = Identity(seq, task, *same[2:])
     return [found[key] for key in sorted(found)]
+
+
+def _news(identities: list[Identity], steps: list[Step], runs: Runs) -> list[Identity]:
+    """Identities without those that cannot change what is known: each chunk of a capture says all anew.
+
+    That is one which repeats the last one of its process, while nothing is missing and nothing happens to it.
+    """
+    if any(step.is_asid for step in steps):
+        return identities
+    happened: dict[int, list[int]] = {}
+    for step in steps:
+        for pid in {step.task >> 32, step.other, step.other >> 32}:
+            happened.setdefault(pid, []).append(step.seq)
+    found = []
+    latest: dict[int, tuple[Identity, int]] = {}
+    for one in identities:
+        pid, run = one.task >> 32, runs.of(one.seq)
+        before, its_run = latest.get(pid, (one, -1))
+        latest[pid] = one, run
+        is_idle = one.ppid is not None and run >= 0 and run == its_run and one[1:] == before[1:]
+        if is_idle and pid in happened:
+            is_idle = bisect_left(happened[pid], before.seq) == bisect_right(happened[pid], one.seq)
+        if not is_idle:
+            found.append(one)
+    return found
 
 
 def _halves(word: int) -> tuple[int, int]:
