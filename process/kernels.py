@@ -51,8 +51,8 @@ NODE = np.dtype([(name, np.int64) for name in ("group", "since", "unsure", "end"
 """What `last_changes` must know of a table."""
 
 _NUMBERS = (
-    "group", "group_texts", "number_texts_of", "in_order", "unplane", "stored_word", "rows_of", "last_at",
-    "last_changes", "size_of_change", "size_texts",
+    "group", "group_texts", "number_texts_of", "in_order", "unplane", "unplane_all", "stored_word", "rows_of",
+    "last_at", "last_changes", "size_of_change", "size_texts",
 )  # fmt: skip
 _NOTHING = ("index_changes", "write_texts", "enclose", "take_texts")
 """Functions by what they return."""
@@ -171,6 +171,28 @@ def unplane(payload: memoryview | bytes, count: int, key: int, summed: int, want
     done = _library.unplane(
         at(planes), integer(count), integer(out.shape[1]), integer(key), integer(summed), integer(wanted), at(out),
         integer(out.strides[0] // 8),
+    )  # fmt: skip
+    if done == OUT_OF_MEMORY:
+        raise MemoryError
+    return bool(done == 0)
+
+
+def unplane_all(data: bytes, counts: Numbers, sorts: tuple[int, int] | None, out: Words) -> bool:
+    """The records of many blocks, one block after the other, out of byte planes; otherwise as `unplane`.
+
+    Args:
+        data: The planes of all blocks.
+        counts: Records of each: int64.
+        sorts: ``key`` and ``summed``; None if records are as they were recorded.
+        out: uint64 of shape (words of a record, records of all).
+    """
+    key, summed = sorts or (-1, -1)
+    counts, planes = np.ascontiguousarray(counts, np.int64), np.frombuffer(data, np.uint8)
+    assert (counts >= 0).all() and counts.sum() == out.shape[1] and len(planes) == 8 * out.size
+    assert out.flags.c_contiguous
+    done = _library.unplane_all(
+        at(planes), at(counts), integer(len(counts)), integer(len(out)), integer(key), integer(summed), at(out),
+        integer(out.shape[1]),
     )  # fmt: skip
     if done == OUT_OF_MEMORY:
         raise MemoryError

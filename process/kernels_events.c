@@ -86,6 +86,28 @@ int64_t unplane(const uint8_t *payload, int64_t count, int64_t take, int64_t key
     return 0;
 }
 
+int64_t unplane_all(const uint8_t *payloads, const int64_t *counts, int64_t blocks, int64_t width, int64_t key,
+                    int64_t summed, uint64_t *out, int64_t stride)
+{
+    for (int64_t block = 0; block < blocks; block++) {
+        int64_t count = counts[block], done = 0;
+        if (key >= 0)
+            done = unplane(payloads, count, count, key, summed, ((uint64_t)1 << width) - 1, out, stride);
+        for (int64_t word = 0; key < 0 && word < width; word++) {
+            const uint8_t *planes = payloads + 8 * word * count;
+            put_plane(planes, count, 0, 1, out + word * stride);
+            for (int byte = 1; byte < 8; byte++)
+                if (!is_zero(planes + byte * count, count))
+                    put_plane(planes + byte * count, count, byte, 0, out + word * stride);
+        }
+        if (done)
+            return done;
+        payloads += 8 * width * count;
+        out += count;
+    }
+    return 0;
+}
+
 int64_t rows_of(const uint16_t *numbers, int64_t n, int64_t size, const uint8_t *known, const uint8_t *wanted,
                 int64_t *rows)
 {

@@ -19,6 +19,8 @@ from capture.segment import COUNTERS, ROW_SIZES, Block, BlockType, Encoding, Seg
 from process.batch import Batch
 from process.discover import Part, Parts
 from process.grouping import ranges
+from process.kernels import unplane_all
+from process.planes import Planes
 from process.read import (
     HIGH,
     LOW,
@@ -266,8 +268,9 @@ class _Gathered:
                 owners=np.array([number for number, _, _ in some]),
                 firsts=np.array([min(block.first, MAX_SEQUENCE) for _, block, _ in some]),
                 counts=np.array([block.count for _, block, _ in some]),
-                encodings=[block.encoding for _, block, _ in some],
-                payloads=[payload for _, _, payload in some],
+                encodings=np.array([block.encoding for _, block, _ in some], np.uint8),
+                sizes=np.array([len(payload) for _, _, payload in some], np.int64),
+                data=b"".join(payload for _, _, payload in some),
             )
             for kind, some in self._rows.items() if some
         }  # fmt: skip
@@ -359,42 +362,32 @@ def _shifted(pair: Words, owner: Numbers, low: Numbers | None, high: Numbers | N
 
 def _unpack(kind: int, blocks: Blocks) -> Words:
     """The words of blocks, one after the other: uint64 of shape (words of a record, records of all)."""
-    ends, counts = np.cumsum(blocks.counts), blocks.counts
-    found = np.zeros((ROW_SIZES[kind] // 8, int(ends[-1])), np.uint64)
-    planes = [k for k, encoding in enumerate(blocks.encodings) if encoding == Encoding.PLANES]
-    if planes:
-        at = _places(planes, ends, counts)
-        found[:, at] = _of_planes(kind, counts[planes], [blocks.payloads[k] for k in planes])
-    for k in sorted({*range(len(counts))}.difference(planes)):
-        count = int(counts[k])
-        found[:, ends[k] - count : ends[k]] = flat(blocks.encodings[k], count, blocks.payloads[k], len(found))
+    counts, ends = blocks.counts, np.cumsum(blocks.counts)
+    in_planes = blocks.encodings == Encoding.PLANES
+    if in_planes.all():
+        return _of_planes(kind, counts, blocks.data)
+    payloads, found = blocks.payloads(), np.zeros((ROW_SIZES[kind] // 8, int(ends[-1])), np.uint64)
+    planes = np.flatnonzero(in_planes)
+    if len(planes):
+        at = ranges(ends[planes] - counts[planes], ends[planes])
+        found[:, at] = _of_planes(kind, counts[planes], b"".join([payloads[k] for k in planes.tolist()]))
+    for k in np.flatnonzero(~in_planes).tolist():
+        start, end = int(ends[k] - counts[k]), int(ends[k])
+        found[:, start:end] = flat(int(blocks.encodings[k]), end - start, payloads[k], len(found))
     return found
 
 
-def _places(chosen: Sequence[int], ends: Numbers, counts: Numbers) -> Numbers | slice:
-    """Where the records of some blocks are among those of all."""
-    if len(chosen) == len(counts):
-        return slice(None)
-    return ranges(ends[chosen] - counts[chosen], ends[chosen])
-
-
-def _of_planes(kind: int, counts: Numbers, payloads: Sequence[bytes | memoryview]) -> Words:
+def _of_planes(kind: int, counts: Numbers, data: bytes) -> Words:
     """The words of blocks that are stored as byte planes; see `read.Unpacked`."""
-    octets = np.concatenate(
-        [np.frombuffer(one, np.uint8).reshape(-1, n) for one, n in zip(payloads, counts.tolist(), strict=True)], axis=1
-    )
-    width, total = len(octets) // 8, octets.shape[1]
-    columns = np.ascontiguousarray(octets.reshape(width, 8, total).transpose(0, 2, 1))
-    plain: Words = columns.view("<u8")[:, :, 0].astype(np.uint64, copy=False)
+    found = np.empty((ROW_SIZES[kind] // 8, int(counts.sum())), np.uint64)
     if kind != BlockType.EVENTS:
-        return plain
-    numbers = plain[NR_STRINGS] & LOW
-    block = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((numbers, block))
-    found = np.empty_like(plain)
-    found[:, order] = plain
-    found[NR_STRINGS] = found[NR_STRINGS] & ~LOW | numbers
-    times = np.cumsum(found[TIME])
-    starts = np.cumsum(counts) - counts
-    found[TIME] = times - np.repeat(np.concatenate(([np.uint64(0)], times))[starts], counts)
+        unplane_all(data, counts, None, found)
+    elif not unplane_all(data, counts, (NR_STRINGS, TIME), found):
+        size, start = 8 * len(found), 0
+        for count in counts.tolist():
+            payload = memoryview(data)[size * start : size * (start + count)]
+            Planes(payload, len(found), count, NR_STRINGS).fill(
+                found[:, start : start + count], range(len(found)), TIME
+            )
+            start += count
     return found

@@ -6,11 +6,13 @@ A block is a row of an array here: what `capture.reader` asks of one block after
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import zstandard
 from crc32c import crc32c
 
 from capture.reader import meta_of
@@ -24,7 +26,6 @@ from capture.segment import (
     BlockType,
     Encoding,
     SegmentError,
-    inflate,
 )
 from process.discover import Part, Parts
 from process.read import MAX_SEQUENCE, MAX_TOGETHER, kept_from
@@ -40,7 +41,7 @@ _MOST_BLOCKS = 32
 _MOST_RAW = 1 << 23
 """Bytes to which the blocks of a file may unpack: thirty times the largest small file."""
 _KINDS = frozenset(BlockType)
-_ENCODINGS = frozenset(Encoding)
+_ENCODINGS = np.array(list(Encoding))
 
 _FILE = np.dtype({
     "names": ["size", "segment", "flags", "capture", "first"],
@@ -66,15 +67,23 @@ class Blocks:
         owners: Number of the file that each is of: int64 of shape (n,), ascending.
         firsts: Number of its first record: int64.
         counts: Records: int64.
-        encodings: As of `capture.segment.Encoding`.
-        payloads: Inflated.
+        encodings: As of `capture.segment.Encoding`: uint8.
+        sizes: Bytes of each, inflated: int64.
+        data: The inflated bytes of all, one after the other.
     """
 
     owners: Numbers
     firsts: Numbers
     counts: Numbers
-    encodings: Sequence[int]
-    payloads: Sequence[bytes | memoryview]
+    encodings: Octets
+    sizes: Numbers
+    data: bytes
+
+    def payloads(self) -> list[memoryview]:
+        """The bytes of each."""
+        view, ends = memoryview(self.data), np.cumsum(self.sizes)
+        bounds = zip((ends - self.sizes).tolist(), ends.tolist(), strict=True)
+        return [view[start:end] for start, end in bounds]
 
 
 @dataclass
@@ -137,10 +146,12 @@ def _read(parts: Parts) -> Files:
     counters = _counters(rows.pop(BlockType.END))
     kept, metas = np.zeros(len(parts), np.int64), rows.pop(BlockType.META, None)
     if metas is not None:  # of several the last one says it
-        kept[metas.owners] = [kept_from(meta_of(payload)) for payload in metas.payloads]
+        payloads = [bytes(payload) for payload in metas.payloads()]
+        told = {payload: kept_from(meta_of(payload)) for payload in set(payloads)}  # most segments say the same
+        kept[metas.owners] = [told[payload] for payload in payloads]
     texts = rows.pop(BlockType.STRINGS, None)
     strings, sets = StringTable(), rows.get(BlockType.SETS)
-    _ask(texts is None or strings.add_run(1, texts.counts, texts.payloads))
+    _ask(texts is None or strings.add_run(1, texts.counts, texts.payloads()))
     if BlockType.EVENTS in rows:
         _check_order(rows[BlockType.EVENTS], files["first"])
     records = Records(strings, _counted(texts, len(parts)), _counted(sets, len(parts)), rows)
@@ -222,17 +233,31 @@ def _blocks(heads: npt.NDArray[np.void], offsets: Numbers, owners: Numbers, kind
     here = np.flatnonzero(heads["type"] == kind)
     some, starts = heads[here], offsets[here] + BLOCK_HEADER_SIZE
     counts, firsts, raws = (some[name].astype(np.int64) for name in ("count", "first", "raw"))
+    encodings, lengths = some["encoding"], some["length"].astype(np.int64)
+    is_raw = encodings == Encoding.RAW
     if kind in ROW_SIZES:
         _ask(bool((counts * ROW_SIZES[kind] == raws).all()))
     _ask(kind in (BlockType.META, BlockType.END) or bool((counts > 0).all()))
-    _ask(bool((firsts >= 0).all()))
-    view, payloads, encodings = memoryview(whole), [], some["encoding"].tolist()
-    ends = starts + some["length"]
-    for start, end, encoding, raw in zip(starts.tolist(), ends.tolist(), encodings, raws.tolist(), strict=True):
-        stored = view[start:end]
-        _ask(encoding in _ENCODINGS and (encoding != Encoding.RAW or len(stored) == raw))
-        payloads.append(stored if encoding == Encoding.RAW else inflate(stored, raw, start))
-    return Blocks(owners[here], firsts, counts, encodings, payloads)
+    _ask(bool((firsts >= 0).all() and np.isin(encodings, _ENCODINGS).all() and (lengths == raws)[is_raw].all()))
+    view = memoryview(whole)
+    bounds = zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
+    payloads: list[Any] = [view[start:end] for start, end in bounds]
+    packed = np.flatnonzero(~is_raw)
+    if len(packed):
+        inflated = _inflated([payloads[k] for k in packed.tolist()], raws[packed])
+        for at, k in enumerate(packed.tolist()):
+            payloads[k] = inflated[at]
+    return Blocks(owners[here], firsts, counts, encodings, raws, b"".join(payloads))
+
+
+def _inflated(frames: list[Any], raws: Numbers) -> Any:
+    """Frames, inflated all at once; none may declare another size than its block's header, as for `inflate`."""
+    try:
+        _ask([zstandard.frame_content_size(frame) for frame in frames] == raws.tolist())
+        sizes = raws.astype(np.uint64).tobytes()
+        return zstandard.ZstdDecompressor().multi_decompress_to_buffer(frames, decompressed_sizes=sizes)
+    except zstandard.ZstdError:
+        raise _UnusualError from None
 
 
 def _counted(blocks: Blocks | None, files: int) -> Numbers:
@@ -248,10 +273,9 @@ def _counted(blocks: Blocks | None, files: int) -> Numbers:
 
 def _counters(ends: Blocks) -> Words:
     """The words of the END block of each file, which are as many in each."""
-    payloads = [bytes(payload) for payload in ends.payloads]
-    _ask(len({len(payload) for payload in payloads}) == 1)
-    told = np.frombuffer(b"".join(payloads), "<u8").reshape(len(payloads), -1)[:, : len(COUNTERS)]
-    found = np.zeros((len(payloads), len(COUNTERS)), np.uint64)
+    _ask(bool((ends.sizes == ends.sizes[0]).all()))
+    told = np.frombuffer(ends.data, "<u8").reshape(len(ends.owners), -1)[:, : len(COUNTERS)]
+    found = np.zeros((len(told), len(COUNTERS)), np.uint64)
     found[:, : told.shape[1]] = told
     return found
 

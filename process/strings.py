@@ -231,6 +231,10 @@ class SetTable:
         self._blocks: list[tuple[int, Ids]] = []
         self._joined: tuple[Ids, Ids, Ids, Ids] | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """For pickle, without what follows from the rest."""
+        return {"_blocks": self._blocks, "_joined": None}
+
     def add(self, first: int, rows: Ids) -> bool:
         """Take a SETS block: string ids of shape (sets, 6). False if its own ids cannot be."""
         if first + len(rows) > MAX_ID + 1:
