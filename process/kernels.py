@@ -137,18 +137,24 @@ def _numbered_slowly(values: Words, kinds: npt.NDArray[np.void], own: npt.NDArra
 
 def group_texts(texts: TextArray) -> tuple[Numbers, Numbers]:
     """Where each distinct text is first, ascending, and for each text an index into these."""
+    found = group_bytes(texts)
+    if found is not None:
+        return found
+    known: dict[str, int] = {}
+    codes = [known.setdefault(text, at) for at, text in enumerate(texts.series().to_list())]
+    distinct, which = np.unique(np.array(codes, np.int64), return_inverse=True)
+    return distinct, which
+
+
+def group_bytes(texts: TextArray) -> tuple[Numbers, Numbers] | None:
+    """Likewise, of texts that need not be UTF-8; None if too many collide."""
     firsts, inverse = np.empty(len(texts), np.int64), np.empty(len(texts), np.int64)
     count = _library.group_texts(
         at(texts.offsets), at(texts.data), integer(len(texts)), integer(SEED), at(firsts), at(inverse)
     )
     if count == OUT_OF_MEMORY:
         raise MemoryError
-    if count < 0:  # too many collide
-        known: dict[str, int] = {}
-        codes = [known.setdefault(text, at) for at, text in enumerate(texts.series().to_list())]
-        distinct, which = np.unique(np.array(codes, np.int64), return_inverse=True)
-        return distinct, which
-    return firsts[:count].copy(), inverse
+    return (firsts[:count].copy(), inverse) if count >= 0 else None
 
 
 def unplane(payload: memoryview | bytes, count: int, key: int, summed: int, wanted: int, out: Words) -> bool:

@@ -285,9 +285,10 @@ def _as_one(batch: Batch, members: Members, records: Records) -> Contents:
     """
     if (members.ends[:-1] > members.firsts[1:]).any():
         raise SegmentError(f"{batch.name}: segments claim the same events")
-    strings, sets = (np.concatenate(([0], np.cumsum(one))) for one in (records.string_counts, records.set_counts))
-    if max(strings[-1], sets[-1]) >= MAX_ID:
+    strings, sets = (_Ids(np.concatenate(([0], np.cumsum(one)))) for one in (records.string_counts, records.set_counts))
+    if max(strings.starts[-1], sets.starts[-1]) >= MAX_ID:
         raise SegmentError(f"{batch.name}: too many strings")
+    strings.renumbered = records.strings.unite(int(strings.starts[-1]))
     contents, rows = Contents(batch.name, batch.header, strings=records.strings), records.rows
     if BlockType.SETS in rows:
         _add_sets(contents, rows[BlockType.SETS], strings, sets)
@@ -315,16 +316,16 @@ def _together(kind: int, blocks: Blocks) -> tuple[Words, Numbers]:
     return _unpack(kind, blocks), np.repeat(blocks.owners, blocks.counts)
 
 
-def _add_sets(contents: Contents, blocks: Blocks, strings: Numbers, sets: Numbers) -> None:
+def _add_sets(contents: Contents, blocks: Blocks, strings: _Ids, sets: _Ids) -> None:
     found, owner = _together(BlockType.SETS, blocks)
     rows = pairs(np.stack([_shifted(word, owner, strings, strings) for word in found]))
-    firsts, ends = sets[blocks.owners] + blocks.firsts, np.cumsum(blocks.counts)
+    firsts, ends = sets.starts[blocks.owners] + blocks.firsts, np.cumsum(blocks.counts)
     runs = np.flatnonzero(firsts[1:] != firsts[:-1] + blocks.counts[:-1]) + 1  # where ids do not go on
     for start, end in pairwise((0, *runs.tolist(), len(firsts))):
         contents.sets.add(int(firsts[start]), rows[ends[start] - blocks.counts[start] : ends[end - 1]])
 
 
-def _stretches(blocks: Blocks, sets: Numbers, parts: Parts) -> list[Stretch]:
+def _stretches(blocks: Blocks, sets: _Ids, parts: Parts) -> list[Stretch]:
     """The events, as few arrays as there can be."""
     found, owner = _together(BlockType.EVENTS, blocks)
     found[NR_STRINGS] = _shifted(found[NR_STRINGS], owner, None, sets)
@@ -340,22 +341,39 @@ def _stretches(blocks: Blocks, sets: Numbers, parts: Parts) -> list[Stretch]:
     ]
 
 
-def _shifted(pair: Words, owner: Numbers, low: Numbers | None, high: Numbers | None) -> Words:
+@dataclass
+class _Ids:
+    """Ids of one kind, in all members.
+
+    Attributes:
+        starts: Where those of each member begin, and where those of the last end.
+        renumbered: What they have become since, from 0 on; None if nothing has.
+    """
+
+    starts: Numbers
+    renumbered: Numbers | None = None
+
+    def shifted(self, ids: Words, owner: Numbers) -> Words:
+        """Ids of members as they are in the batch; one that its member does not have is one that nobody has."""
+        there = ids.astype(np.int64) <= np.diff(self.starts)[owner]
+        moved = ids.astype(np.int64) + self.starts[owner]
+        if self.renumbered is not None:
+            moved = self.renumbered[np.where(there, moved, 0)]
+        return np.where(ids == 0, ids, np.where(there, moved, MAX_ID).astype(np.uint64))
+
+
+def _shifted(pair: Words, owner: Numbers, low: _Ids | None, high: _Ids | None) -> Words:
     """Two ids in a word: each as it is in the batch.
 
     Args:
         pair: uint64 of shape (n,).
         owner: The member that each is of.
-        low: Where the ids of each member begin, and where those of the last end, for the low half; None if it is no id.
-        high: Likewise for the high half.
+        low: What the low half is an id of; None if it is none.
+        high: Likewise.
     """
-    halves = []
-    for ids, starts in ((pair & LOW, low), (pair >> HIGH, high)):
-        if starts is not None:
-            there = ids.astype(np.int64) <= (starts[1:] - starts[:-1])[owner]
-            moved = ids + starts[owner].astype(np.uint64)
-            ids = np.where(ids == 0, ids, np.where(there, moved, np.uint64(MAX_ID)))
-        halves.append(ids)
+    halves = [
+        half if ids is None else ids.shifted(half, owner) for half, ids in ((pair & LOW, low), (pair >> HIGH, high))
+    ]
     joined: Words = halves[0] | halves[1] << HIGH
     return joined
 

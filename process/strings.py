@@ -12,8 +12,8 @@ import numpy.typing as npt
 import polars as pl
 
 from capture.segment import STRING_INDEX, StringFlag
-from process.grouping import distinct
-from process.kernels import enclose, take_texts
+from process.grouping import distinct, group
+from process.kernels import enclose, group_bytes, take_texts
 from process.take import take
 from process.text_array import TextArray
 
@@ -146,6 +146,26 @@ class StringTable:
             data = b"".join(block.data[: block.bounds[-1]] for block in run)
             flags = np.concatenate([block.flags for block in run])
             self._blocks.append(_Block(np.concatenate(([0], *bounds)), flags, data))
+
+    def unite(self, count: int) -> Ids | None:
+        """Keep strings that are alike once, if there are all from 1 to ``count``: each segment has those of its own.
+
+        Returns:
+            The new id of each old one, from 0 on, which stays; None if nothing was done.
+        """
+        if self._firsts != [1] or len(self._blocks[0].flags) != count:
+            return None
+        (block,) = self._blocks
+        texts = TextArray(block.bounds, np.frombuffer(block.data, np.uint8))
+        found = group_bytes(texts)
+        if found is None:
+            return None
+        kinds, number = group(found[1] << 32 | block.flags)
+        firsts = np.empty(len(kinds), np.int64)
+        firsts[number[::-1]] = np.arange(count)[::-1]
+        united = take_texts(texts, firsts)
+        self._blocks = [_Block(united.offsets, block.flags[firsts], united.data.tobytes())]
+        return np.concatenate(([0], number + 1))
 
     def get(self, number: int) -> Text | None:
         """The string with an id, None if its block is lost."""

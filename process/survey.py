@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from capture.segment import EventFlag, Header, SegmentError, TaskFlag
 from process.batch import Batch
@@ -176,7 +177,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         closed=distinct(np.append(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children))),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=distinct(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
-        identities=_news(_identities(contents), steps, Runs(seen.blocks, seen.resets, contents.breaks)),
+        identities=_identities(contents, steps, Runs(seen.blocks, seen.resets, contents.breaks)),
         steps=steps,
         marks=_marks(contents),
         span=span,
@@ -251,8 +252,8 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     return Effect(scan, scanner.sights(), scanner.edges.found, scanner.clock, path, scanner.edges.reset)
 
 
-_COMM_ARGV = 6
-"""Of ``TASK_ROW``, the word with two ids of strings."""
+_SEQ, _TASK, _PPID_FLAGS, _START, _COMM_ARGV = 0, 1, 4, 5, 6
+"""Words of ``TASK_ROW``; the last of these has two ids of strings."""
 _BITS = 12
 """Of a place in the table of tasks."""
 
@@ -323,45 +324,56 @@ def _clamped(time_ns: int) -> int:
     return min(time_ns, MAX_SEQUENCE)
 
 
-def _identities(contents: Contents) -> list[Identity]:
+def _identities(contents: Contents, steps: list[Step], runs: Runs) -> list[Identity]:
     """TASKS records with their strings; two for the same task and event leave the later."""
-    found = {}
-    known: dict[tuple[object, ...], Identity] = {}
-    ids = contents.tasks[_COMM_ARGV]
+    rows = contents.tasks
+    rows = rows[:, np.lexsort(rows[[_TASK, _SEQ]])]  # stable
+    rows = rows[:, np.append((rows[:2, 1:] != rows[:2, :-1]).any(axis=0), True)[: rows.shape[1]]]
+    rows = rows[:, _news(rows, steps, runs)]
+    ids = rows[_COMM_ARGV]
     comms, argvs = (contents.strings.several(half.astype(np.int64)) for half in (ids & LOW, ids >> HIGH))
-    for column, *pair in zip(contents.tasks.T.tolist(), comms, argvs, strict=True):
-        seq, task, _, _, ppid_flags, start, _, _ = column
-        texts = pair[0], pair[1]
-        same = known.get((ppid_flags, start, texts))  # each chunk says all anew
-        if same is None:
-            same = known[ppid_flags, start, texts] = _identity(seq, task, _halves(ppid_flags), start, texts)
-        found[seq, task] = Identity(seq, task, *same[2:])
-    return [found[key] for key in sorted(found)]
+    return [
+        _identity(seq, task, _halves(ppid_flags), start, texts)
+        for (seq, task, _, _, ppid_flags, start, _, _), texts in zip(
+            rows.T.tolist(), zip(comms, argvs, strict=True), strict=True
+        )
+    ]
 
 
-def _news(identities: list[Identity], steps: list[Step], runs: Runs) -> list[Identity]:
-    """Identities without those that cannot change what is known: each chunk of a capture says all anew.
+def _news(rows: Words, steps: list[Step], runs: Runs) -> npt.NDArray[np.bool_]:
+    """Which identities may change what is known: each chunk of a capture says all anew.
 
-    That is one which repeats the last one of its process, while nothing is missing and nothing happens to it.
+    None of those does that repeat the last one of their process, while nothing is missing and nothing happens to it.
+
+    Args:
+        rows: TASKS records by event and task: uint64 of shape (8, n).
+        steps: What happens.
+        runs: Where nothing is missing.
     """
-    if any(step.is_asid for step in steps):
-        return identities
+    news = np.ones(rows.shape[1], np.bool_)
+    if any(step.is_asid for step in steps) or not len(runs.starts):
+        return news
+    order = np.argsort(rows[_TASK] >> HIGH, kind="stable")
+    some, pids = rows[:, order], (rows[_TASK] >> HIGH)[order].tolist()
+    run = np.searchsorted(runs.starts.astype(np.uint64), some[_SEQ], "right") - 1
+    run[some[_SEQ] >= runs.ends.astype(np.uint64)[run]] = -1
+    is_told = (
+        some[[_TASK, _PPID_FLAGS, _START, _COMM_ARGV], 1:] == some[[_TASK, _PPID_FLAGS, _START, _COMM_ARGV], :-1]
+    ).all(axis=0)
+    is_told &= (run[1:] >= 0) & (run[1:] == run[:-1]) & (some[_PPID_FLAGS, 1:] >> HIGH & np.uint64(TaskFlag.PIDS) != 0)
     happened: dict[int, list[int]] = {}
     for step in steps:
         for pid in {step.task >> 32, step.other, step.other >> 32}:
             happened.setdefault(pid, []).append(step.seq)
-    found = []
-    latest: dict[int, tuple[Identity, int]] = {}
-    for one in identities:
-        pid, run = one.task >> 32, runs.of(one.seq)
-        before, its_run = latest.get(pid, (one, -1))
-        latest[pid] = one, run
-        is_idle = one.ppid is not None and run >= 0 and run == its_run and one[1:] == before[1:]
-        if is_idle and pid in happened:
-            is_idle = bisect_left(happened[pid], before.seq) == bisect_right(happened[pid], one.seq)
-        if not is_idle:
-            found.append(one)
-    return found
+    told, times = np.flatnonzero(is_told) + 1, some[_SEQ].tolist()
+    idle = [at for at in told.tolist() if not _are_between(happened.get(pids[at]), times[at - 1], times[at])]
+    news[order[idle]] = False
+    return news
+
+
+def _are_between(times: list[int] | None, first: int, last: int) -> bool:
+    """Whether any of some ascending times is from a first to a last one."""
+    return times is not None and bisect_left(times, first) < bisect_right(times, last)
 
 
 def _halves(word: int) -> tuple[int, int]:
