@@ -20,7 +20,7 @@ from capture.segment import (
     Header,
     SegmentError,
 )
-from process.repair import open_segment, read, read_head
+from process.repair import open_segment, read, read_head, read_heads
 
 SegmentKey = tuple[bytes, int]
 """Bytes of the capture's UUID, and number of the segment: bytes are compared much faster than UUIDs."""
@@ -182,8 +182,11 @@ def discover(paths: Iterable[Path]) -> Found:
             found.running |= _running(path)
             before = len(files) + len(found.rejected)
             folders[name], untaken = _listed(name)
-            for child in folders[name]:
-                _take(child, files, found)
+            for child, head in zip(folders[name], read_heads(folders[name]), strict=True):
+                if head is None:
+                    _take(child, files, found)
+                else:
+                    files.setdefault(child, File(*head))
             found.rejected += [Rejected(text) for text in untaken]
             if len(files) + len(found.rejected) == before:
                 found.rejected.append(Rejected(f"{path}: no segments in this folder; give one that capture wrote"))
@@ -232,9 +235,13 @@ def _files(held: str | Part) -> tuple[Path, ...]:
 def _running(folder: Path) -> dict[uuid.UUID, Running]:
     """The running files of a folder; one that is damaged is passed over, since no event is in it."""
     running = {}
-    for path in sorted(folder.glob(f"*{RUNNING_SUFFIX}")):
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(RUNNING_SUFFIX))
+    except OSError:
+        return {}
+    for name in names:
         try:
-            one = read_running(path)
+            one = read_running(folder / name)
         except (SegmentError, OSError):
             continue
         running[one.header.capture] = one
@@ -253,9 +260,9 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
             found |= _entries(folder)
     except OSError:
         return [], []
-    files, untaken = [], []
+    files, untaken, prefix = [], [], os.path.join(folder, "")
     for name in sorted(found):
-        entry, path = found[name], os.path.join(folder, name)
+        entry, path = found[name], prefix + name
         is_named = name.endswith(_SUFFIXES) and name not in _SUFFIXES
         if entry.is_file(follow_symlinks=False):
             if is_named or _has_magic(path):
