@@ -154,6 +154,7 @@ class Rows:
         state = self._segment.plan.state
         return labels(marked(state, self.piece.sequences), [mark.text for mark in state.marks])
 
+    @cached_property
     def _pid(self) -> Integers:
         return Integers((self.piece.words[TASK] >> HIGH).astype(np.int64), self._knows_pid)
 
@@ -217,13 +218,13 @@ _MAKERS: dict[str, Callable[[Rows], Values]] = {
     "id": lambda rows: Integers(rows._ids),
     "name": lambda rows: labels(rows.events.call_of, [call.name for call in rows.events.calls]),
     "procname": Rows._procname,
-    "proc_id": Rows._pid,
+    "proc_id": lambda rows: rows._pid,
     "retno": lambda rows: rows._results.retno(),
     "retno_repr": lambda rows: rows._results.retno_repr(),
     "seq": lambda rows: Integers(rows.piece.sequences),
     "abi": lambda rows: labels(rows.events.call_of, [call.abi for call in rows.events.calls]),
     "nr": lambda rows: Integers((rows.piece.words[NR_STRINGS] & LOW).astype(np.int64)),
-    "pid": Rows._pid,
+    "pid": lambda rows: rows._pid,
     "tid": Rows._tid,
     "time_ns": lambda rows: Integers(rows._times),
     "duration_ns": Rows._duration,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from functools import cache, partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from capture.segment import SegmentError
 from process.calls import Rules
@@ -19,7 +18,6 @@ from process.fd_state import Start
 from process.grouping import group
 from process.merge import kept, load_batch
 from process.plan import Plan
-from process.predicates import holds, met_by, of_calls, parts
 from process.read import (
     ABI_MASK,
     ABI_SHIFT,
@@ -34,11 +32,14 @@ from process.read import (
     TIME,
     WORDS,
 )
-from process.schema import ARGS, REPRS, SCHEMA
+from process.schema import ARGS, SCHEMA
 from process.slices import Slice, joined
 from process.tally import Tally
-from process.values import Made, frame
+from process.values import Made
 from process.wanted import Wanted
+
+if TYPE_CHECKING:
+    from process.predicates import Conditions
 
 _CALL = (NR_STRINGS, FLAGS_ENTRY)
 _WORDS_OF: dict[str, tuple[int, ...]] = {
@@ -79,7 +80,7 @@ class Decoder:
 
     Attributes:
         plan: The batch, and all that must be known from others.
-        tally: Grows as `frames` is consumed. Of a decoder with a predicate only the rows are counted, all of
+        tally: Grows as `columns` is consumed. Of a decoder with conditions only the rows are counted, all of
             them, and so if the plan has no programs.
     """
 
@@ -87,7 +88,7 @@ class Decoder:
         self,
         plan: Plan,
         columns: Collection[str] | None = None,
-        predicate: pl.Expr | None = None,
+        conditions: Conditions | None = None,
         start: Callable[[], Start] | None = None,
         events: int | None = None,
     ) -> None:
@@ -96,7 +97,7 @@ class Decoder:
         Args:
             plan: What to decode, and how.
             columns: Names of those that are wanted, None for all; others are not made.
-            predicate: What rows must meet; others are left out, and little is done for them.
+            conditions: What rows must meet; others are left out, and little is done for them.
             start: Gives what is known of descriptors when the batch starts, if the plan does not.
             events: How many are decoded at a time; `slices.SLICE` if not told.
 
@@ -106,9 +107,8 @@ class Decoder:
         """
         self.plan, self.tally = plan, Tally()
         self._columns = [name for name in SCHEMA if columns is None or name in columns]
-        conditions = parts(predicate)
-        self._conditions = [(one, one.meta.root_names()) for one in conditions]
-        self._asked = {*self._columns, *(name for _, names in self._conditions for name in names)}
+        self._conditions = conditions.each if conditions is not None else ()
+        self._asked = {*self._columns, *(name for one in self._conditions for name in one.names)}
         self._shows_files = show_files(self._asked)
         contents = kept(plan.kept) if plan.kept is not None else None
         if contents is None:
@@ -122,16 +122,8 @@ class Decoder:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
         self._segment = Segment(plan, contents, rules, start or partial(_planned, plan), events)
         self._clock = Clock(self._segment.slices, plan.dropped)
-        chosen = of_calls(conditions)
-        self._wanted = Wanted(met_by(chosen, rules)) if chosen else None
-
-    def frames(self) -> Iterator[pl.DataFrame]:
-        """The rows as `columns` gives them, each time as a frame.
-
-        Raises:
-            SegmentError: The segment is not what it was when it was surveyed.
-        """
-        return map(frame, self.columns())
+        may = conditions.of_calls(rules) if conditions is not None else None
+        self._wanted = Wanted(may) if may is not None else None
 
     def columns(self) -> Iterator[Made]:
         """The rows, in order, a slice at a time: the wanted columns, in the order of ``schema.SCHEMA``.
@@ -212,11 +204,11 @@ class Decoder:
 
     def _made(self, rows: Rows, here: npt.NDArray[np.bool_]) -> Made:
         """The rows that meet all conditions, nothing if none does; ``here`` says which events are rows at all."""
-        for condition, names in self._conditions:
-            if not REPRS.isdisjoint(names) or not names:
+        for condition in self._conditions:
+            if condition.is_costly:
                 rows, here = self._only(rows, here)
-            self._fill(rows.piece, names)
-            here = here & holds(condition, frame(rows.columns(names)), len(here))
+            self._fill(rows.piece, condition.names)
+            here = here & condition.holds(rows.columns(condition.names), len(here))
             if not here.any():
                 return {}
         rows, _ = self._only(rows, here)

@@ -32,6 +32,7 @@ from process.fd_records import (
     joined,
 )
 from process.grouping import group
+from process.kernels import take_texts
 from process.read import DURATION, FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
 
@@ -264,12 +265,12 @@ class Batch:
         """Paths as they are, or normalised if they are absolute, which the flag tells; most are made all at once."""
         made = np.full(len(ids), UNKNOWN << 1)
         plain, texts = self._strings.plain(ids)
-        absolute = texts.str.starts_with("/")
-        quick = ~absolute | as_they_are(texts)
+        absolute, same = as_they_are(texts)
+        quick = np.flatnonzero(~absolute | same)
         known = self._codes
-        codes = np.array([known.setdefault(text, len(known)) for text in texts.filter(quick).to_list()], np.int64)
-        rows = np.flatnonzero(plain)[quick.to_numpy()]
-        made[rows] = codes << 1 | absolute.filter(quick).to_numpy()
+        codes = np.array([known.setdefault(text, len(known)) for text in take_texts(texts, quick).to_list()], np.int64)
+        rows = np.flatnonzero(plain)[quick]
+        made[rows] = codes << 1 | absolute[quick]
         rest = np.ones(len(ids), np.bool_)
         rest[rows] = False
         for row in np.flatnonzero(rest).tolist():

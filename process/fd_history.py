@@ -18,7 +18,8 @@ import numpy.typing as npt
 from process.errors import ProcessError
 from process.fd_outline import Outline, Source, Tables
 from process.fd_pieces import Alone, Made, Piece, make_alone, pair_of, programs_at
-from process.fd_records import Birth, Records, taken
+from process.fd_records import ALWAYS, CLOSED, UNKNOWN, Birth, Records, taken
+from process.fd_resolve import Answers
 from process.fd_rows import Stretch, records
 from process.fd_state import Whole, bases, join_all
 from process.fd_steps import (
@@ -27,19 +28,20 @@ from process.fd_steps import (
     SEEN,
     UNSHARED,
     Ends,
-    Rows,
     Steps,
     same_as_before,
 )  # fmt: skip
-from process.fd_timeline import Timeline
 from process.garbage import give_back
 from process.grouping import distinct, ranges
+from process.kernels import group_texts, take_texts
 from process.pool import Failure, Outcome
 from process.schema import FD_COLUMNS
+from process.text_array import TextArray
 from process.values import Integers
 from process.values import Made as Columns
 
 Numbers = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int32]
 Run = Callable[[Callable[[Alone], Made | None], Sequence[Alone]], Iterator[Outcome[Alone, Made | None]]]
 """As `Workers.run`."""
 
@@ -106,11 +108,10 @@ class History:
             return
         tables = self._tables = Tables(source, whole)
         self._outline = Outline(source, whole, tables)
-        self._early = self._outline.early(whole)
+        self._early = distinct_early([self._outline.early(whole)])
         self.pieces[:] = (self._outline.piece(number, self._early) for number in range(len(source.effects)))
         # Where tables go on, more is asked later, and it is too much to be held until then.
-        self._begun = None if len(tables.later) else _begun(whole, tables)
-        self._names = whole.resolver.names
+        self._begun = None if len(tables.later) else _named(_begun(whole, tables), whole)
 
     def sheets(
         self, made: dict[int, Made], ids: Numbers, run: Run, before: int, release: Callable[[], object]
@@ -132,26 +133,30 @@ class History:
             release()
             give_back()
         rows = [one.rows_alone() for one in done]
-        steps = Steps.joined([one.steps for one in done])
-        names, births, whole = self._names, self._begun, None
-        if births is None:
-            whole = join_all(self._source.effects, self._source.starts)
-            names, births = whole.resolver.names, _begun(whole, self._tables)
-        steps.name = _renamed(done, names)
-        del done
-        if whole is not None:
-            births = Steps.joined([births, _begun_again(whole, self._tables, births, steps)])
-        steps = Steps.joined([births.only(np.argsort(births.seq, kind="stable")), steps.narrow()])
-        del whole, births  # some hundred bytes for each step
-        source, timeline = self._source, self._source.tree.timeline()
-        rest = (_records(source, timeline, self._tables.ends, some) for some in _in_stretches(steps))
+        begun = self._begun or self._all_begun(Steps.joined([one.steps for one in done]))
+        parts = [begun, *((one.steps, one.names) for one in done)]
+        del done, begun
+        steps = Steps.joined([some for some, _ in parts])
+        steps.name, names = _renamed(steps.name, parts)
+        del parts  # some hundred bytes for each step
+        source, programs = self._source, _Programs(self._source)
+        rest = (_records(programs, self._tables.ends, some) for some in _in_stretches(steps))
         return _sheets(source, ids, rows, rest, names, before)
+
+    def _all_begun(self, changes: Steps) -> tuple[Steps, TextArray]:
+        """As `_begun`, and what tables that go on held when they did."""
+        whole = join_all(self._source.effects, self._source.starts)
+        births = _begun(whole, self._tables)
+        again = _begun_again(whole, self._tables, births, changes)
+        births = Steps.joined([births, again])
+        return _named(births.only(np.argsort(births.seq, kind="stable")), whole)
 
     def _done(self, pieces: Sequence[Piece], made: dict[int, Made], run: Run) -> list[Made]:
         """What comes of all pieces; of those of which one turns out to reach into another, again."""
         outline = self._outline
         todo = [outline.alone(piece) for piece in pieces if piece.number not in made]
         done = {piece.number: (piece, made.pop(piece.number)) for piece in pieces if piece.number in made}
+        known = self._early  # what the pieces were made with
         while True:
             for outcome in run(make_alone, todo):
                 found, piece = outcome.result, outcome.item.piece
@@ -161,12 +166,13 @@ class History:
                 done[piece.number] = piece, found
             early = distinct_early([self._early, *(made.early for _, made in done.values())])
             todo = []
-            for number, (piece, _) in done.items():
+            for number, (piece, _) in done.items() if not np.array_equal(early, known) else ():
                 again = outline.piece(number, early)
                 if not (np.array_equal(again.reached, piece.reached) and np.array_equal(again.since, piece.since)):
                     todo.append(outline.alone(again))
             if not todo:
                 return [found for _, (_, found) in sorted(done.items())]
+            known = early
 
 
 def _in_stretches(steps: Steps) -> Iterator[Steps]:
@@ -177,14 +183,15 @@ def _in_stretches(steps: Steps) -> Iterator[Steps]:
     at = 0
     while at < len(pairs):
         end = int(begins[np.searchsorted(begins, min(at + _STRETCH, len(pairs)))])
-        yield _without_doubles(steps.only(order[at:end]).wide())
+        yield _without_doubles(steps.only(order[at:end]))
         at = end
 
 
-def _records(source: Source, timeline: Timeline, ends: Ends, steps: Steps) -> Records:
+def _records(programs: _Programs, ends: Ends, steps: Steps) -> Records:
     """The rows of some steps, which are in order."""
-    rows = Rows.of(steps, ends)
-    return records(rows, steps, _programs(source, timeline, steps, rows))
+    rows = records(steps, ends)
+    rows["program"] = programs.of(rows)
+    return rows
 
 
 def distinct_early(parts: Sequence[Records]) -> Records:
@@ -193,19 +200,23 @@ def distinct_early(parts: Sequence[Records]) -> Records:
     return found
 
 
-def _renamed(made: Sequence[Made], names: list[str]) -> Numbers:
-    """The names of the steps that are left, as codes into ``names``, which grow."""
-    codes = {text: code for code, text in enumerate(names)}
-    found = [np.zeros(0, np.int64)]
-    for one in made:
-        own = np.array([codes.setdefault(text, len(codes)) for text in one.names] + [-2, -1], np.int64)
-        found.append(own[one.steps.name])  # the last two count from the end
-    names += list(codes)[len(names) :]
-    return np.concatenate(found)
+def _renamed(codes: Codes, parts: Sequence[tuple[Steps, TextArray]]) -> tuple[Codes, TextArray]:
+    """Names of the steps of several as codes into one list, in which each text is once.
+
+    Args:
+        codes: Of all of them.
+        parts: They, and what the codes of each are into.
+    """
+    before = np.cumsum([0, *(len(names) for _, names in parts)])[:-1]
+    every = TextArray.joined([names for _, names in parts])
+    firsts, number = group_texts(every)
+    code_of = np.append(number, (CLOSED, UNKNOWN)).astype(np.int32)  # these two count from the end
+    at = codes + np.where(codes >= 0, np.repeat(before, [len(steps.fd) for steps, _ in parts]), 0)
+    return code_of[at], take_texts(every, firsts)
 
 
 def _sheets(
-    source: Source, ids: Numbers, made: Iterable[Made], rest: Iterable[Records], names: Sequence[str], before: int
+    source: Source, ids: Numbers, made: Iterable[Made], rest: Iterable[Records], names: TextArray, before: int
 ) -> list[Sheet]:
     """All rows in their order: those of batches that overlap are put together, with the rest that lies between them."""
     bunches: list[_Bunch] = []
@@ -247,12 +258,18 @@ class _Bunch:
         self.count += count
 
 
+def _named(steps: Steps, whole: Whole) -> tuple[Steps, TextArray]:
+    """Steps without what made them, and what their names are codes into."""
+    return steps, steps.only_names(whole.resolver.names)
+
+
 def _begun(whole: Whole, tables: Tables) -> Steps:
-    """What tables held when they began, as far as that is known."""
+    """What tables held when they began, as far as that is known, by event."""
     copied = np.isin(whole.nodes["kind"], (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
     copied[tables.later] = False
-    node, fd, _ = bases(whole, np.flatnonzero(copied))
-    return _births(whole, tables, node, fd)
+    node, fd, answers = bases(whole, np.flatnonzero(copied))
+    order = np.argsort(whole.nodes["seq"][node], kind="stable")
+    return _births(whole, tables, node[order], fd[order], answers[order])
 
 
 def _begun_again(whole: Whole, tables: Tables, begun: Steps, changes: Steps) -> Steps:
@@ -260,25 +277,25 @@ def _begun_again(whole: Whole, tables: Tables, begun: Steps, changes: Steps) -> 
     groups, later = tables.group[tables.later], tables.later
     pairs = distinct(np.concatenate([pair_of(begun.group, begun.fd), pair_of(changes.group, changes.fd)]))
     low, high = (np.searchsorted(pairs >> 32, groups, side) for side in ("left", "right"))
-    return _births(whole, tables, np.repeat(later, high - low), pairs[ranges(low, high)] & 0xFFFFFFFF)
+    node, fd = np.repeat(later, high - low), pairs[ranges(low, high)] & 0xFFFFFFFF
+    return _births(whole, tables, node, fd, whole.resolver.born(node, fd))
 
 
-def _births(whole: Whole, tables: Tables, node: Numbers, fd: Numbers) -> Steps:
-    """What descriptors were in tables when these began."""
-    node, fd = node[fd >= 0], fd[fd >= 0]
+def _births(whole: Whole, tables: Tables, node: Numbers, fd: Numbers, answers: Answers) -> Steps:
+    """What descriptors were in tables when these began: the answers, without folders and roots."""
+    node, fd, answers = node[fd >= 0], fd[fd >= 0], answers[fd >= 0]
     kind = whole.nodes["kind"][node]
     goes_on = np.isin(node, tables.later)
-    answers = whole.resolver.born(node, fd)
     ways = np.select([kind == one for one in (Birth.COPY, Birth.EXEC, Birth.WHOLE)], [FORKED, EXECED, SEEN], UNSHARED)
     since = whole.nodes["since"][node]
     ranged = goes_on & np.isin(kind, (Birth.RANGE, Birth.RANGE_CLOEXEC))
     return Steps(
-        group=tables.group[node], fd=fd, time=since,
+        group=tables.group[node].astype(np.int32), fd=fd.astype(np.int32), time=since,
         began=np.where(ranged, whole.nodes["t0"][node], since), seq=whole.nodes["seq"][node],
-        is_birth=np.ones(len(node), np.bool_), node=node, pid=tables.owner[node], name=answers.name,
-        cloexec=answers.cloexec.astype(np.int64), source=answers.source.astype(np.int64), how=ways,
-        begins=~goes_on, told=np.zeros(len(node), np.bool_), is_open=answers.name >= 0,
-    ).narrow()  # fmt: skip
+        is_birth=np.ones(len(node), np.bool_), node=node.astype(np.int32), pid=tables.owner[node],
+        name=answers.name.astype(np.int32), cloexec=answers.cloexec.view(np.int8), source=answers.source.view(np.int8),
+        how=ways.astype(np.int8), begins=~goes_on, told=np.zeros(len(node), np.bool_), is_open=answers.name >= 0,
+    )  # fmt: skip
 
 
 def _without_doubles(steps: Steps) -> Steps:
@@ -287,13 +304,32 @@ def _without_doubles(steps: Steps) -> Steps:
     return steps.only(~(steps.is_birth & next_told))
 
 
-def _programs(source: Source, timeline: Timeline, steps: Steps, rows: Rows) -> Numbers:
-    """The program whose descriptor each row is, as an index in the tree; -1 if none is known."""
-    pid, seq, how = (column[rows.heads] for column in (steps.pid, steps.seq, steps.how))
-    found = programs_at(timeline, source.starts, pid, seq)
-    programs = source.tree.programs
-    begun = {(one.pid, one.start_seq): index for index, one in enumerate(programs) if one.start_seq is not None}
-    births = np.flatnonzero(np.isin(how, (FORKED, EXECED)))
-    keys = zip(pid[births].tolist(), seq[births].tolist(), strict=True)
-    found[births] = [begun.get(key, -1) for key in keys]
-    return found
+class _Programs:
+    """Whose descriptors rows are."""
+
+    def __init__(self, source: Source) -> None:
+        """Of a capture."""
+        self._timeline, self._gaps = source.tree.timeline(), source.starts
+        programs = source.tree.programs
+        begun = [(one.start_seq, one.pid, at) for at, one in enumerate(programs) if one.start_seq is not None]
+        seq, pid, index = np.array(begun, np.int64).reshape(-1, 3).T
+        self._seqs = distinct(seq)
+        keys = self._key(seq, pid)
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._index = keys[order], np.append(index[order], -1)
+
+    def of(self, rows: Records) -> Numbers:
+        """The program of each row, as an index in the tree; -1 if none is known."""
+        pid, seq, how = (np.ascontiguousarray(rows[name]) for name in ("pid", "seq", "how"))
+        found = programs_at(self._timeline, self._gaps, pid, seq)
+        births = np.flatnonzero((how == FORKED) | (how == EXECED))
+        keys = self._key(seq[births], pid[births])
+        at = np.searchsorted(self._keys, keys, "right") - 1
+        found[births] = self._index[np.where(np.append(self._keys, -1)[at] == keys, at, -1)]
+        return found
+
+    def _key(self, seq: Numbers, pid: Numbers) -> Numbers:
+        """A number for the event that began a program, and its process; below -1 if no program began with it."""
+        rank = np.searchsorted(self._seqs, seq)
+        key: Numbers = np.where(np.append(self._seqs, ALWAYS)[rank] == seq, rank << 32 | pid, ALWAYS)
+        return key

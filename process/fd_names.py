@@ -11,10 +11,15 @@ import socket
 from ipaddress import IPv6Address
 from typing import Final
 
-import polars as pl
+import numpy as np
+import numpy.typing as npt
 
 from process.fd_records import Join
+from process.kernels import look_at_paths, take_texts
 from process.strings import escape
+from process.text_array import TextArray
+
+Mask = npt.NDArray[np.bool_]
 
 PATH_MAX: Final = 4096
 """A longer path is none (include/uapi/linux/limits.h)."""
@@ -105,10 +110,13 @@ def join(base: str, how: Join, text: str) -> str | None:
     return base if how is Join.SAME else text
 
 
-def as_they_are(paths: pl.Series) -> pl.Series:
-    """Whether `path_below` leaves each of some absolute paths as it is."""
-    changed = paths.str.contains(_UNTIDY.pattern.replace(r"\Z", r"\z")) | paths.str.contains("^" + _MAGIC.pattern)
-    return ~changed & (paths.str.len_bytes() <= PATH_MAX)
+def as_they_are(paths: TextArray) -> tuple[Mask, Mask]:
+    """Which paths are absolute, and which of these `path_below` leaves as they are, as far as a quick look tells."""
+    absolute, is_tidy, of_kernel = look_at_paths(paths)
+    same: Mask = absolute & is_tidy & (np.diff(paths.offsets) <= PATH_MAX)
+    doubtful = np.flatnonzero(same & of_kernel)
+    same[doubtful] = [_MAGIC.match(path) is None for path in take_texts(paths, doubtful).to_list()]
+    return absolute, same
 
 
 def climbs(path: str) -> bool:

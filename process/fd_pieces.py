@@ -21,9 +21,9 @@ from process.fd_keys import TimeKeys
 from process.fd_records import CLOSED, NEVER, Records, Scan, stored, taken
 from process.fd_rows import Stretch, records
 from process.fd_state import Start
-from process.fd_steps import Ends, Rows, Steps, of_changes, order_of, same_as_before
+from process.fd_steps import Ends, Steps, of_changes, order_of, same_as_before
 from process.fd_timeline import Timeline
-from process.grouping import distinct
+from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -86,7 +86,7 @@ class Made:
     """What came of it.
 
     Attributes:
-        steps: Those that are left, in the order of the changes, `Steps.narrow`; names are codes into ``names``.
+        steps: Those that are left, in the order of the changes, with names that are codes into ``names``.
         names: Texts.
         early: Of dtype `EARLY`.
         rows: The rows, or the file that they were saved in.
@@ -95,7 +95,7 @@ class Made:
     """
 
     steps: Steps
-    names: list[str]
+    names: TextArray
     early: Records
     rows: Stretch | Path
     count: int = 0
@@ -104,7 +104,7 @@ class Made:
 
     def rows_alone(self) -> Made:
         """The same without the steps."""
-        return replace(self, steps=self.steps.only(np.zeros(0, np.intp)), names=[])
+        return replace(self, steps=self.steps.only(np.zeros(0, np.intp)), names=TextArray.of(()))
 
 
 def pair_of(group: npt.NDArray[np.signedinteger], fd: npt.NDArray[np.signedinteger]) -> Numbers:
@@ -130,9 +130,9 @@ def make(piece: Piece, start: Start, found: Descriptors) -> Made:
         found: What descriptors are in it.
     """
     which = np.flatnonzero((found.node >= 0) & (found.changes["fd"] >= 0))
-    group = start.nodes["group"].astype(np.int64)
+    group = np.ascontiguousarray(start.nodes["group"])
     fd, over = found.changes["fd"][which].astype(np.int64), found.changes["t1"][which]
-    which = which[order_of(group[found.node[which]], fd, over)]
+    which = which[order_of(group[found.node[which]].astype(np.int64), fd, over)]
     changes, answers = taken(found.changes, which), found.results(which)
     steps = of_changes(changes, found.node[which], group, piece.owner, answers, found.names)
     del fd, over, changes, answers  # some hundred bytes for each change
@@ -142,11 +142,10 @@ def make(piece: Piece, start: Start, found: Descriptors) -> Made:
     steps.began = began
     kept = np.flatnonzero(~drops)
     left = steps.only(kept[np.argsort(which[kept])])
-    left.node = start.numbers[left.node]
-    used = distinct(left.name[left.name >= 0])
-    left.name = np.where(left.name >= 0, np.searchsorted(used, left.name), left.name)
+    left.node = start.numbers.astype(np.int32)[left.node]
+    names = left.only_names(found.names)
     stretch = Stretch.of(rows, found.names)
-    made = Made(left.narrow(), [found.names[code] for code in used.tolist()], early, stretch, len(rows))
+    made = Made(left, names, early, stretch, len(rows))
     if len(rows):
         made.first, made.last = int(rows["seq"].min()), int(rows["seq"].max())
         if piece.path is not None:
@@ -216,10 +215,9 @@ def _rows(piece: Piece, steps: Steps, drops: Mask) -> Records:
     end = np.full(size, NEVER)
     end[piece.groups] = piece.ends
     nobody = np.full(size, -1)
-    rows = Rows.of(steps, Ends(end, nobody, nobody))
-    rows = rows.only(drops[rows.heads])
-    pid, seq = steps.pid[rows.heads], steps.seq[rows.heads]
-    return records(rows, steps, programs_at(piece.programs, piece.gaps, pid, seq))
+    rows = records(steps, Ends(end, nobody, nobody), drops)
+    rows["program"] = programs_at(piece.programs, piece.gaps, rows["pid"], rows["seq"])
+    return rows
 
 
 def programs_at(timeline: Timeline, gaps: Numbers, pid: Numbers, seq: Numbers) -> Numbers:

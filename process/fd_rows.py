@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_records import NEVER, SOURCES, Cloexec, Records, joined, taken
-from process.fd_steps import ENDS, HOW, Rows, Steps
+from process.fd_steps import ENDS, HOW, Ends, Steps, some_texts
 from process.grouping import group, in_order
+from process.kernels import rows_of_steps
 from process.read import MAX_SEQUENCE
 from process.text_array import TextArray
 from process.values import Integers, Made, Texts
 
 Numbers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 ROW = np.dtype(
     [
@@ -60,12 +62,12 @@ class Stretch:
     names: TextArray
 
     @classmethod
-    def of(cls, rows: Records, names: Sequence[str]) -> Stretch:
+    def of(cls, rows: Records, names: Sequence[str] | TextArray) -> Stretch:
         """Rows whose names are codes into many: with those alone that they need."""
         distinct, index = group(rows["name"].astype(np.int64))
         is_named = distinct >= 0
         rows["name"] = np.where(is_named, np.cumsum(is_named) - 1, -1)[index]
-        return cls(rows, TextArray.of([names[code] for code in distinct[is_named].tolist()]))
+        return cls(rows, some_texts(names, distinct[is_named]))
 
     @classmethod
     def joined(cls, parts: Sequence[Stretch]) -> Stretch:
@@ -136,25 +138,15 @@ class Stretch:
         }
 
 
-def records(rows: Rows, steps: Steps, program: Numbers) -> Records:
-    """Rows, of dtype `ROW`, whose names are those of the steps.
+def records(steps: Steps, ends: Ends, wanted: Mask | None = None) -> Records:
+    """The stretches of steps, which are in order, in which a descriptor stays open: of dtype `ROW`, without programs.
 
     Args:
-        rows: They.
-        steps: What they are of.
-        program: Of each row, its index in the capture's tree, -1 for none.
+        steps: They.
+        ends: Of their tables.
+        wanted: The steps whose rows are wanted, those that begin with them; None: all.
     """
-    heads, last = rows.heads, rows.last
-    found = np.zeros(len(heads), ROW)
-    found["program"], found["ended"], found["end_seq"], found["end_time"] = (
-        program, rows.ended, rows.end_seq, rows.end_time,
-    )  # fmt: skip
-    for name, of in (("pid", steps.pid), ("fd", steps.fd), ("how", steps.how), ("seq", steps.seq)):
-        found[name] = of[heads]
-    found["time"], found["group"] = steps.time[heads], steps.group[heads]
-    found["name"] = np.maximum(steps.name[last], -1)
-    found["source"], found["cloexec"] = steps.source[last], steps.cloexec[last]
-    return found
+    return rows_of_steps(vars(steps).values(), (ends.end, ends.ended, ends.end_seq), wanted, ROW)
 
 
 def _or_null(numbers: Numbers) -> Integers:

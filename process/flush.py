@@ -1,11 +1,16 @@
-"""Has a file put on the disk while it still grows, so that at its end there is little left to wait for."""
+"""Has files put on the disk while other work goes on, so that at the end there is little left to wait for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
+from typing import ParamSpec
 
 from process.output import sync
+
+Arguments = ParamSpec("Arguments")
 
 
 class Flush:
@@ -45,3 +50,31 @@ class Flush:
             sync(self._path)
         except OSError as error:
             self._error = error
+
+
+class Aside:
+    """What mostly waits for the disk, done by a thread, one thing after the other; a context manager that ends it."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._thread = ThreadPoolExecutor(1)
+        self._begun: list[Future[None]] = []
+
+    def __enter__(self) -> Aside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def do(self, function: Callable[Arguments, None], *given: Arguments.args, **named: Arguments.kwargs) -> None:
+        """Call a function, sooner or later."""
+        self._begun.append(self._thread.submit(function, *given, **named))
+
+    def end(self) -> None:
+        """Wait until all is done.
+
+        Raises:
+            Exception: What the first of the functions has raised that did.
+        """
+        for one in self._begun:
+            one.result()

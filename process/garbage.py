@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGESIZE")
-_MOST = 1.03
-"""Times what a batch took that began with nothing: more is given back."""
+_MOST = 1.1
+"""Times what a batch took that began with nothing, or first of its kind: more is given back."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """malloc.h of glibc."""
 _LARGEST = 1 << 25
@@ -37,12 +37,18 @@ class Spare:
 
     def __init__(self) -> None:
         self._need, self._is_first = 0, True
+        self._work: object = None
+
+    def begin(self, work: object) -> None:
+        """Call before a batch; ``work`` is what is done with it: another may need more."""
+        if self._work is None:
+            keep_freed()
+        if work is not self._work:
+            self._work, self._is_first = work, True
 
     def settle(self) -> None:
         """Call after a batch: what is held beyond the need of one goes back, with all that is free."""
         held = _resident()
-        if not self._need:
-            _keep_freed()
         if self._is_first:
             self._need = max(self._need, held)
         self._is_first = held > _MOST * self._need
@@ -50,7 +56,7 @@ class Spare:
             give_back()
 
 
-def _keep_freed() -> None:
+def keep_freed() -> None:
     """Have malloc keep what is freed until `give_back`, large arrays too; where it is glibc's."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

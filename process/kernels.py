@@ -7,7 +7,8 @@ the callers' types; lengths are theirs to get right, and made contiguous here.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +51,14 @@ INDEXED = np.dtype([(name, np.int64) for name in ("t1", "seq", "node", "change",
 NODE = np.dtype([(name, np.int64) for name in ("group", "since", "unsure", "end", "ender", "tainted")])
 """What `last_changes` must know of a table."""
 
+_STEP = [4, 4, 8, 8, 8, 1, 4, 8, 4, 1, 1, 1, 1, 1, 1]
+"""Bytes of what `rows_of_steps` must know of a step."""
+
 _NUMBERS = (
     "group", "group_texts", "number_texts_of", "in_order", "unplane", "unplane_all", "stored_word", "rows_of",
-    "last_at", "last_changes", "size_of_change", "size_texts",
+    "last_at", "last_changes", "size_of_change", "size_texts", "size_of_row", "mark_steps",
 )  # fmt: skip
-_NOTHING = ("index_changes", "write_texts", "enclose", "take_texts")
+_NOTHING = ("index_changes", "write_texts", "enclose", "take_texts", "look_at_paths", "rows_of_steps")
 """Functions by what they return."""
 
 _library = load(_NUMBERS, _NOTHING)
@@ -141,7 +145,7 @@ def group_texts(texts: TextArray) -> tuple[Numbers, Numbers]:
     if found is not None:
         return found
     known: dict[str, int] = {}
-    codes = [known.setdefault(text, at) for at, text in enumerate(texts.series().to_list())]
+    codes = [known.setdefault(text, at) for at, text in enumerate(texts.to_list())]
     distinct, which = np.unique(np.array(codes, np.int64), return_inverse=True)
     return distinct, which
 
@@ -308,6 +312,34 @@ def last_changes(
     return sure, found
 
 
+def rows_of_steps(
+    steps: Collection[npt.NDArray[Any]], ends: Sequence[Numbers], wanted: Mask | None, row: np.dtype[np.void]
+) -> npt.NDArray[np.void]:
+    """Rows of the table `fd`; see `process.fd_rows.records`.
+
+    Args:
+        steps: The columns of ``process.fd_steps.Steps``.
+        ends: Those of ``process.fd_steps.Ends``, for all of the steps' groups.
+        wanted: Whether the row that begins with a step is wanted; None: all are.
+        row: ``process.fd_rows.ROW``.
+
+    Returns:
+        Of that dtype, in the order of the steps, with -1 for programs.
+    """
+    assert row.itemsize == _library.size_of_row()
+    columns = [np.ascontiguousarray(column) for column in steps]
+    assert [column.itemsize for column in columns] == _STEP
+    pointers, count = np.array([column.ctypes.data for column in columns], np.uintp), len(columns[0])
+    marks = np.empty(count, np.uint8)
+    size = _library.mark_steps(at(pointers), integer(count), None if wanted is None else at(wanted), at(marks))
+    end, ended, end_seq = (np.ascontiguousarray(one, np.int64) for one in ends)
+    found = np.zeros(size, row)
+    _library.rows_of_steps(
+        at(pointers), integer(count), at(marks), at(end), at(ended), at(end_seq), integer(size), at(found)
+    )
+    return found
+
+
 def texts(
     values: Words, prefixes: Codes, nulls: Mask, suffixes: Codes, of_prefixes: TextArray, of_suffixes: TextArray
 ) -> TextArray:
@@ -361,3 +393,10 @@ def take_texts(texts: TextArray, which: Numbers) -> TextArray:
     made = np.empty(offsets[-1], np.uint8)
     _library.take_texts(integer(len(which)), at(which), at(texts.offsets), at(texts.data), at(made))
     return TextArray(offsets, made)
+
+
+def look_at_paths(paths: TextArray) -> tuple[Mask, Mask, Mask]:
+    """Which paths are absolute; which have no empty name, `.` or `..`, nor end in a slash; which are of /proc, /dev."""
+    found = np.empty(len(paths), np.uint8)
+    _library.look_at_paths(integer(len(paths)), at(paths.offsets), at(paths.data), at(found))
+    return found & 1 != 0, found & 2 != 0, found & 4 != 0

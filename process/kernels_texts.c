@@ -78,3 +78,39 @@ void take_texts(int64_t n, const int64_t *which, const int64_t *offsets, const u
         out += length;
     }
 }
+
+enum { ABSOLUTE = 1, TIDY = 2, OF_KERNEL = 4 };
+
+/* Whether a path has an empty name, or `.` or `..`, or ends in a slash. */
+static int is_untidy(const uint8_t *path, const uint8_t *end)
+{
+    for (; path < end; path++) {
+        if (*path != '/')
+            continue;
+        const uint8_t *name = path + 1;
+        if (name < end && *name == '.')
+            name += name + 1 < end && name[1] == '.' ? 2 : 1;
+        else if (name < end && *name != '/')
+            continue;
+        if (name == end || *name == '/')
+            return 1;
+    }
+    return 0;
+}
+
+static int begins(const uint8_t *path, const uint8_t *end, const char *with, size_t size)
+{
+    return (size_t)(end - path) >= size && memcmp(path, with, size) == 0;
+}
+
+void look_at_paths(int64_t n, const int64_t *offsets, const uint8_t *data, uint8_t *found)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *path = data + offsets[i], *end = data + offsets[i + 1];
+        found[i] = path < end && *path == '/' ? ABSOLUTE : 0;
+        if (!is_untidy(path, end))
+            found[i] |= TIDY;
+        if (begins(path, end, "/proc/", 6) || begins(path, end, "/dev/", 5))
+            found[i] |= OF_KERNEL;
+    }
+}

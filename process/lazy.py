@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from process.schema import SCHEMA
+from process.frames import SCHEMA
 
 _ending = threading.Event()
 

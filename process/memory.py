@@ -11,8 +11,8 @@ from pathlib import Path
 from process.backstop import Backstop, backstop
 from process.batch import MOST, SLICE
 
-_PROCESS = 125 << 20
-"""Bytes that a process takes which decodes nothing yet: the interpreter and its libraries."""
+_PROCESS = 80 << 20
+"""Bytes that a process takes which decodes nothing yet: the interpreter and its libraries, Polars among them."""
 _OF_FILE = 32
 """Bytes for each stored one of a batch, while it is surveyed or decoded."""
 _OF_EVENT = 1400

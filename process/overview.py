@@ -19,7 +19,7 @@ from process.pool import Workers
 from process.prepare import prepare
 from process.rerun import succeeded
 from process.schema import PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS
-from process.tables import account, tables
+from process.tables import Table, account, tables
 from process.tally import Tally
 from process.write_parquet import PART_GLOB
 from process.write_sqlite import TABLE
@@ -109,7 +109,11 @@ def _of_segments(paths: Sequence[Path], jobs: int) -> Overview:
         decoded = sorted(succeeded(_count, prepared, workers), key=lambda one: one[0].first_id)
     account(decoded, prepared.ledger)
     made = tables(prepared, decoded, None)
-    found = {name: table.to_dicts() for name, table in made.items() if isinstance(table, pl.DataFrame)}
+    found = {
+        name: [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        for name, table in made.items()
+        if isinstance(table, Table)
+    }
     spans = [survey.span for survey in prepared.surveys if survey.span]
     span = (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
     return Overview(sum(tally.rows for _, tally in decoded), span, **found)
@@ -118,5 +122,5 @@ def _of_segments(paths: Sequence[Path], jobs: int) -> Overview:
 def _count(plan: Plan) -> Tally:
     """Decode a batch for its tally alone. Runs in a worker."""
     decoder = Decoder(plan)
-    deque(decoder.frames(), maxlen=0)
+    deque(decoder.columns(), maxlen=0)
     return decoder.tally

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from functools import cache
 from typing import Final, NamedTuple
 
 from capture.version import VERSION
-from process.thrift import Value, binary, boolean, i16, i32, i64, listed, struct, text
+from process.thrift import STOP, Value, binary, boolean, fields, i16, i32, i64, listed, struct, structure, text
 
 MAGIC: Final = b"PAR1"
 _INT64, _BYTE_ARRAY = 2, 6
 _UTF8 = 0
 _REQUIRED, _OPTIONAL = 0, 1
-_ZSTD = 6
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _VERSION = 2
 """Of the format: 1 would be one without RLE_DICTIONARY and DELTA_BINARY_PACKED."""
@@ -30,6 +30,13 @@ class Encoding(IntEnum):
     RLE = 3
     DELTA_BINARY_PACKED = 5
     RLE_DICTIONARY = 8
+
+
+class Codec(IntEnum):
+    """How a page is compressed (Compression.md)."""
+
+    UNCOMPRESSED = 0
+    ZSTD = 6
 
 
 class Field(NamedTuple):
@@ -54,6 +61,7 @@ class Stored(NamedTuple):
         values: Rows, with those that are null.
         nulls: How many are.
         encoding: Of the data page.
+        codec: How pages are compressed.
         start: Offset of the first page.
         data: Offset of the data page; where ``start`` is another, a dictionary is there.
         size: Bytes in the file, with the headers.
@@ -65,6 +73,7 @@ class Stored(NamedTuple):
     values: int
     nulls: int
     encoding: Encoding
+    codec: Codec
     start: int
     data: int
     size: int
@@ -97,17 +106,17 @@ def row_group(columns: Sequence[Stored], ordinal: int) -> Value:
     })  # fmt: skip
 
 
-def footer(fields: Sequence[Field], groups: Sequence[Value], rows: int, known: Mapping[str, str]) -> bytes:
+def footer(columns: Sequence[Field], groups: Sequence[Value], rows: int, known: Mapping[str, str]) -> bytes:
     """FileMetaData, its length, and the end of the file; ``known`` are pairs of names and texts for readers."""
     order = struct({1: struct({})})  # TYPE_ORDER: without it readers do not trust the extremes of texts
     found = struct({
         1: i32(_VERSION),
-        2: listed([struct({4: text("rows"), 5: i32(len(fields))}), *map(_element, fields)]),
+        2: listed([struct({4: text("rows"), 5: i32(len(columns))}), *map(_element, columns)]),
         3: i64(rows),
         4: listed(groups),
         5: listed(struct({1: text(key), 2: text(value)}) for key, value in known.items()),
         6: text(f"sysreel version {VERSION}"),
-        7: listed([order] * len(fields)),
+        7: listed([order] * len(columns)),
     }).body  # fmt: skip
     return found + len(found).to_bytes(4, "little") + MAGIC
 
@@ -126,8 +135,7 @@ def _element(field: Field) -> Value:
 def _column(column: Stored) -> Value:
     """ColumnChunk."""
     has_dictionary = column.data > column.start
-    used = {Encoding.RLE, column.encoding, *([Encoding.PLAIN] if has_dictionary else [])}
-    pages = [(_DICTIONARY_PAGE, Encoding.PLAIN)] * has_dictionary + [(_DATA_PAGE, column.encoding)]
+    begin, end = _constant(column.field, column.encoding, column.codec, has_dictionary)
     least, greatest = column.extremes or (None, None)
     told = struct({
         3: i64(column.nulls),
@@ -136,20 +144,30 @@ def _column(column: Stored) -> Value:
         7: None if greatest is None else boolean(True),
         8: None if least is None else boolean(True),
     })  # fmt: skip
-    found = struct({
-        1: i32(_BYTE_ARRAY if column.field.is_text else _INT64),
-        2: listed(map(i32, sorted(used))),
-        3: listed([text(column.field.name)]),
-        4: i32(_ZSTD),
+    found = begin + fields({
         5: i64(column.values),
         6: i64(column.unpacked),
         7: i64(column.size),
         9: i64(column.data),
         11: i64(column.start) if has_dictionary else None,
         12: told,
-        13: listed(struct({1: i32(page), 2: i32(encoding), 3: i32(1)}) for page, encoding in pages),
+    }, after=4) + end  # fmt: skip
+    return struct({2: i64(0), 3: structure(found)})
+
+
+@cache
+def _constant(field: Field, encoding: Encoding, codec: Codec, has_dictionary: bool) -> tuple[bytes, bytes]:
+    """The fields of ColumnMetaData before the one with the number of values, and those behind the statistics."""
+    used = {Encoding.RLE, encoding, *([Encoding.PLAIN] if has_dictionary else [])}
+    pages = [(_DICTIONARY_PAGE, Encoding.PLAIN)] * has_dictionary + [(_DATA_PAGE, encoding)]
+    begin = fields({
+        1: i32(_BYTE_ARRAY if field.is_text else _INT64),
+        2: listed(map(i32, sorted(used))),
+        3: listed([text(field.name)]),
+        4: i32(codec),
     })  # fmt: skip
-    return struct({2: i64(0), 3: found})
+    told = listed(struct({1: i32(page), 2: i32(encoding), 3: i32(1)}) for page, encoding in pages)
+    return begin, fields({13: told}, after=12) + STOP
 
 
 def _sorting(columns: Sequence[Stored]) -> Value | None:

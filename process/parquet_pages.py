@@ -54,13 +54,7 @@ class Coded:
         codes, texts = column.codes, column.texts
         least, greatest = int(codes.min(initial=0)), int(codes.max(initial=-1))
         assert greatest < len(texts) < 1 << 31 and least >= -1 << 31
-        codes = np.ascontiguousarray(codes, np.int32)
-        if isinstance(texts, TextArray):
-            return cls(codes, texts, column.is_unique)
-        if texts.null_count():
-            nothing = np.append(texts.is_null().to_numpy(), True)  # -1 is the last one
-            codes = np.where(nothing[np.maximum(codes, -1)], np.int32(-1), codes)
-        return cls(codes, TextArray.of(texts.fill_null("").to_list()), is_unique=False)
+        return cls(np.ascontiguousarray(codes, np.int32), texts, column.is_unique)
 
     def size(self, enough: int) -> int:
         """Bytes of the dictionary, or a little more: texts that are there twice count twice.
@@ -129,15 +123,22 @@ _library = load(
 )
 
 
-def chunk(column: Column, *, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
-    """A column as pages.
+class Way(NamedTuple):
+    """How a column is made into pages.
 
-    Args:
-        column: With at least one row.
+    Attributes:
         may_be_null: Whether readers expect to be told which rows have a value.
         rising: Whether integers are stored as differences.
         sought: Whether its extremes are told.
     """
+
+    may_be_null: bool
+    rising: bool
+    sought: bool
+
+
+def chunk(column: Column, may_be_null: bool, rising: bool, sought: bool) -> Chunk:
+    """A column, which has at least one row, as pages; the rest is as in `Way`."""
     values, present = _present_values(column) if isinstance(column, Integers) else _present_codes(column)
     assert may_be_null or present.values == present.rows
     levels = _levels(present) if may_be_null else b""

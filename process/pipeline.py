@@ -81,8 +81,8 @@ def decode(
         paths: Files and folders of segments.
         out: The output.
         format_: What it is.
-        jobs: Worker processes; 1 is this process. More need a main module that can be imported (``spawn``), and so
-            does ``memory``.
+        jobs: Worker processes; 1 is this process. Where this one has threads, more need a main module that can be
+            imported (``spawn``), and so does ``memory``.
         strict: Leave no output if anything is missing from it.
         force: Replace an output that exists.
         resume: Take over what earlier runs have made for this output, and keep what this one makes.

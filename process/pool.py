@@ -7,10 +7,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -26,8 +27,9 @@ from process.stopping import begin_worker, held, mask_kept
 if TYPE_CHECKING:
     from process.resume import Resumed
 
-_LIBRARIES = ("numpy", "polars")
-"""What every worker needs: loaded before its memory is confined, since it is counted from what it begins with."""
+_LIBRARIES = ("numpy.ma",)
+"""What every worker needs, this by the first call of `numpy.unique`: loaded before its memory is confined, since it is
+counted from what it begins with."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -121,6 +123,22 @@ class Workers:
         """As `run`; nothing is taken over from earlier runs."""
         return Workers.run(self, function, items)
 
+    def ahead(self, function: Callable[[Item], Result], item: Item) -> Callable[[], Result]:
+        """Begin a call now if there are workers; what is returned gives what comes of it, and else makes it itself."""
+        if self._pool is None or self._leaving is not None:
+            return partial(function, item)
+        begun: Future[Result] | None = None
+        with held(), suppress(BrokenProcessPool):
+            begun = self._pool.submit(function, item)
+
+        def result() -> Result:
+            with suppress(BrokenProcessPool, CancelledError):
+                if begun is not None:
+                    return begun.result()
+            return function(item)
+
+        return result
+
     def announce(self, made: Path) -> None:
         """The output is whole, and about to get its name."""
 
@@ -139,12 +157,15 @@ class Workers:
         return self._pool
 
     def begin(self, module: str, items: int) -> None:
-        """Start workers for so many items now, while this process does something else, and have them import a module.
+        """Start workers for so many items now, with a module that they will need, while this process does other things.
 
         Does nothing if `run` would do without them.
         """
         if self._is_here(items):
             return
+        if _may_fork():  # they need not import it, each for itself
+            for library in (*_LIBRARIES, module):
+                import_module(library)
         with held(), suppress(BrokenProcessPool):  # one that is killed is another's task: see `run`
             pool = self._begin()
             for _ in range(min(self.jobs, items)):
@@ -200,6 +221,8 @@ _spare = Spare()
 
 def _guarded(function: Callable[[Item], Result], item: Item, is_limited: bool) -> Result | Failure:
     """Call a function; what bad input raises is a result. Below a limit no memory is kept for the next call."""
+    if not is_limited:
+        _spare.begin(function.func if isinstance(function, partial) else function)
     try:
         return function(item)
     except ProcessError:
@@ -219,17 +242,30 @@ def _guarded(function: Callable[[Item], Result], item: Item, is_limited: bool) -
             _spare.settle()
 
 
+def _may_fork() -> bool:
+    """Whether a copy of this process would be whole: a thread would be missing in it, with the locks that it holds."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # not Linux, whose libraries may not survive a fork
+        return False
+
+
 def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
-    """Workers that are spawned, since Polars does not survive a fork, each with one thread of Polars.
+    """Workers, each with one thread of Polars, which few need.
+
+    They are copies of this process, and there at once, if it has no threads yet; Polars starts some when it is
+    imported, the pool itself one. Otherwise they are spawned, and import all that they need.
 
     Args:
         jobs: How many.
         limit: Bytes that each may take beyond what it begins with; None for any.
     """
     os.environ["POLARS_MAX_THREADS"] = "1"  # read by Polars when a worker imports it
-    with mask_kept():  # workers must begin with what `held` has blocked
-        resource_tracker.ensure_running()
-    context = multiprocessing.get_context("spawn")
+    method = "fork" if _may_fork() else "spawn"
+    if method == "spawn":
+        with mask_kept():  # workers must begin with what `held` has blocked
+            resource_tracker.ensure_running()
+    context = multiprocessing.get_context(method)
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(limit,))
 
 

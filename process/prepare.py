@@ -78,6 +78,21 @@ def prepare(
     return prepare_work(divide(paths, workers), workers, files=files, trees=trees, history=history)
 
 
+@dataclass(frozen=True)
+class Surveyed:
+    """Segments that were surveyed, and are to be planned.
+
+    Attributes:
+        surveys: What is in them, in the output's order.
+        ledger: What is missing.
+        folder: What the surveys keep for the decoders, for as long as this object lives.
+    """
+
+    surveys: list[Survey]
+    ledger: Ledger
+    folder: Folder
+
+
 def prepare_work(
     work: Work,
     workers: Workers,
@@ -87,15 +102,20 @@ def prepare_work(
     trees: bool = True,
     history: bool = False,
 ) -> Prepared:
-    """Survey and plan.
+    """Survey and plan; as `survey_work` and `plan_work`."""
+    return plan_work(work, survey_work(work, workers, advance, files=files), trees=trees, history=history)
+
+
+def survey_work(
+    work: Work, workers: Workers, advance: Callable[[int], object] = lambda _: None, *, files: bool = True
+) -> Surveyed:
+    """Survey.
 
     Args:
         work: What there is to do.
         workers: What to survey with.
         advance: Called with the events of each segment surveyed.
         files: Whether anybody will ask what descriptors are; without, plans have no start.
-        trees: Whether anybody will ask which program a process ran, or count rows by it.
-        history: Whether anybody will make the table `fd`; takes both of the above.
 
     Raises:
         ProcessError: No segment can be read.
@@ -110,9 +130,21 @@ def prepare_work(
     if not surveys:
         reasons = [rejected.message for rejected in found.rejected] + [reason for _, reason in failures]
         raise ProcessError("; ".join(reasons) or "no segments given")
-    histories: list[History] = []
+    return Surveyed(surveys, ledger, folder)
+
+
+def plan_work(work: Work, surveyed: Surveyed, *, trees: bool = True, history: bool = False) -> Prepared:
+    """Plan.
+
+    Args:
+        work: What there is to do.
+        surveyed: What came of its survey.
+        trees: Whether anybody will ask which program a process ran, or count rows by it.
+        history: Whether anybody will make the table `fd`; takes trees, and a survey with files.
+    """
+    surveys, ledger, folder, histories = surveyed.surveys, surveyed.ledger, surveyed.folder, list[History]()
     plans, grown = compose(
-        surveys, ledger, found.running, trees=trees, histories=histories if history else None, folder=folder.path
+        surveys, ledger, work.found.running, trees=trees, histories=histories if history else None, folder=folder.path
     )
     return Prepared(surveys, plans, grown, ledger, folder, work.room, histories)
 

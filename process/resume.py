@@ -28,7 +28,7 @@ from process import kept
 from process.batch import Batch
 from process.discover import Part, Parts
 from process.errors import ProcessError
-from process.output import sync, unwritable
+from process.output import unwritable
 from process.packing import Unreadable, digest, pack, unpack
 from process.plan import Plan
 from process.pool import Failure, Outcome, Workers
@@ -135,8 +135,11 @@ class Resuming(Workers):
         return Resumed(counts[True, True], counts[True, False], counts[False, False], tuple(notes))
 
 
-def link(part: Path, name: Path) -> None:
+def link(part: Path, name: Path) -> Path:
     """Give a file that is kept another name, in an output; it takes no room where the disk has hard links.
+
+    Returns:
+        That name.
 
     Raises:
         OSError: The disk failed.
@@ -145,7 +148,7 @@ def link(part: Path, name: Path) -> None:
         os.link(part, name)
     except OSError:
         shutil.copyfile(part, name)
-        sync(name)
+    return name
 
 
 def folder_of(out: Path) -> Path:

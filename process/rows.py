@@ -13,11 +13,13 @@ import polars as pl
 
 from process.decode import Decoder
 from process.errors import ProcessError
+from process.frames import frames
 from process.ledger import Ledger
 from process.overview import is_dataset, is_sqlite
 from process.pool import Workers
+from process.predicates import Conditions
 from process.prepare import Prepared, prepare
-from process.schema import SCHEMA
+from process.schema import SCHEMA, Kind
 from process.selection import Selection
 from process.write_parquet import PART_GLOB, ROW_GROUP
 from process.write_sqlite import TABLE
@@ -50,8 +52,9 @@ class Source:
             SegmentError: A segment changed since it was surveyed.
         """
         if self.prepared is not None:
+            conditions = Conditions(selection.expression())
             for plan in self.prepared.plans:
-                for frame in Decoder(plan, columns, selection.expression()).frames():
+                for frame in frames(Decoder(plan, columns, conditions)):
                     yield frame.select(columns)
         elif self.path is not None and self.path.is_dir():
             yield from _of_dataset(self.path, selection, columns)
@@ -98,7 +101,7 @@ def _of_sqlite(path: Path, selection: Selection, columns: Sequence[str]) -> Iter
 
 
 def _query(path: Path, sql: str, values: list[int | str], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    schema = {name: pl.Int64 if SCHEMA[name] == pl.Int64 else pl.String for name in columns}
+    schema = {name: pl.Int64 if SCHEMA[name] is Kind.INTEGER else pl.String for name in columns}
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             cursor = connection.execute(sql, values)

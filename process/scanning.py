@@ -13,9 +13,11 @@ import polars as pl
 from capture.segment import SegmentError
 from process.decode import Decoder
 from process.fd_state import Start
+from process.frames import frames as frames_of
 from process.lazy import lazy
 from process.plan import Plan
 from process.pool import Workers
+from process.predicates import conditions
 from process.prepare import Prepared, prepare
 
 
@@ -57,7 +59,8 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
         return start
 
     def frames(columns: list[str] | None, predicate: pl.Expr | None) -> Iterator[pl.DataFrame]:
+        asked = conditions(predicate)
         for plan in prepared.plans:
-            yield from Decoder(plan, columns, predicate, partial(start_of, plan)).frames()
+            yield from frames_of(Decoder(plan, columns, asked, partial(start_of, plan)))
 
     return lazy(frames)

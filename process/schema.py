@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
 from typing import Final
-
-import polars as pl
 
 from process.errors import ProcessError
 from process.output import USAGE
 
-LABEL: Final = pl.Categorical()
-"""Columns of few values. The reprs are strings: a Categorical of a million pointers would have to hash each of them."""
+
+class Kind(Enum):
+    """What a column holds; `frames.DTYPES` says how Polars calls it.
+
+    A label is a text of few values. The reprs are none: a Categorical of a million pointers would have to hash each.
+    """
+
+    INTEGER = "integer"
+    TEXT = "text"
+    LABEL = "label"
+
+
+Kinds = Mapping[str, Kind]
+"""Columns by their names, in order."""
 
 ARGS: Final = 6
 
-SCHEMA: Final = pl.Schema(
-    {
-        "id": pl.Int64,
-        "name": LABEL,
-        "procname": LABEL,
-        "proc_id": pl.Int64,
-        "retno": pl.Int64,
-        "retno_repr": pl.String,
-        **{name: dtype for k in range(ARGS) for name, dtype in ((f"arg{k}", pl.Int64), (f"arg{k}_repr", pl.String))},
-        "seq": pl.Int64,
-        "abi": LABEL,
-        "nr": pl.Int64,
-        "pid": pl.Int64,
-        "tid": pl.Int64,
-        "time_ns": pl.Int64,
-        "duration_ns": pl.Int64,
-        "errno": LABEL,
-        "status": LABEL,
-        "mark": LABEL,
-        "fd_source": LABEL,
-        "capture": pl.Int64,
-    }
-)
-"""Name and dtype of each column, in order. ``time_ns`` is Unix time at entry; both times are nanoseconds."""
+SCHEMA: Final[Kinds] = {
+    "id": Kind.INTEGER,
+    "name": Kind.LABEL,
+    "procname": Kind.LABEL,
+    "proc_id": Kind.INTEGER,
+    "retno": Kind.INTEGER,
+    "retno_repr": Kind.TEXT,
+    **{name: kind for k in range(ARGS) for name, kind in ((f"arg{k}", Kind.INTEGER), (f"arg{k}_repr", Kind.TEXT))},
+    "seq": Kind.INTEGER,
+    "abi": Kind.LABEL,
+    "nr": Kind.INTEGER,
+    "pid": Kind.INTEGER,
+    "tid": Kind.INTEGER,
+    "time_ns": Kind.INTEGER,
+    "duration_ns": Kind.INTEGER,
+    "errno": Kind.LABEL,
+    "status": Kind.LABEL,
+    "mark": Kind.LABEL,
+    "fd_source": Kind.LABEL,
+    "capture": Kind.INTEGER,
+}
+"""Name and kind of each column, in order. ``time_ns`` is Unix time at entry; both times are nanoseconds."""
 
 REPRS: Final = frozenset(name for name in SCHEMA if name.endswith("_repr"))
 """The columns that are texts of others, which cost most."""
@@ -114,6 +123,6 @@ TEXT_COLUMNS: Final = frozenset({
 """Of the small tables, the columns that hold text; the others hold integers."""
 
 
-def dtypes(columns: Iterable[str]) -> pl.Schema:
+def kinds(columns: Iterable[str]) -> Kinds:
     """Of some columns of the small tables."""
-    return pl.Schema({name: pl.String() if name in TEXT_COLUMNS else pl.Int64() for name in columns})
+    return {name: Kind.TEXT if name in TEXT_COLUMNS else Kind.INTEGER for name in columns}

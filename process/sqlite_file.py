@@ -10,7 +10,7 @@ from typing import Final
 
 from process.sqlite_leaves import Numbers, leaves
 from process.sqlite_pages import Pages, UnfitError
-from process.values import Integers, Values, frame
+from process.values import Integers, Values, rows_of
 
 _SETTINGS: Final = ("page_size = 8192", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE")
 """Nobody else sees a file before it is whole, so it needs no journal. Pages of 4096 bytes hold 2 % less."""
@@ -65,7 +65,7 @@ class Database:
             into = f"INSERT INTO {table} ({', '.join(rest)}) VALUES ({', '.join('?' * len(rest))})"
             connection = self.sql()
             connection.execute("BEGIN")
-            connection.executemany(into, frame(rest).iter_rows())
+            connection.executemany(into, rows_of(rest))
             connection.execute("COMMIT")
 
     def take(self, table: str, part: Path) -> bool:

@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from process.library import at, integer, load
-from process.text_array import TextArray
 from process.values import Integers, Values
 
 Numbers = npt.NDArray[np.int64]
@@ -97,10 +95,6 @@ def _arrays(column: Values | None, count: int) -> _Arrays:
     assert len(codes) == count and (not count or codes.max() < len(texts))
     if not len(texts):
         return {}
-    if isinstance(texts, pl.Series):
-        if texts.null_count():
-            codes = np.where((codes >= 0) & texts.is_not_null().to_numpy()[codes], codes, np.int32(-1))
-        texts = TextArray.of_series(texts.fill_null(""))
     return {"codes": codes, "offsets": texts.offsets, "data": texts.data if len(texts.data) else np.zeros(1, np.uint8)}
 
 

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from process.columns import show_files
 from process.errors import ProcessError
 from process.fd_records import shelve
-from process.garbage import give_back
+from process.flush import Aside
+from process.garbage import give_back, keep_freed
 from process.ledger import Ledger
-from process.output import Format
+from process.output import Format, sync
+from process.parquet import FILES, metadata
 from process.pipeline import Progress
 from process.pool import Workers
-from process.prepare import Prepared, prepare_work
+from process.prepare import Prepared, plan_work, survey_work
 from process.rerun import succeeded
 from process.resume import link
-from process.schema import SCHEMA
-from process.tables import Decoded, account, count_processes, processes, tables
+from process.schema import FD_COLUMNS, SCHEMA
+from process.tables import Decoded, Tables, account, count_processes, tables
 from process.work import Work
-
-import_module(
-    "numpy.ma"
-)  # the first `numpy.unique` does, which workers would wait for; now they are starting themselves
 
 
 @dataclass(frozen=True)
@@ -67,45 +64,62 @@ def make(
         ProcessError: Nothing can be decoded, or the output cannot be written.
         OSError: Likewise.
     """
+    keep_freed()
     names = tuple(SCHEMA) if columns is None else columns
     files = show_files(names)
-    prepared = prepare_work(work, workers, progress.surveyed, files=files, history=files)
+    surveyed = survey_work(work, workers, progress.surveyed, files=files)
+    write = partial(_write_parquet, told=workers.ahead(_tell, names)) if format_ is Format.PARQUET else _write_sqlite
+    prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
     if prepared.folder.path is not None:
         shelve([survey.effect.scan for survey in prepared.surveys], prepared.folder.path)
     give_back()
     progress.begin(sum(plan.rows for plan in prepared.plans))
-    write = _write_parquet if format_ is Format.PARQUET else _write_sqlite
-    path, decoded = write(prepared, folder, workers, names, progress.decoded)
+    path, decoded, made = write(prepared, folder, workers, names, progress.decoded)
     rows, errors = sum(tally.rows for _, tally in decoded), sum(tally.errors for _, tally in decoded)
-    return Output(path, rows, count_processes(processes(prepared, decoded)), errors, prepared.ledger)
+    return Output(path, rows, count_processes(made), errors, prepared.ledger)
+
+
+Told = tuple[Mapping[str, str], Mapping[str, str]]
+"""What footers tell of the rows, and of the table `fd`."""
+
+
+def _tell(columns: Sequence[str]) -> Told:
+    """Find it out. It takes Polars, which takes a tenth of a second to load: a worker does while plans are made."""
+    return metadata(columns), metadata(FD_COLUMNS, FILES)
 
 
 def _write_parquet(
-    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
-) -> tuple[Path, Decoded]:
+    prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object], *,
+    told: Callable[[], Told],
+) -> tuple[Path, Decoded, Tables]:  # fmt: skip
     """Each worker decodes a batch and writes its part."""
     from process.write_parquet import write_part, write_tables
 
     folder = workshop / "dataset"
     folder.mkdir()
     decoded: Decoded = []
-    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events)
-    for plan, (tally, part) in succeeded(work, prepared, workers):
-        if part.parent != folder:
-            link(part, folder / f"part-{plan.label}.parquet")
-        decoded.append((plan, tally))
-        advance(tally.rows)
-    _finish(prepared, decoded, workers)
-    write_tables(folder, tables(prepared, decoded, workers if show_files(columns) else None), workers)
-    workers.dismiss()
-    return folder, decoded
+    of_rows, of_files = told()
+    work = partial(write_part, folder=folder, columns=columns, events=prepared.room.events, told=of_rows)
+    with Aside() as aside:
+        for plan, (tally, part) in succeeded(work, prepared, workers):
+            if part.parent != folder:
+                part = link(part, folder / f"part-{plan.label}.parquet")
+            aside.do(sync, part)
+            decoded.append((plan, tally))
+            advance(tally.rows)
+        _finish(prepared, decoded, workers)
+        made = tables(prepared, decoded, workers if show_files(columns) else None)
+        write_tables(folder, made, workers, aside, of_files)
+        workers.dismiss()
+        aside.end()
+    return folder, decoded, made
 
 
 def _write_sqlite(
     prepared: Prepared, workshop: Path, workers: Workers, columns: Sequence[str], advance: Callable[[int], object]
-) -> tuple[Path, Decoded]:
+) -> tuple[Path, Decoded, Tables]:
     """Each worker decodes a batch into a database of its own; this process puts them together, in order."""
     from process.write_sqlite import SqliteWriter, write_rows
 
@@ -120,7 +134,7 @@ def _write_sqlite(
         made = tables(prepared, decoded, workers if show_files(columns) else None)
         writer.finish(made, workers)
         workers.dismiss()
-    return path, decoded
+    return path, decoded, made
 
 
 def _finish(prepared: Prepared, decoded: Decoded, workers: Workers) -> None:

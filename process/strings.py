@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from capture.segment import STRING_INDEX, StringFlag
 from process.grouping import distinct, group
 from process.kernels import enclose, group_bytes, take_texts
-from process.take import take
 from process.text_array import TextArray
 
 Ids = npt.NDArray[np.int64]
@@ -65,11 +63,9 @@ class _Block:
             plain[filled] &= ~np.logical_or.reduceat(odd, self.bounds[filled])
         return plain
 
-    def plain(self, positions: Ids) -> pl.Series:
+    def plain(self, positions: Ids) -> TextArray:
         """The text of some plain strings."""
-        where = pl.DataFrame({"start": self.bounds[positions], "end": self.bounds[positions + 1]})
-        text = pl.lit(bytes(self.data)).bin.slice("start", pl.col("end") - pl.col("start")).cast(pl.String)
-        return where.select(text.alias("text")).to_series()
+        return take_texts(TextArray(self.bounds, np.frombuffer(self.data, np.uint8)), positions)
 
     def show_plain(self, positions: Ids) -> TextArray:
         """What `show` gives for some plain strings."""
@@ -199,7 +195,7 @@ class StringTable:
         there: npt.NDArray[np.bool_] = (at >= 0) & (numbers < ends[at])
         return there
 
-    def plain(self, numbers: Ids) -> tuple[npt.NDArray[np.bool_], pl.Series]:
+    def plain(self, numbers: Ids) -> tuple[npt.NDArray[np.bool_], TextArray]:
         """Which of some strings are whole, and printable ASCII with nothing to escape; and these, in their order."""
         blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
         found, pieces, rows = np.zeros(len(numbers), np.bool_), [], []
@@ -212,10 +208,10 @@ class StringTable:
             pieces.append(block.plain(positions[there]))
             rows.append(mine[there])
         if not rows:
-            return found, pl.Series([], dtype=pl.String)
+            return found, TextArray.of(())
         order = np.concatenate(rows)
         found[order] = True
-        return found, take(pl.concat(pieces), np.argsort(order))
+        return found, take_texts(TextArray.joined(pieces), np.argsort(order))
 
     def show(self, numbers: Ids) -> tuple[TextArray, npt.NDArray[np.bool_]]:
         """What `show` gives for each of some ids, and which are lost; most are made all at once.

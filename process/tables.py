@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from process.fd_history import Sheet
 from process.fd_pieces import Made
@@ -18,7 +18,7 @@ from process.pool import Workers
 from process.prepare import Prepared
 from process.process_rows import process_rows
 from process.read import MAX_SEQUENCE
-from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, dtypes
+from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, Kinds, kinds
 from process.strings import escape
 from process.tally import Tally
 from process.text import printable
@@ -39,12 +39,25 @@ class Files:
         """Rows."""
         return sum(sheet.count for sheet in self.sheets)
 
-    def none(self) -> pl.DataFrame:
-        """The table without its rows."""
-        return _frame(FD_COLUMNS, [])
+    @property
+    def columns(self) -> Kinds:
+        """Its columns."""
+        return kinds(FD_COLUMNS)
 
 
-Tables = dict[str, pl.DataFrame | Files]
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+        columns: Its columns.
+        rows: They, each with a value for each column.
+    """
+
+    columns: Kinds
+    rows: Sequence[tuple[Any, ...]]
+
+
+Tables = dict[str, Table | Files]
 """Tables by their names."""
 
 Decoded = list[tuple[Plan, Tally]]
@@ -72,28 +85,17 @@ def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tab
     """The small tables of an output, without `fd` if nobody is to make it; the ledger last: it must be complete."""
     rows, ids = _processes(prepared, decoded)
     return {
-        "process": _frame(PROCESS_COLUMNS, rows),
+        "process": Table(kinds(PROCESS_COLUMNS), rows),
         **({"fd": _files(prepared, decoded, ids, workers)} if workers is not None else {}),
-        "segment": _segments(prepared, decoded),
-        "stats": _frame(
-            STATS_COLUMNS,
-            [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()],
+        "segment": Table(kinds(SEGMENT_COLUMNS), _segments(prepared, decoded)),
+        "stats": Table(
+            kinds(STATS_COLUMNS), [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()]
         ),
     }
 
 
-def _frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
-    """Rows as a table."""
-    return pl.DataFrame(rows, dtypes(columns), orient="row")
-
-
-def processes(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
-    """Rows of the table `process`, by capture and first event."""
-    return _processes(prepared, decoded)[0]
-
-
 def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ...]], list[dict[int, int]]]:
-    """Likewise, and for each capture the ids of its programs."""
+    """Rows of the table `process`, by capture and first event, and for each capture the ids of its programs."""
     tallies: dict[int, Tally] = {number: Tally() for number in range(1, len(prepared.trees) + 1)}
     for plan, tally in decoded:
         for process, count in tally.processes.items():
@@ -123,32 +125,34 @@ def _files(prepared: Prepared, decoded: Decoded, ids: list[dict[int, int]], work
     return found
 
 
-def count_processes(rows: Iterable[tuple[Any, ...]]) -> int:
+def count_processes(tables: Tables) -> int:
     """Distinct numbers in the table `process`, where each has a row for every program that ran under it."""
+    table = tables["process"]
+    assert isinstance(table, Table)
     at = PROCESS_COLUMNS.index("capture"), PROCESS_COLUMNS.index("pid")
-    return len({(row[at[0]], row[at[1]]) for row in rows if row[at[1]] is not None})
+    return len({(row[at[0]], row[at[1]]) for row in table.rows if row[at[1]] is not None})
 
 
-def _segments(prepared: Prepared, decoded: Decoded) -> pl.DataFrame:
-    """The table `segment`; one that could not be decoded has no rows."""
+def _segments(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
+    """Rows of the table `segment`; one that could not be decoded has no rows."""
     whole = {plan.position for plan, _ in decoded if not plan.piece}
     alone = {key for plan, _ in decoded if plan.piece for key in plan.batch.key}
-    pieces = [_frame(SEGMENT_COLUMNS, [])]
+    rows: list[tuple[Any, ...]] = []
     for plan, survey in zip(prepared.plans, prepared.surveys, strict=True):
         members, header, keys = survey.members, survey.batch.header, survey.batch.key
         counts = zip(keys, plan.counts, strict=True)
-        columns = (
-            [plan.capture] * len(keys),
-            [str(header.capture)] * len(keys),
-            [number for _, number in keys],
-            [printable(name) for name in members.parts.names()],
-            [escape(header.abi.encode())] * len(keys),
-            [min(first, MAX_SEQUENCE) for first in members.parts.firsts()],
-            members.events,
-            plan.counts if plan.position in whole else [rows if key in alone else 0 for key, rows in counts],
-            members.sizes,
-            members.sealed.astype(np.int64),
-            [len(members.damage.get(k, ())) for k in range(len(keys))],
+        rows += zip(
+            repeat(plan.capture, len(keys)),
+            repeat(str(header.capture)),
+            (number for _, number in keys),
+            map(printable, members.parts.names()),
+            repeat(escape(header.abi.encode())),
+            (min(first, MAX_SEQUENCE) for first in members.parts.firsts()),
+            members.events.tolist(),
+            plan.counts if plan.position in whole else [count if key in alone else 0 for key, count in counts],
+            members.sizes.tolist(),
+            members.sealed.astype(int).tolist(),
+            (len(members.damage.get(k, ())) for k in range(len(keys))),
+            strict=False,
         )
-        pieces.append(pl.DataFrame(dict(zip(SEGMENT_COLUMNS, columns, strict=True)), dtypes(SEGMENT_COLUMNS)))
-    return pl.concat(pieces)
+    return rows

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +34,7 @@ class Temporary:
             OSError: It cannot be made.
         """
         remove_stale(parent)
-        self.path = parent / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+        self.path = parent / f"{PREFIX}{os.urandom(8).hex()}{SUFFIX}"
         self._lock = -1
         while self._lock < 0:
             self.path.mkdir(mode=0o700)

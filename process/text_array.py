@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,6 @@ class TextArray:
         return cls(offsets, np.frombuffer(text.encode(), np.uint8))
 
     @classmethod
-    def of_series(cls, texts: pl.Series) -> TextArray:
-        """From a String column without nulls."""
-        offsets = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum(texts.str.len_bytes().to_numpy(), out=offsets[1:])
-        return cls(offsets, np.frombuffer((texts.str.join().item() or "").encode(), np.uint8))
-
-    @classmethod
     def joined(cls, parts: Sequence[TextArray]) -> TextArray:
         """The texts of several, one after the other."""
         sizes = [0, *accumulate(int(part.offsets[-1]) for part in parts)]
@@ -49,8 +41,10 @@ class TextArray:
         """How many."""
         return len(self.offsets) - 1
 
-    def series(self) -> pl.Series:
-        """String."""
-        where = pl.DataFrame({"start": self.offsets[:-1], "length": np.diff(self.offsets)})
-        text = pl.lit(self.data.tobytes()).bin.slice("start", "length").cast(pl.String)
-        return where.select(text.alias("")).to_series()
+    def to_list(self) -> list[str]:
+        """As Python's texts."""
+        data, offsets = self.data.tobytes(), self.offsets.tolist()
+        if data.isascii():
+            text = data.decode()
+            return [text[start:end] for start, end in pairwise(offsets)]
+        return [data[start:end].decode() for start, end in pairwise(offsets)]

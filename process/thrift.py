@@ -24,8 +24,13 @@ class Value(NamedTuple):
     body: bytes
 
 
+_BYTES = [bytes([number]) for number in range(0x80)]
+
+
 def varint(number: int) -> bytes:
     """ULEB128 of a number that is not negative."""
+    if number < 0x80:
+        return _BYTES[number]
     found = bytearray()
     while number > 0x7F:
         found.append(number & 0x7F | 0x80)
@@ -70,17 +75,35 @@ def text(characters: str) -> Value:
     return binary(characters.encode())
 
 
-def struct(fields: Mapping[int, Value | None]) -> Value:
-    """Fields by their ids, ascending, the next within 15; those that are None are left out."""
-    found, last = bytearray(), 0
-    for number, value in fields.items():
+def fields(values: Mapping[int, Value | None], after: int = 0) -> bytes:
+    """Fields by their ids, ascending, the next within 15; those that are None are left out.
+
+    Args:
+        values: They.
+        after: The id of the field before them, if some are there already.
+    """
+    found, last = bytearray(), after
+    for number, value in values.items():
         if value is not None:
             assert 0 < number - last <= 15
             found.append(number - last << 4 | value.kind)
             found += value.body
             last = number
-    found.append(0)
-    return Value(_STRUCT, bytes(found))
+    return bytes(found)
+
+
+STOP = b"\0"
+"""What ends the fields of a struct."""
+
+
+def structure(body: bytes) -> Value:
+    """A struct out of fields and `STOP`."""
+    return Value(_STRUCT, body)
+
+
+def struct(values: Mapping[int, Value | None]) -> Value:
+    """A struct with some fields."""
+    return Value(_STRUCT, fields(values) + STOP)
 
 
 def listed(values: Iterable[Value], kind: int = _STRUCT) -> Value:

@@ -1,6 +1,7 @@
-"""A column as the decoder makes it: numbers, or codes that stand for texts. It is given as Polars has it.
+"""A column as the decoder makes it: numbers, or codes that stand for texts.
 
-To what writes it (`process/parquet_pages.py`, `process/sqlite_leaves.py`) codes and texts stay apart.
+To what writes it (`process/parquet_pages.py`, `process/sqlite_leaves.py`) codes and texts stay apart; as Polars has it,
+it is made by `process/frames.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
-from process.take import take
+from process.schema import Kind
 from process.text_array import TextArray
 
 Codes = npt.NDArray[np.signedinteger[Any]]
@@ -36,14 +36,6 @@ class Integers:
         """Some rows."""
         return Integers(self.values[rows], None if self.valid is None else self.valid[rows])
 
-    def series(self) -> pl.Series:
-        """Int64."""
-        series = pl.Series(self.values, dtype=pl.Int64)
-        if self.valid is None or self.valid.all():
-            return series
-        some: pl.Series = series.zip_with(pl.Series(self.valid), pl.Series([None], dtype=pl.Int64))
-        return some
-
 
 @dataclass(frozen=True)
 class Texts:
@@ -51,34 +43,19 @@ class Texts:
 
     Attributes:
         codes: Signed integers of shape (n,), indices into ``texts``; a negative one is null.
-        texts: One may be there twice, or stand for no row; of a String column it may be null.
-        dtype: That Polars' column is to have: String or Categorical.
+        texts: One may be there twice, or stand for no row.
+        kind: Text or label.
         is_unique: Whether each text is there once, and has a row.
     """
 
     codes: Codes
-    texts: pl.Series | TextArray
-    dtype: pl.DataType | type[pl.DataType] = pl.String
+    texts: TextArray
+    kind: Kind = Kind.TEXT
     is_unique: bool = False
 
     def only(self, rows: slice) -> Texts:
         """Some rows."""
-        return Texts(self.codes[rows], self.texts, self.dtype)
-
-    def known(self) -> pl.Series:
-        """The texts as a String column."""
-        return self.texts.series() if isinstance(self.texts, TextArray) else self.texts
-
-    def series(self) -> pl.Series:
-        """One text a row."""
-        known = pl.concat([self.known(), pl.Series([None], dtype=pl.String)]).cast(self.dtype)
-        codes, nothing = self.codes, len(self.texts)
-        if len(codes) and (codes == codes[0]).all():
-            one: pl.Series = known.new_from_index(int(codes[0]) if codes[0] >= 0 else nothing, len(codes))
-            return one
-        indices = codes.astype(np.uint32)
-        indices[codes < 0] = nothing
-        return take(known, indices)
+        return Texts(self.codes[rows], self.texts, self.kind)
 
 
 Values = Integers | Texts
@@ -87,13 +64,27 @@ Made = Mapping[str, Values]
 
 
 def labels(codes: Codes, names: Sequence[str | None]) -> Texts:
-    """A Categorical of a few names by their index; a negative one is null."""
-    return Texts(codes, pl.Series(names, dtype=pl.String), pl.Categorical())
+    """A few names by their index; a negative one is null, as is a name that is None."""
+    if None in names:
+        own = np.array([-1 if name is None else code for code, name in enumerate((*names, None))])
+        codes = own[np.maximum(codes, -1)]
+    return Texts(codes, TextArray.of([name or "" for name in names]), Kind.LABEL)
 
 
-def frame(made: Made) -> pl.DataFrame:
-    """Columns as Polars has them."""
-    return pl.DataFrame([column.series().alias(name) for name, column in made.items()])
+def to_list(column: Values) -> list[Any]:
+    """A column as Python has it, null as None."""
+    if isinstance(column, Integers):
+        numbers: list[int] = column.values.tolist()
+        if column.valid is None:
+            return numbers
+        return [number if valid else None for number, valid in zip(numbers, column.valid.tolist(), strict=True)]
+    texts = column.texts.to_list()
+    return [texts[code] if code >= 0 else None for code in column.codes.tolist()]
+
+
+def rows_of(made: Made) -> Iterator[tuple[Any, ...]]:
+    """Rows one by one, for those few that cannot be handled as columns."""
+    return zip(*map(to_list, made.values()), strict=True)
 
 
 def split(made: Made, rows: int, count: int) -> Iterator[Made]:
@@ -114,7 +105,7 @@ def _joined(parts: Sequence[Values]) -> Values:
         known = [np.ones(len(part.values), np.bool_) if part.valid is None else part.valid for part in numbers]
         return Integers(np.concatenate([part.values for part in numbers]), np.concatenate(known))
     coded = [part for part in parts if isinstance(part, Texts)]
-    texts = [part.texts if isinstance(part.texts, TextArray) else TextArray.of_series(part.texts) for part in coded]
+    texts = [part.texts for part in coded]
     before = np.cumsum([0, *map(len, texts)])
     codes = [np.where(part.codes < 0, -1, part.codes + start) for part, start in zip(coded, before, strict=False)]
-    return Texts(np.concatenate(codes), TextArray.joined(texts), coded[0].dtype)
+    return Texts(np.concatenate(codes), TextArray.joined(texts), coded[0].kind)

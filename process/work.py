@@ -1,6 +1,6 @@
 """What there is to do, before any of it is begun: which segments, in which batches, and by how many workers.
 
-Imports nothing heavy, so that workers can be started while their own process still imports Polars.
+Imports nothing heavy: what there is to do says whether workers are needed, and these begin with what is there.
 """
 
 from __future__ import annotations

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import polars as pl
-
 from process.decode import Decoder
 from process.fd_history import Sheet
+from process.flush import Aside
 from process.output import sync
 from process.parquet import FILES, new_part
 from process.plan import Plan
 from process.pool import Failure, Workers
 from process.schema import FD_COLUMNS, SCHEMA
-from process.tables import Files, Tables
+from process.tables import Files, Table, Tables
 from process.tally import Tally
 from process.values import joined, split
 
@@ -29,11 +29,12 @@ _LINES = 1 << 16
 
 
 def write_part(
-    plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA), events: int | None = None
-) -> tuple[Tally, Path]:
+    plan: Plan, folder: Path, columns: Sequence[str] = tuple(SCHEMA), events: int | None = None,
+    told: Mapping[str, str] | None = None,
+) -> tuple[Tally, Path]:  # fmt: skip
     """Decode a batch into its part of a dataset, ``events`` at a time.
 
-    Runs in a worker.
+    Runs in a worker, which is ``told`` the metadata of all parts.
 
     Raises:
         SegmentError: A segment is not what it was when it was surveyed.
@@ -42,63 +43,90 @@ def write_part(
     """
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.parquet"
-    with new_part(path, columns) as write:
+    with new_part(path, columns, told=told) as write:
         for made in decoder.columns():
             write(made)
     return decoder.tally, path
 
 
-def write_tables(folder: Path, tables: Tables, workers: Workers) -> None:
+def write_tables(
+    folder: Path, tables: Tables, workers: Workers, aside: Aside, told: Mapping[str, str] | None = None
+) -> None:
     """Write each small table as NAME.json, a list of objects, one a line; workers write one in pieces, as Parquet.
+
+    Args:
+        folder: Of the dataset.
+        tables: They.
+        workers: Make the pieces.
+        aside: Meanwhile writes the others, and puts all of them on the disk.
+        told: The metadata of the pieces.
 
     Raises:
         OSError: The folder cannot be written.
         ProcessError: Likewise, or a worker failed.
     """
     for name, table in tables.items():
+        if not isinstance(table, Files):
+            aside.do(_write_small, folder / f"{name}.json", table)
+    for table in tables.values():
         if isinstance(table, Files):
-            _write_pieces(table, folder, workers)
-            continue
-        path = folder / f"{name}.json"
-        with path.open("wb") as file:
-            between = b"[\n"
-            for some in _lines(table):
-                file.write(between)
-                file.write(some)
-                between = b",\n"
-            file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
-        sync(path)
+            _write_pieces(table, workers, aside, partial(_write_piece, folder=folder, told=told))
 
 
-def _lines(table: pl.DataFrame) -> Iterator[bytes]:
+def _write_small(path: Path, table: Table) -> None:
+    """Write a small table.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with path.open("wb") as file:
+        between = b"[\n"
+        for some in _lines(table):
+            file.write(between)
+            file.write(some)
+            between = b",\n"
+        file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
+    sync(path)
+
+
+def _lines(table: Table) -> Iterator[bytes]:
     """The rows of a table as text, some at a time."""
-    for some in table.iter_slices(_LINES):
-        if len(some):
-            yield some.write_ndjson().rstrip("\n").replace("\n", ",\n").encode()
+    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+    names = tuple(table.columns)
+    for start in range(0, len(table.rows), _LINES):
+        some = (encode(dict(zip(names, row, strict=True))) for row in table.rows[start : start + _LINES])
+        yield ",\n".join(some).encode()
 
 
-def _write_pieces(table: Files, folder: Path, workers: Workers) -> None:
+Piece = tuple[int, list[Sheet]]
+"""Its number, and what is in it."""
+
+
+def _write_pieces(table: Files, workers: Workers, aside: Aside, write: Callable[[Piece], Path]) -> None:
     """Write a table that may be large; one without rows is a piece, too."""
-    pieces: list[tuple[int, list[Sheet]]] = [(0, [])]
+    pieces: list[Piece] = [(0, [])]
     for sheet in table.sheets:
         if sum(one.count for one in pieces[-1][1]) + sheet.count > ROW_GROUP and pieces[-1][1]:
             pieces.append((len(pieces), []))
         pieces[-1][1].append(sheet)
-    write = partial(_write_piece, folder=folder)
     for outcome in workers.anew(write, pieces):
-        if isinstance(outcome.result, Failure):
-            write(outcome.item)
+        aside.do(sync, write(outcome.item) if isinstance(outcome.result, Failure) else outcome.result)
 
 
-def _write_piece(piece: tuple[int, list[Sheet]], folder: Path) -> None:
+def _write_piece(piece: Piece, folder: Path, told: Mapping[str, str] | None) -> Path:
     """Write some of a table's rows.
+
+    Returns:
+        The file.
 
     Raises:
         ProcessError: They cannot be written, or what was kept of them is gone.
     """
     number, sheets = piece
-    with new_part(folder / f"fd-{number:05d}.pq", FD_COLUMNS, FILES) as write:
+    path = folder / f"fd-{number:05d}.pq"
+    with new_part(path, FD_COLUMNS, FILES, told) as write:
         if sheets:
             made, count = joined([sheet.columns() for sheet in sheets]), sum(sheet.count for sheet in sheets)
             for stretch in split(made, count, -(-count // ROW_GROUP)):
                 write(stretch)
+    return path

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import polars as pl
 
 from capture.segment import ABI_NUMBERS
 from process.decode import Decoder
@@ -20,9 +19,9 @@ from process.flush import Flush
 from process.output import unwritable
 from process.plan import Plan
 from process.pool import Failure, Workers
-from process.schema import ARGS, SCHEMA
+from process.schema import ARGS, FD_COLUMNS, SCHEMA, Kind, Kinds, kinds
 from process.sqlite_file import Database
-from process.tables import Files, Tables
+from process.tables import Files, Table, Tables
 from process.tally import Tally
 from process.values import Integers, Made, Texts
 
@@ -94,8 +93,9 @@ def _only_abi(made: Made) -> str | None:
     column = made.get("abi")
     if not isinstance(column, Texts):
         return None
-    found = column.known().gather(np.flatnonzero(np.bincount(column.codes))).to_list()  # every row has one
-    return found[0] if len(set(found)) == 1 and found[0] in ABI_NUMBERS else None
+    names = column.texts.to_list()
+    found = {names[code] for code in np.flatnonzero(np.bincount(column.codes)).tolist()}  # every row has one
+    return found.pop() if len(found) == 1 and found <= ABI_NUMBERS.keys() else None
 
 
 def _generated(columns: Sequence[str], abi: str | None = None) -> dict[str, str]:
@@ -114,7 +114,7 @@ def _table(columns: Sequence[str], abi: str | None = None) -> str:
     """SQL that makes the wide table. An ABI that all rows have is a part of the definition, and takes no space."""
     generated = _generated(columns, abi)
     typed = (
-        f"{name} {'INTEGER' if SCHEMA[name] == pl.Int64 else 'TEXT'}{' PRIMARY KEY' * (name == 'id')}"
+        f"{name} {'INTEGER' if SCHEMA[name] is Kind.INTEGER else 'TEXT'}{' PRIMARY KEY' * (name == 'id')}"
         + (f" GENERATED ALWAYS AS ({generated[name]}) VIRTUAL" if name in generated else "")
         for name in columns
     )
@@ -132,17 +132,17 @@ def _store_abi(columns: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _small_table(name: str, table: pl.DataFrame) -> str:
-    """SQL that makes a table with the columns of a frame."""
-    types = ("TEXT" if kind == pl.String else "INTEGER" for kind in table.dtypes)
-    return f"CREATE TABLE {name} ({', '.join(map(' '.join, zip(table.columns, types, strict=True)))})"
+def _small_table(name: str, columns: Kinds) -> str:
+    """SQL that makes a table with some columns."""
+    typed = (f"{column} {'INTEGER' if kind is Kind.INTEGER else 'TEXT'}" for column, kind in columns.items())
+    return f"CREATE TABLE {name} ({', '.join(typed)})"
 
 
 def _write_sheet(sheet: Sheet, name: str, folder: Path) -> Path:
     """Write a piece of the table `fd` into a database of its own; runs in a worker."""
     path, ids = folder / f"fd-{sheet.capture}-{sheet.first_id}.sqlite", np.arange(sheet.count) + sheet.first_id
     with _new(path) as database:
-        database.sql().execute(_small_table(name, Files().none()))
+        database.sql().execute(_small_table(name, kinds(FD_COLUMNS)))
         database.insert(name, ids, sheet.columns())
     return path
 
@@ -214,9 +214,10 @@ class SqliteWriter:
                 if set(needed) <= set(self._columns):
                     connection.execute(view)
             for name, table in tables.items():
-                few = table.none() if isinstance(table, Files) else table
-                connection.execute(_small_table(name, few))
-                connection.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * few.width)})", few.iter_rows())
+                connection.execute(_small_table(name, table.columns))
+                if isinstance(table, Table):
+                    places = ", ".join("?" * len(table.columns))
+                    connection.executemany(f"INSERT INTO {name} VALUES ({places})", table.rows)
             connection.execute("COMMIT")
             for name, table in tables.items():
                 for piece in self._pieces(name, table, workers) if isinstance(table, Files) else ():

@@ -35,6 +35,8 @@ from mutations import Mutator, seeds
 from process.decode import Decoder
 from process.discover import discover
 from process.errors import ProcessError
+from process.frames import frame as frame_of
+from process.frames import series
 from process.parquet import new_part
 from process.pool import Workers
 from process.prepare import prepare
@@ -42,9 +44,8 @@ from process.records import records
 from process.recover import recover
 from process.schema import SCHEMA
 from process.sqlite_leaves import leaves
-from process.tables import Decoded, tables
+from process.tables import Decoded, Table, tables
 from process.values import Made
-from process.values import frame as frame_of
 from process.verify import verify
 
 CRASHERS = Path(__file__).resolve().parent.parent / "tests" / "data" / "crashers"
@@ -118,8 +119,8 @@ def decode(path: Path) -> int:
                 assert not any(raw), "a raw control character"
             decoded.append((plan, decoder.tally))
     for table in tables(prepared, decoded, workers).values():
-        for sheet in [] if isinstance(table, pl.DataFrame) else table.sheets:
-            assert all(len(column.series()) == sheet.count for column in sheet.columns().values())
+        for sheet in [] if isinstance(table, Table) else table.sheets:
+            assert all(len(series(column)) == sheet.count for column in sheet.columns().values())
     assert all(item.isprintable() for _, _, item, _ in prepared.ledger.rows()), "a raw control character in the ledger"
     return rows
 

@@ -143,6 +143,7 @@ def check(folder: Path, seeds: dict[str, int]) -> dict[str, Checked]:
         By the capture's UUID. The ledger is the whole folder's.
     """
     from process.decode import Decoder  # Polars must not be there when the scripts fork
+    from process.frames import frames
     from process.pool import Workers
     from process.prepare import prepare
 
@@ -154,7 +155,7 @@ def check(folder: Path, seeds: dict[str, int]) -> dict[str, Checked]:
     for plan in prepared.plans:
         name = str(plan.batch.header.capture)
         seed, checked = seeds[name], found[name]
-        for frame in Decoder(plan).frames():
+        for frame in frames(Decoder(plan)):
             for row in frame.to_dicts():
                 checked.sequences.append(row["seq"])
                 told = _difference(row, seed)

@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 
 from process.decode import Decoder
+from process.frames import SCHEMA, frames
 from process.ledger import Ledger
 from process.pool import Workers
 from process.prepare import prepare
-from process.schema import SCHEMA
 
 Row = dict[str, Any]
 
@@ -19,10 +19,10 @@ Row = dict[str, Any]
 def frame_of(*paths: Path) -> tuple[pl.DataFrame, Ledger]:
     """All rows of segments, and the ledger of what is missing."""
     prepared = prepare(list(paths), Workers(1))
-    frames = [pl.DataFrame(schema=SCHEMA)]
+    made = [pl.DataFrame(schema=SCHEMA)]
     for plan in prepared.plans:
-        frames += Decoder(plan).frames()
-    return pl.concat(frames), prepared.ledger
+        made += frames(Decoder(plan))
+    return pl.concat(made), prepared.ledger
 
 
 def rows_of(*paths: Path) -> list[Row]:

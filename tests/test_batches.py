@@ -4,10 +4,11 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -23,6 +24,7 @@ from process import batch, merge, repair
 from process.batch import batches
 from process.decode import Decoder
 from process.discover import discover
+from process.frames import frames
 from process.output import Format
 from process.pipeline import decode
 from process.plan import Plan
@@ -136,7 +138,7 @@ def test_a_batch_is_read_once(tmp_path: Path) -> None:
     prepared = prepare([tmp_path], Workers(1))
     for path in paths:
         path.unlink()
-    assert_frame_equal(pl.concat(Decoder(prepared.plans[0]).frames()), whole, categorical_as_str=True)
+    assert_frame_equal(pl.concat(frames(Decoder(prepared.plans[0]))), whole, categorical_as_str=True)
 
 
 def test_the_small_tables_have_a_row_for_each_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,10 +274,10 @@ def test_a_segment_that_kills_its_decoder_costs_itself_alone(tmp_path: Path, mon
     """Fails as a whole whenever one segment is in it, as a dead worker does."""
     paths = write_capture(tmp_path / "caps")
 
-    def deadly(plan: Plan, folder: Path, columns: Sequence[str], events: int | None) -> tuple[Tally, Path]:
+    def deadly(plan: Plan, folder: Path, **options: Any) -> tuple[Tally, Path]:
         if paths[2].name in [part.name for part in plan.batch.parts]:
             raise MemoryError
-        return write_part(plan, folder, columns, events)
+        return write_part(plan, folder, **options)
 
     monkeypatch.setattr("process.write_parquet.write_part", deadly)
     summary = decode([tmp_path / "caps"], tmp_path / "out", Format.PARQUET)

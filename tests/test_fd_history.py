@@ -15,14 +15,15 @@ import pytest
 import synthetic
 from capture.segment import FileFlag
 from fd_world import NR, RETURNED, World, write
-from process import fd_history, fd_pieces
+from process import fd_history, fd_pieces, fd_rows
 from process.decode import Decoder
 from process.fd_pieces import Alone, Made, Piece, make_alone
-from process.fd_steps import Ends, Rows, Steps
+from process.fd_records import Records
+from process.fd_steps import Ends, Steps
+from process.frames import dtypes, frame, frames
 from process.pool import Workers
 from process.prepare import Prepared, prepare
-from process.tables import Decoded, Files, tables
-from process.values import frame
+from process.tables import Decoded, Files, Table, tables
 from segments import BEGAN, CLOSE, OPENAT, Builder, task
 
 pytestmark = pytest.mark.usefixtures("no_batching")  # so that each segment is a worker's
@@ -43,9 +44,10 @@ def files_of(prepared: Prepared, decoded: Decoded, workers: Workers) -> list[Row
     """Likewise, after some batches were decoded."""
     made = tables(prepared, decoded, workers)
     found, table = made["process"], made["fd"]
-    assert isinstance(found, pl.DataFrame) and isinstance(table, Files)
-    programs = {row["id"]: row for row in found.to_dicts()}
-    rows = pl.concat([table.none(), *(frame(sheet.columns()) for sheet in table.sheets)]).to_dicts()
+    assert isinstance(found, Table) and isinstance(table, Files)
+    programs = {row[0]: dict(zip(found.columns, row, strict=True)) for row in found.rows}
+    none = pl.DataFrame(schema=dtypes(table.columns))
+    rows = pl.concat([none, *(frame(sheet.columns()) for sheet in table.sheets)]).to_dicts()
     for row in rows:
         assert row["program"] is None or programs[row["program"]]["pid"] == row["pid"], row
     return rows
@@ -209,7 +211,7 @@ def test_rows_made_with_those_of_their_batches_are_the_rows_that_are_made_alone(
         prepared = prepare([tmp_path], workers, history=True)
         for one in (prepared, prepared.with_pieces()):
             decoders = [Decoder(plan) for plan in one.plans]
-            assert sum(len(frame) for decoder in decoders for frame in decoder.frames()) == 2400
+            assert sum(len(made) for decoder in decoders for made in frames(decoder)) == 2400
             found.append((files_of(one, [(decoder.plan, decoder.tally) for decoder in decoders], workers), len(alone)))
             alone.clear()
     (rows, were_alone), (made, are_alone) = found
@@ -225,14 +227,14 @@ def test_rows_made_a_few_steps_at_a_time_are_those_of_all_at_once(
     whole = files(tmp_path)
     assert len(whole) > 1000
     stretches = []
-    of = Rows.of
+    made = fd_rows.records
 
-    def counted(steps: Steps, ends: Ends) -> Rows:
+    def counted(steps: Steps, ends: Ends) -> Records:
         stretches.append(len(steps.fd))
-        return of(steps, ends)
+        return made(steps, ends)
 
     monkeypatch.setattr(fd_history, "_STRETCH", 50)
     monkeypatch.setattr(fd_history, "_MANY", 0)
-    monkeypatch.setattr(Rows, "of", counted)
+    monkeypatch.setattr(fd_history, "records", counted)
     assert files(tmp_path) == whole
     assert len(stretches) > 20

@@ -12,8 +12,9 @@ from process.errors import ProcessError
 from process.fd_history import Sheet
 from process.fd_records import NEVER
 from process.fd_rows import KEYS, ROW, Stretch
-from process.schema import FD_COLUMNS, dtypes
-from process.values import frame, joined
+from process.frames import dtypes, frame
+from process.schema import FD_COLUMNS, kinds
+from process.values import joined
 
 NAMES = ["/a", "/b", "", "/unused"]
 
@@ -31,13 +32,13 @@ def _rows(seqs: list[int], names: list[int]) -> np.ndarray:
 
 
 def _named(stretch: Stretch) -> list[tuple[int, str | None]]:
-    texts = [*stretch.names.series().to_list(), None]
+    texts = [*stretch.names.to_list(), None]
     return [(int(row["seq"]), texts[row["name"]]) for row in stretch.rows]
 
 
 def test_only_names_that_rows_have_are_kept() -> None:
     stretch = Stretch.of(_rows([5, 6, 7, 8], [2, -1, 0, 2]), NAMES)
-    assert sorted(stretch.names.series()) == ["", "/a"]
+    assert sorted(stretch.names.to_list()) == ["", "/a"]
     assert _named(stretch) == [(5, ""), (6, None), (7, "/a"), (8, "")]
     assert not len(Stretch.of(_rows([], []), NAMES).names)
 
@@ -67,7 +68,7 @@ def test_columns_of_a_sheet_are_those_of_the_table(tmp_path: Path) -> None:
         Sheet((Stretch.of(_rows([1], [0]), NAMES),), 2, 3, 1, np.array([-1]), 0),
     ]
     found = frame(joined([sheet.columns() for sheet in sheets]))
-    assert found.schema == dtypes(FD_COLUMNS)
+    assert found.schema == dtypes(kinds(FD_COLUMNS))
     assert found.select("id", "capture", "program", "name", "start_seq", "ended").rows() == [
         (1, 1, 3, None, 2, None), (2, 1, 3, "/b", 7, None), (3, 2, None, "/a", 1, None)
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from process import flush
-from process.flush import Flush
+from process.flush import Aside, Flush
 
 
 def test_what_is_under_way_is_waited_for_and_not_begun_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +43,21 @@ def test_a_disk_that_fails_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.
             file.end()
     with pytest.raises(OSError, match="Input/output error"):
         file.begin()
+
+
+def test_what_is_done_aside_is_done_in_order_and_what_it_raises_is_raised(tmp_path: Path) -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Aside() as aside:
+        for number in range(3):
+            aside.do(done.append, number)
+        aside.end()
+        assert done == [0, 1, 2]
+        aside.do(fail)
+        aside.do(done.append, 3)
+        with pytest.raises(OSError, match="Input/output error"):
+            aside.end()
+    assert done in ([0, 1, 2], [0, 1, 2, 3])

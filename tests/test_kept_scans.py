@@ -14,6 +14,7 @@ from decoding import rows_of
 from fd_world import World, write
 from process.decode import Decoder
 from process.fd_records import CHANGE, Scan, shelve
+from process.frames import frames
 from process.pool import Workers
 from process.prepare import prepare
 
@@ -25,7 +26,7 @@ def decoded(folder: Path, clear: bool = False) -> list[dict[str, object]]:
         assert list(kept.iterdir())
         for path in kept.iterdir():
             path.unlink()
-    return [row for plan in prepared.plans for frame in Decoder(plan).frames() for row in frame.rows(named=True)]
+    return [row for plan in prepared.plans for frame in frames(Decoder(plan)) for row in frame.rows(named=True)]
 
 
 @pytest.mark.parametrize("shares", [False, True])

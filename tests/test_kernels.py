@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 from capture.segment import EVENT_ROW
 from colliding import unmixed
 from process import kernels
-from process.fd_records import CHANGE, NEVER, By
+from process.fd_records import CHANGE, CLOSED, NEVER, UNKNOWN, By, Cloexec
+from process.fd_rows import records
+from process.fd_steps import CLOSE, HOW, LOST, REPLACED, SEEN, Ends, Steps
 from process.library import SEED
 from process.planes import Planes
 from process.read import NR_STRINGS, TIME, WORDS
@@ -207,7 +211,7 @@ def test_texts_are_a_prefix_a_number_and_a_suffix(data: st.DataObject) -> None:
     made = kernels.texts(
         words([row[0] for row in rows]), prefixes, nulls, suffixes, TextArray.of(of[0]), TextArray.of(of[1])
     )
-    assert made.series().to_list() == [
+    assert made.to_list() == [
         of[0][prefix] + ("[NULL]" if null else f"{value:#x}{of[1][suffix]}") for value, prefix, null, suffix in rows
     ]
 
@@ -254,6 +258,68 @@ def test_texts_are_grouped_by_their_first_places(texts: list[str]) -> None:
     assert [texts[firsts[at]] for at in inverse.tolist()] == texts
 
 
+@st.composite
+def steps_in_order(draw: st.DrawFn) -> Steps:
+    """Steps of two descriptors of each of three tables; of one table, the first nodes."""
+    few = st.integers(0, 2)
+    step = st.tuples(
+        few, st.integers(0, 1), st.one_of(st.integers(0, 9), st.just(NEVER)), st.integers(0, 9), few, st.booleans(),
+        few, few, st.integers(-2, 2), few, few, st.sampled_from([0, 1, 6, 9]), st.booleans(), st.booleans(),
+        st.booleans(),
+    )  # fmt: skip
+    rows = sorted(draw(st.lists(step, max_size=40)), key=lambda row: row[:3])
+    types = [np.int32, np.int32, np.int64, np.int64, np.int64, np.bool_, np.int32, np.int64, np.int32]
+    types += [np.int8] * 3 + [np.bool_] * 3
+    return Steps(*(np.array([row[at] for row in rows], kind) for at, kind in enumerate(types)))
+
+
+@settings(deadline=None, max_examples=400)
+@given(steps_in_order(), st.data())
+def test_rows_of_a_descriptor_are_the_stretches_in_which_it_stays_open(steps: Steps, data: st.DataObject) -> None:
+    table = st.tuples(st.one_of(st.integers(0, 9), st.just(NEVER)), st.integers(-1, 5), st.integers(-1, 9))
+    ends = Ends(*(numbers(list(column)) for column in zip(*(data.draw(table) for _ in range(3)), strict=True)))
+    wanted = np.array(data.draw(st.lists(st.booleans(), min_size=len(steps.fd), max_size=len(steps.fd))), np.bool_)
+    expected = plain_rows(steps, ends)
+    assert records(steps, ends).tolist() == [row for _, row in expected]
+    assert records(steps, ends, wanted).tolist() == [row for head, row in expected if wanted[head]]
+
+
+def plain_rows(steps: Steps, ends: Ends) -> list[tuple[int, tuple[int, ...]]]:
+    """Each row, with the step that it begins with."""
+    each = [
+        SimpleNamespace(**{name: value.item() for name, value in zip(vars(steps), values, strict=True)})
+        for values in zip(*vars(steps).values(), strict=True)
+    ]
+    nothing = SimpleNamespace(group=-1, is_open=False)
+    for before, one in zip([nothing, *each], each, strict=False):
+        same = one.group == before.group and one.fd == before.fd
+        named = same and (one.name == before.name or one.told or not one.is_birth)
+        one.follows = named and before.is_open and not one.begins and (one.node == before.node or one.is_birth)
+        stays = one.follows and one.name == before.name == UNKNOWN and not one.is_birth
+        one.stays_open = one.is_open or (stays and one.cloexec != Cloexec.UNSURE)
+    found: list[tuple[int, tuple[int, ...]]] = []
+    for place, head in enumerate(each):
+        if not head.stays_open or head.follows:
+            continue
+        last, rest = head, [one for one in each[place + 1 :] if (one.group, one.fd) == (head.group, head.fd)]
+        while rest and rest[0].follows and rest[0].stays_open:
+            last = rest.pop(0)
+        time, how, seq = (int(column[head.group]) for column in vars(ends).values())
+        if rest and rest[0].time <= time:
+            after = rest.pop(0)
+            time, how, seq = after.time, LOST, after.seq
+            if after.node == last.node or after.is_birth:
+                if after.name == CLOSED and not after.told and after.how != SEEN:
+                    how = CLOSE
+                elif after.stays_open and after.begins and after.how == HOW.index("dup"):
+                    how = REPLACED
+        how = LOST if any(other.began < time for other in rest) else how
+        seq, time = (-1, NEVER) if how == LOST else (seq, time)
+        told = -1, max(last.name, -1), last.source, last.cloexec, head.how, how
+        found.append((place, (head.seq, head.time, head.pid, seq, time, head.fd, head.group, *told)))
+    return found
+
+
 def test_a_library_that_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; path = pathlib.Path.with_name\n"
@@ -275,3 +341,14 @@ def test_hardly_anything_is_no_special_case(count: int) -> None:
         index, times, numbers([0]), np.zeros(1, kernels.NODE), one * 0 - 1, one * 0, one, one, one
     )
     assert sure.tolist() == [False][:count] and found.tolist() == [-1][:count]
+
+
+PATHS = st.text(st.sampled_from("/.ab"), max_size=12)
+
+
+@given(st.lists(PATHS | PATHS.map("/proc/".__add__) | PATHS.map("/dev/".__add__)))
+def test_paths_are_looked_at_as_by_a_pattern(paths: list[str]) -> None:
+    absolute, tidy, of_kernel = kernels.look_at_paths(TextArray.of(paths))
+    assert absolute.tolist() == [path.startswith("/") for path in paths]
+    assert tidy.tolist() == [not re.search(r"/(?:/|\.{1,2}(?:/|\Z)|\Z)", path) for path in paths]
+    assert of_kernel.tolist() == [path.startswith(("/proc/", "/dev/")) for path in paths]

@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 import process
 from captures import write_capture
 from process.errors import ProcessError
+from process.frames import SCHEMA
 from process.output import Format
 from process.pipeline import decode
-from process.schema import SCHEMA
 from process.write_parquet import FD_GLOB
 from segments import OPENAT, READ, Builder
 

@@ -12,7 +12,7 @@ import pytest
 
 from captures import write_capture
 from conftest import BIN, RECORDED, command
-from process import schema
+from process import frames
 from process.errors import ProcessError
 from process.selection import Selection, parse_calls, parse_time
 from process.show import Printer, Style
@@ -139,9 +139,9 @@ def test_colours_are_for_terminals_and_for_those_who_ask(outputs: dict[str, Path
 
 def test_an_output_of_somebody_else_reaches_no_terminal_raw() -> None:
     hostile = {name: "a\x1b]0;x\x07\n\u202eb" for name in ("name", "procname", "mark", "retno_repr", "arg0_repr")}
-    row = {name: hostile.get(name, 1 if dtype == pl.Int64 else None) for name, dtype in schema.SCHEMA.items()}
+    row = {name: hostile.get(name, 1 if dtype == pl.Int64 else None) for name, dtype in frames.SCHEMA.items()}
     row["status"] = "returned"
-    schema_of = {name: pl.Int64 if dtype == pl.Int64 else pl.String for name, dtype in schema.SCHEMA.items()}
+    schema_of = {name: pl.Int64 if dtype == pl.Int64 else pl.String for name, dtype in frames.SCHEMA.items()}
     (text,) = Printer(Style(colour=True)).lines(pl.DataFrame([row], schema=schema_of)).to_list()
     assert all(line.isprintable() for line in re.sub(r"\x1b\[\d*m", "", text).split("\n")) and text.count("\n") == 1
 

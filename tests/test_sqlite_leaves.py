@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from process.sqlite_file import Database
 from process.sqlite_leaves import leaves
+from process.text_array import TextArray
 from process.values import Integers, Texts, Values
 
 BITS = (7, 8, 15, 16, 23, 24, 31, 32, 47, 48, 63)
@@ -69,7 +70,8 @@ def _columns(cells: Mapping[str, Cells]) -> dict[str, Values]:
 def _column(cells: Cells, *, is_number: bool) -> Values:
     series = pl.Series(cells, dtype=pl.Int64 if is_number else pl.String)
     if not is_number:
-        return Texts(np.arange(len(series), dtype=np.int32), series)
+        codes = np.where(series.is_null(), -1, np.arange(len(series), dtype=np.int32))
+        return Texts(codes, TextArray.of(series.fill_null("").to_list()))
     valid = series.is_not_null().to_numpy() if series.null_count() else None
     return Integers(series.fill_null(0).to_numpy(), valid)
 
@@ -179,11 +181,11 @@ def test_the_longest_row_that_a_page_holds(tmp_path: Path, size: int) -> None:
 
 
 def test_texts_by_codes_some_of_which_are_null_or_the_same(tmp_path: Path) -> None:
-    texts = pl.concat([pl.Series(["a", None, "b"]), pl.Series(["never", "", "a"])], rechunk=False)[:6]
+    texts = TextArray.of(["a", "null", "b", "never", "", "a"])
     columns: dict[str, Values] = {
-        "t1": Texts(np.array([0, 1, 2, -1, 4, 5] * 40, np.int64), texts),
-        "t2": Texts(np.array([-1] * 240, np.int8), pl.Series([], dtype=pl.String)),
-        "t3": Texts(np.array([0, 1, 0, 1, 1, 0] * 40, np.int8), texts[4:]),
+        "t1": Texts(np.array([0, -1, 2, -7, 4, 5] * 40, np.int64), texts),
+        "t2": Texts(np.array([-1] * 240, np.int8), TextArray.of([])),
+        "t3": Texts(np.array([0, 1, 0, 1, 1, 0] * 40, np.int8), TextArray.of(["", "a"])),
         "n1": Integers(np.arange(240), np.arange(240) % 2 == 0),
     }
     rows, check = _read(_made(tmp_path / "made", np.arange(240), columns, 512, key=None))
@@ -197,7 +199,7 @@ def test_texts_by_codes_some_of_which_are_null_or_the_same(tmp_path: Path) -> No
 def test_more_rows_than_are_made_at_a_time(tmp_path: Path) -> None:
     count = 50_000
     columns: dict[str, Values] = {
-        "n1": Integers(np.arange(count) * 1000), "t1": Texts(np.arange(count) % 3, pl.Series(["x" * 30, "", "yy"])),
+        "n1": Integers(np.arange(count) * 1000), "t1": Texts(np.arange(count) % 3, TextArray.of(["x" * 30, "", "yy"])),
     }  # fmt: skip
     assert len(list(leaves(np.arange(count), list(columns.values()), 512))) > 30
     rows, check = _read(_made(tmp_path / "made", np.arange(count), columns, 512))

@@ -36,9 +36,9 @@ def test_many_strings_are_shown_as_one_is(
     numbers = [*range(1, first + 3), LOST, 0]
     order.shuffle(numbers)  # type: ignore[attr-defined]  # hypothesis's own Random
     one_by_one = [show(table.get(number)) for number in numbers]
-    assert table.show(np.array(numbers))[0].series().to_list() == one_by_one
+    assert table.show(np.array(numbers))[0].to_list() == one_by_one
 
 
 def test_no_strings_are_no_texts() -> None:
-    assert StringTable().show(np.zeros(0, np.int64))[0].series().to_list() == []
-    assert StringTable().show(np.array([5, LOST]))[0].series().to_list() == ["([lost])", "([lost])"]
+    assert StringTable().show(np.zeros(0, np.int64))[0].to_list() == []
+    assert StringTable().show(np.array([5, LOST]))[0].to_list() == ["([lost])", "([lost])"]

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 
 from capture.segment import ABI_NUMBERS, EventFlag
@@ -15,13 +14,13 @@ from captures import write_capture
 from process.fd_history import Sheet
 from process.fd_records import NEVER
 from process.fd_rows import ROW, Stretch
+from process.frames import frame
 from process.pool import Workers
 from process.prepare import prepare
-from process.schema import FD_COLUMNS, TEXT_COLUMNS
+from process.schema import FD_COLUMNS, TEXT_COLUMNS, kinds
 from process.sqlite_file import Database
-from process.tables import Files
+from process.tables import Files, Table
 from process.text_array import TextArray
-from process.values import frame
 from process.write_sqlite import TABLE, SqliteWriter, _write_sheet, write_rows
 from segments import BEGAN, GETPID, Builder
 
@@ -46,7 +45,7 @@ def test_the_rows_of_all_parts_are_there_as_they_were_and_the_parts_are_gone(tmp
     with closing(SqliteWriter(tmp_path / "whole")) as writer:
         for part in parts:
             writer.append(part)
-        writer.finish({"stats": pl.DataFrame({"severity": ["info"], "count": [1]})}, Workers(1))
+        writer.finish({"stats": Table(kinds(("severity", "count")), [("info", 1)])}, Workers(1))
     assert _rows(tmp_path / "whole") == expected
     assert not any(part.exists() for part in parts)
     with closing(sqlite3.connect(tmp_path / "whole")) as connection:
@@ -178,11 +177,11 @@ def test_a_table_in_pieces_is_what_inserting_row_by_row_would_make(tmp_path: Pat
         connection.commit()
     with closing(SqliteWriter(tmp_path / "whole")) as writer, Workers(jobs) as workers:
         writer.finish({"fd": table}, workers)
-    kinds = ", ".join(f"typeof({name})" for name in FD_COLUMNS)
+    types = ", ".join(f"typeof({name})" for name in FD_COLUMNS)
     found = []
     for name in ("expected", "whole"):
         with closing(sqlite3.connect(tmp_path / name)) as connection:
-            rows = connection.execute(f"SELECT rowid, *, {kinds} FROM fd ORDER BY rowid").fetchall()
+            rows = connection.execute(f"SELECT rowid, *, {types} FROM fd ORDER BY rowid").fetchall()
             found.append((rows, connection.execute("SELECT sql FROM sqlite_master WHERE name = 'fd'").fetchall()))
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert found[0] == found[1] and len(found[0][0]) == 8

@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from inline_logger import Way, log_inline
 from process import scan
 from process.decode import Decoder
+from process.frames import SCHEMA, frames
 from process.parquet import RISING, SOUGHT, WHOLE
 from process.pool import Workers
 from process.prepare import prepare
-from process.schema import REPRS, SCHEMA
+from process.schema import REPRS
 from process.write_parquet import ROW_GROUP
 
 
@@ -52,7 +53,7 @@ def decoded(segments: Path) -> Iterator[pl.DataFrame]:
     with Workers(1) as workers:
         plans = prepare([segments], workers).plans
     for plan in plans:
-        yield from Decoder(plan).frames()
+        yield from frames(Decoder(plan))
 
 
 def inline(segments: str, output: str, way: str) -> Spent:
