@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from process.output import Format
 from process.pipeline import decode
 from process.plan import Plan
 from process.pool import Workers
-from process.prepare import Prepared, prepare, prepare_work
+from process.prepare import Prepared, Surveyed, plan_work, prepare
 from process.tally import Tally
 from process.work import Work
 from process.write_parquet import write_part
@@ -239,19 +238,17 @@ def test_a_segment_that_vanishes_before_it_is_decoded_costs_itself_alone(
     plans = prepare([tmp_path / "caps"], Workers(1)).plans
     assert [len(plan.batch.parts) for plan in plans] == [8, 4]
     rows = dict(zip(paths, [count for plan in plans for count in plan.counts], strict=True))
-    real = prepare_work
+    real = plan_work
 
-    def vanishing(
-        work: Work, workers: Workers, advance: Callable[[int], object], *, files: bool, history: bool
-    ) -> Prepared:
-        prepared = real(work, workers, advance, files=files, history=history)
+    def vanishing(work: Work, surveyed: Surveyed, *, history: bool) -> Prepared:
+        prepared = real(work, surveyed, history=history)
         shutil.move(paths[5], tmp_path / "aside")
         assert prepared.folder.path is not None
         shutil.rmtree(prepared.folder.path)
         prepared.folder.path.mkdir()
         return prepared
 
-    monkeypatch.setattr("process.steps.prepare_work", vanishing)
+    monkeypatch.setattr("process.steps.plan_work", vanishing)
     out = tmp_path / f"out.{format_.value}"
     summary = decode([tmp_path / "caps"], out, format_)
     assert [item for item in losses(summary.ledger) if item.startswith(f"{paths[5].name}: not decoded: ")]
