@@ -13,7 +13,7 @@ from process.fd_records import CWD, NONE, Scan, joined, recode
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
 from process.fd_state import Start, give_time, place, plant
-from process.read import DURATION, FLAGS_ENTRY, TIME, Words
+from process.read import DURATION, FLAGS_ENTRY, TIME, Flags, Ready, Words
 
 Numbers = npt.NDArray[np.int64]
 
@@ -115,5 +115,5 @@ def _together(names: Sequence[str], texts: Sequence[str]) -> tuple[list[str], Nu
 def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:
     """Run a scanner over event blocks: first sequence number and words of each."""
     for first, words in blocks:
-        scanner.add(first, words)
+        scanner.add(first, Ready(words.shape[1], words), words, Flags(words[FLAGS_ENTRY]))
     return scanner.finish()

@@ -171,18 +171,17 @@ class Batch:
         join: object = Join.TEXT,
     ) -> None:  # fmt: skip
         """Record that some of a call's events give a descriptor a new meaning; see `CHANGE`."""
-        which = which & ((fd >= 0) | np.isin(fd, (CWD, ROOT)))
-        rows = call.rows[which]
-        if not len(rows):
+        at = np.flatnonzero(which & ((fd >= 0) | (fd == CWD) | (fd == ROOT)))
+        if not len(at):
             return
-        made = np.zeros(len(rows), CHANGE)
+        rows, made = call.rows[at], np.zeros(len(at), CHANGE)
         made["seq"] = made["head"] = self._sequences[rows]
         made["t0"] = made["since"] = self._t0[rows]
-        made["t1"] = np.where(call.pending[which], NEVER, self._t1[rows])
-        made["holder"], made["by"] = call.tasks[which], By.CALL
-        made["fd"] = fd[which]
+        made["t1"] = np.where(call.pending[at], NEVER, self._t1[rows])
+        made["holder"], made["by"] = call.tasks[at], By.CALL
+        made["fd"] = fd[at]
         for name, value in (("src", src), ("text", text), ("join", join), ("cloexec", cloexec)):
-            made[name] = value[which] if isinstance(value, np.ndarray) else value
+            made[name] = value[at] if isinstance(value, np.ndarray) else value
         self._changes.append(made)
 
     def lose(self, call: Called, which: Mask, fd: Numbers) -> None:
@@ -244,11 +243,13 @@ class Batch:
         """The code of something for each string, and a flag; ``make`` gives code << 1 | flag for ids not met before."""
         once, inverse = group(self._strings_of(call, position))
         ids, made = self._made.get(what, _NOTHING_MADE)
-        fresh = np.setdiff1d(once, ids)
+        at = np.searchsorted(ids, once)
+        fresh = np.sort(once[np.append(ids, -2)[at] != once])  # no string has -2
         if len(fresh):
-            at = np.searchsorted(ids, fresh)
-            self._made[what] = ids, made = np.insert(ids, at, fresh), np.insert(made, at, make(fresh))
-        found = made[np.searchsorted(ids, once)][inverse]
+            places = np.searchsorted(ids, fresh)
+            self._made[what] = ids, made = np.insert(ids, places, fresh), np.insert(made, places, make(fresh))
+            at = np.searchsorted(ids, once)
+        found = made[at][inverse]
         return found >> 1, found & 1 != 0
 
     def _maker(self, make: Callable[[Text], str | None]) -> Callable[[Numbers], Numbers]:

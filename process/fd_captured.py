@@ -36,19 +36,20 @@ class Captured:
         self._stops = distinct(np.concatenate([self._rows[0], self._identities[0]]).view(np.int64))
         self._times = np.full(len(self._stops), ALWAYS)
 
-    def keep_time(self, first: int, before: int, times: Numbers) -> None:
+    def keep_time(self, first: int, count: int, before: int, times: Callable[[], Numbers]) -> None:
         """Learn when the events of a block came back.
 
         Args:
             first: Sequence number of the block's first event.
+            count: How many it has.
             before: The time just before it; `ALWAYS` if that is for another segment to tell.
-            times: Of each event.
+            times: Gives that of each event.
         """
         if not len(self._stops):
             return
-        low, high = np.searchsorted(self._stops, (first, first + len(times) + 1))
+        low, high = np.searchsorted(self._stops, (first, first + count + 1))
         if low < high:
-            running = np.maximum.accumulate(np.concatenate(([before], times)))
+            running = np.maximum.accumulate(np.concatenate(([before], times())))
             fresh = self._times[low:high] == ALWAYS
             self._times[low:high] = np.where(fresh, running[self._stops[low:high] - first], self._times[low:high])
 

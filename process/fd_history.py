@@ -21,7 +21,7 @@ from process.fd_pieces import Alone, Made, Piece, make_alone, pair_of, programs_
 from process.fd_records import ALWAYS, CLOSED, UNKNOWN, Birth, Records, taken
 from process.fd_resolve import Answers
 from process.fd_rows import Stretch, records
-from process.fd_state import Whole, bases, join_all
+from process.fd_state import Whole, bases, copied_nodes, join_all
 from process.fd_steps import (
     EXECED,
     FORKED,
@@ -265,9 +265,10 @@ def _named(steps: Steps, whole: Whole) -> tuple[Steps, TextArray]:
 
 def _begun(whole: Whole, tables: Tables) -> Steps:
     """What tables held when they began, as far as that is known, by event."""
-    copied = np.isin(whole.nodes["kind"], (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
+    copied = copied_nodes(whole.nodes)
     copied[tables.later] = False
-    node, fd, answers = bases(whole, np.flatnonzero(copied))
+    nodes = np.flatnonzero(copied)
+    node, fd, answers = bases(whole, nodes) if whole.held is None else whole.held.of(nodes)
     order = np.argsort(whole.nodes["seq"][node], kind="stable")
     return _births(whole, tables, node[order], fd[order], answers[order])
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from process.fd_records import ALWAYS, NODE, Birth, Life, Records, new_node
+from process.fd_records import ALWAYS, NEVER, NODE, Birth, Life, Records
 from process.fd_timeline import Timeline
 
 CLONE_FILES, CLONE_THREAD = 0x400, 0x10000
@@ -111,27 +111,26 @@ class Lives:
         self._unsure = unsure
         self._namespaces = False
         self._last = {task: last for task, _, last in sights}
-        every = [Step(*step) for step in steps.tolist()]
-        failed = {step.a for step in every if step.op == Life.EXEC_FAILED}
-        every = [step for step in every if step.op != Life.EXEC_FAILED and step.seq not in failed]
+        failed = steps["a"][steps["op"] == Life.EXEC_FAILED]
+        steps = steps[(steps["op"] != Life.EXEC_FAILED) & ~np.isin(steps["seq"].astype(np.uint64), failed)]
+        every = list(map(Step._make, steps.tolist()))
         self._forks = _births(every, [gap.first for gap in gaps])
         self._told = {fork.seq for fork in self._forks.values()}
         self._named: dict[int, tuple[int, int]] = {}
-        order: list[tuple[int, int, int, Any]] = []
-        for step in every:
-            rank = _RANKS.get(step.op, 1)
-            time = step.t0 if step.op in _AT_ENTRY else step.t1
-            order.append((time, rank, step.seq, step))
-        order += [(first, 4, -1, task) for task, first, _ in sights]
-        order += [(gap.before, 5, -1, gap) for gap in gaps]
-        order.sort(key=lambda item: item[:3])
-        for time, _, _, item in order:
-            if isinstance(item, Gap):
-                self._gap(item)
-            elif isinstance(item, Step):
+        times = np.where(_IS_AT_ENTRY[steps["op"]], steps["t0"], steps["t1"]).tolist()
+        order: list[tuple[int, int, int, int, Any]] = [
+            *zip(times, _RANKS[steps["op"]].tolist(), steps["seq"].tolist(), range(len(every)), every, strict=True),
+            *((first, 4, -1, number, task) for number, (task, first, _) in enumerate(sights)),
+            *((gap.before, 5, -1, number, gap) for number, gap in enumerate(gaps)),
+        ]
+        order.sort()  # no two have the same first four
+        for time, rank, _, _, item in order:
+            if rank < 4:
                 _STEPS[item.op](self, item, time)
-            else:
+            elif rank == 4:
                 self._appear(item, time)
+            else:
+                self._gap(item)
 
     def nodes(self) -> Records:
         """All nodes, of dtype `NODE`."""
@@ -149,11 +148,11 @@ class Lives:
         """Make a node; without a group, one of its own."""
         if group < 0:
             group, self._groups = self._groups, self._groups + 1
-        values: dict[str, Any] = dict(zip(NODE.names or (), _PLAIN, strict=True))
-        values |= {"kind": int(kind), "group": group, "since": time, "unsure": self._unsure, "parent": parent}
-        if step is not None:
-            values |= {"seq": step.seq, "t0": step.t0, "t1": step.t1}
-        self._columns.append(list((values | more).values()))
+        seq, t0, t1 = (step.seq, step.t0, step.t1) if step is not None else _NO_STEP
+        node = [int(kind), False, parent, group, seq, t0, t1, time, self._unsure, NEVER, -1, 0, 0]
+        for name, value in more.items():
+            node[_PLACE[name]] = value
+        self._columns.append(node)
         return len(self._columns) - 1
 
     def _group(self, node: int) -> int:
@@ -429,15 +428,19 @@ def _births(steps: list[Step], gaps: list[int]) -> dict[int, Step]:
     return found
 
 
-_AT_ENTRY = frozenset({Life.FORK, Life.EXEC_BEGUN, Life.EXIT, Life.EXIT_GROUP, Life.TAINT, Life.SETNS})
+_IS_AT_ENTRY = np.zeros(len(Life), np.bool_)
+_IS_AT_ENTRY[[Life.FORK, Life.EXEC_BEGUN, Life.EXIT, Life.EXIT_GROUP, Life.TAINT, Life.SETNS]] = True
 """Steps whose effect may begin with the call; that of the others is seen after it."""
-_RANKS: dict[int, int] = {Life.FORK: 0, Life.SNAPSHOT: 2, Life.IDENTITY: 3}
-"""Which come first of those at one time; 1 of the others."""
+_RANKS = np.ones(len(Life), np.int64)
+_RANKS[[Life.FORK, Life.SNAPSHOT, Life.IDENTITY]] = 0, 2, 3
+"""Which come first of those at one time."""
 _STEPS: dict[int, Callable[[Lives, Step, int], None]] = {
     Life.SNAPSHOT: Lives._snapshot, Life.IDENTITY: Lives._identity, Life.FORK: Lives._fork, Life.CHILD: Lives._child,
     Life.EXEC: Lives._exec, Life.EXEC_BEGUN: Lives._exec_begun, Life.EXIT: Lives._exit,
     Life.EXIT_GROUP: Lives._exit_group, Life.UNSHARE: Lives._unshare, Life.RANGE: Lives._range,
     Life.PIVOT: Lives._pivot, Life.TAINT: Lives._taint, Life.SETNS: Lives._setns, Life.LOST: Lives._lost,
 }  # fmt: skip
-_PLAIN = new_node(Birth.FRESH, 0, 0)[0].tolist()
-_GROUP, _END, _ENDER = ((NODE.names or ()).index(name) for name in ("group", "end", "ender"))
+_PLACE = {name: place for place, name in enumerate(NODE.names or ())}
+"""Of a column of `NODE`."""
+_GROUP, _END, _ENDER = (_PLACE[name] for name in ("group", "end", "ender"))
+_NO_STEP = -1, 0, 0

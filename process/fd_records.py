@@ -276,11 +276,3 @@ NODE: Final = np.dtype(
 It is made by event ``seq``, which took from ``t0`` to ``t1``, and used from ``since`` on. What is asked or changed by
 calls that began before ``unsure``, or asked by calls that came back after ``end`` and are not ``ender``, may have seen
 something else. Tables of one ``group`` may be the same one. A tainted table changes in ways that nobody sees."""
-
-
-def new_node(kind: Birth, group: int, since: int) -> Records:
-    """One node that nothing else is known of."""
-    node = np.zeros(1, NODE)
-    node["kind"], node["group"], node["since"], node["parent"], node["seq"] = kind, group, since, -1, -1
-    node["unsure"], node["end"], node["ender"] = ALWAYS, NEVER, -1
-    return node

@@ -176,7 +176,7 @@ class Resolver:
 
     def _births(self, node: Numbers, fd: Numbers) -> Numbers:
         """The vertices of what tables held when they were made; makes those that are not there yet."""
-        wanted = _key(node, fd)
+        wanted, which = group(_key(node, fd))
         keys = self._unknown(wanted)
         pending: list[tuple[Numbers, Numbers]] = []
         while len(keys):
@@ -204,7 +204,7 @@ class Resolver:
             keys = self._unknown(above)
         for vertices, above in pending:
             self._from[vertices] = self._known(above)
-        return self._known(wanted)
+        return self._known(wanted)[which]
 
     def _known(self, keys: Numbers) -> Numbers:
         return self._birth_vertex[np.searchsorted(self._birth_keys, keys)]
@@ -243,8 +243,10 @@ class Resolver:
             return
         waiting = waiting[np.argsort(self._from[waiting], kind="stable")]
         sources = self._from[waiting]
-        ready = np.setdiff1d(waiting[self._done[sources]], self._held)
-        ready = ready if len(ready) else self._released()
+        ready = waiting[self._done[sources]]
+        if len(self._held):
+            ready = np.setdiff1d(ready, self._held)
+            ready = ready if len(ready) else self._released()
         while len(ready):
             self._derive(ready)
             self._done[ready] = True

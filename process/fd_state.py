@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from process.errors import ProcessError
+from process.fd_keys import TimeKeys
 from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives
 from process.fd_names import climbs
 from process.fd_records import (
@@ -38,10 +40,12 @@ from process.fd_records import (
 )
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
-from process.grouping import distinct
+from process.grouping import distinct, group, in_order, ranges
 
 Numbers = npt.NDArray[np.int64]
 
+_COPIES = (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC)
+"""How nodes are made of others."""
 _DEEPEST = 4096
 """Tables that one was copied from, one after the other, that are looked through for what it may hold."""
 
@@ -105,7 +109,14 @@ class Start:
 
 @dataclass
 class Whole:
-    """All segments of a capture together; see `Start`."""
+    """All segments of a capture together; see `Start`.
+
+    Attributes:
+        mine: The changes whose node is known.
+        pairs: The distinct keys of group and descriptor of these, ascending.
+        pair: Of each of these, an index into ``pairs``.
+        held: What all nodes that are copies held when they were made, as `bases`; None if nobody asked.
+    """
 
     lives: Lives
     nodes: Records
@@ -117,10 +128,17 @@ class Whole:
     segment: Numbers
     resolver: Resolver
     has_roots: bool
+    held: Bases | None = None
 
     def __post_init__(self) -> None:
-        mine = np.flatnonzero(self.node >= 0)
-        self.pairs: Numbers = distinct(_pair(self, mine))
+        self.mine = np.flatnonzero(self.node >= 0)
+        table = self.nodes["group"][self.node[self.mine]].astype(np.int64)
+        few, number = group(table << 32 | self.changes["fd"][self.mine].astype(np.int64) & 0xFFFFFFFF)
+        order = np.argsort(few)
+        self.pairs: Numbers = few[order]
+        rank = np.empty(len(few), np.int64)
+        rank[order] = np.arange(len(few))
+        self.pair: Numbers = rank[number]
 
 
 def place(changes: Records, files: Timeline, folders: Timeline, owners: Timeline) -> tuple[Numbers, Numbers]:
@@ -263,17 +281,14 @@ def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
 def join_all(effects: Sequence[Effect], starts: Numbers) -> Whole:
     """Put the effects of a capture's segments together."""
     gaps, unsure = gaps_of(effects, starts)
-    names: list[str] = []
     codes: dict[str, int] = {}
-    parts = []
-    for effect in effects:
-        changes = effect.scan.changes.copy()
+    changes = joined([np.zeros(0, CHANGE), *(effect.scan.changes for effect in effects)])
+    sizes = [len(effect.scan.changes) for effect in effects]
+    for effect, end, size in zip(effects, np.cumsum(sizes).tolist(), sizes, strict=True):
         recoded = np.array([codes.setdefault(text, len(codes)) for text in effect.scan.texts], np.int64)
-        recode(changes, recoded)
-        parts.append(changes)
+        recode(changes[end - size : end], recoded)
     names = list(codes)
-    changes = joined([np.zeros(0, CHANGE), *parts])
-    segment = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    segment = np.repeat(np.arange(len(effects)), sizes)
     steps = np.concatenate([effect.scan.lives for effect in effects])
     lives = Lives(steps, _seen(effects), gaps, unsure)
     nodes = lives.nodes()
@@ -295,27 +310,53 @@ def _seen(effects: Sequence[Effect]) -> list[tuple[int, int, int]]:
     return [(task, *times) for task, times in sorted(found.items())]
 
 
-def compose(effects: Sequence[Effect], starts: Numbers) -> tuple[list[Start], Whole]:
+def compose(effects: Sequence[Effect], starts: Numbers, *, history: bool = False) -> tuple[list[Start], Whole]:
     """What each segment must know, and all of them together.
 
     Args:
         effects: Of a capture's segments, in order; records without a time are given one.
         starts: As for `gaps_of`.
+        history: Whether somebody will ask what all tables held when they were made.
     """
     clocks = settle(effects, starts)
     whole = join_all(effects, starts)
     began = np.array(clocks, np.int64)[whole.segment]
     long = np.flatnonzero((whole.node >= 0) & (whole.changes["since"] < began))
     latest = _Latest(whole, len(effects))
-    found = []
+    needs = []
     for k, effect in enumerate(effects):
-        found.append(_start(whole, effect, clocks[k], latest.changes(), long[whole.segment[long] > k]))
+        needs.append(_needs(whole, effect, clocks[k], latest.changes(), long[whole.segment[long] > k]))
         latest.take(k)
+    del latest
+    roots = [np.flatnonzero(copied_nodes(whole.nodes))] if history else [one.roots for one in needs]
+    held = bases(whole, distinct(np.concatenate(roots)))
+    whole.held = held if history else None
+    results = whole.resolver.results(np.concatenate([one.changes for one in needs]))
+    found, at = [], 0
+    for one in needs:
+        found.append(_pack(whole, one, held, results[np.arange(at, at + len(one.changes))]))
+        at += len(one.changes)
     return found, whole
 
 
-def _start(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Numbers) -> Start:
-    """What one segment must know.
+class _Needs(NamedTuple):
+    """What a segment must know.
+
+    Attributes:
+        start: Has the timelines.
+        nodes: Ascending.
+        changes: The last ones before it, and those that were under way.
+        roots: Of the nodes those of which it is asked what they held when they were made, ascending.
+    """
+
+    start: Start
+    nodes: Numbers
+    changes: Numbers
+    roots: Numbers
+
+
+def _needs(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Numbers) -> _Needs:
+    """Find out for one segment.
 
     Args:
         whole: All segments.
@@ -343,13 +384,17 @@ def _start(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Number
     chosen = np.concatenate([before, under_way])
     wanted = np.union1d(wanted, whole.node[chosen])
     start = Start(clock, whole.has_roots, files=files, folders=folders, owners=owners, stored=effect.stored)
-    return _pack(whole, start, wanted, old, chosen, bases(whole, roots))
+    return _Needs(start, wanted, chosen, roots)
+
+
+def copied_nodes(nodes: Records) -> npt.NDArray[np.bool_]:
+    """Nodes that are made of others."""
+    return np.isin(nodes["kind"], _COPIES)
 
 
 def _old(nodes: Records, clock: int) -> npt.NDArray[np.bool_]:
     """Nodes that were made before a segment: what they hold at first is asked here, not there."""
-    copied = np.isin(nodes["kind"], (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
-    old: npt.NDArray[np.bool_] = copied & (nodes["t0"] < clock)
+    old: npt.NDArray[np.bool_] = copied_nodes(nodes) & (nodes["t0"] < clock)
     return old
 
 
@@ -371,11 +416,11 @@ class _Latest:
 
     def __init__(self, whole: Whole, segments: int) -> None:
         """Begin with none of the changes."""
-        mine = np.flatnonzero(whole.node >= 0)
-        rows, pair = whole.changes[mine], _pair(whole, mine)
-        never = rows["t1"] == NEVER
-        thing = 3 * np.searchsorted(whole.pairs, pair) + np.where(never, 2, rows["by"] != By.CALL)
-        order = np.lexsort((rows["seq"], np.where(never, ~rows["since"], rows["t1"]), thing))
+        mine = whole.mine
+        t1, since, seq, by = (whole.changes[name][mine] for name in ("t1", "since", "seq", "by"))
+        never = t1 == NEVER
+        thing, time = 3 * whole.pair + np.where(never, 2, by != By.CALL), np.where(never, ~since, t1)
+        order = in_order(TimeKeys(3 * len(whole.pairs), time).of(thing, time), seq)
         self._change, self._thing, segment = mine[order], thing[order], whole.segment[mine][order]
         by_segment = np.argsort(segment, kind="stable")
         self._places = np.split(by_segment, np.searchsorted(segment[by_segment], np.arange(1, segments)))
@@ -392,40 +437,57 @@ class _Latest:
         return found
 
 
-def _pair(whole: Whole, changes: Numbers) -> Numbers:
-    """A key for the group and the descriptor of some changes."""
-    group = whole.nodes["group"][whole.node[changes]].astype(np.int64)
-    pair: Numbers = group << 32 | whole.changes["fd"][changes].astype(np.int64) & 0xFFFFFFFF
-    return pair
+class Bases(NamedTuple):
+    """What nodes held when they were made: all that is known to be there.
+
+    Attributes:
+        node: Ascending.
+        fd: The descriptor.
+        answers: What it was.
+    """
+
+    node: Numbers
+    fd: Numbers
+    answers: Answers
+
+    def of(self, nodes: Numbers) -> Bases:
+        """Of some nodes, ascending."""
+        which = ranges(*(np.searchsorted(self.node, nodes, side) for side in ("left", "right")))
+        return Bases(self.node[which], self.fd[which], self.answers[which])
 
 
-def bases(whole: Whole, nodes: Numbers) -> tuple[Numbers, Numbers, Answers]:
-    """What some nodes held when they were made: node, descriptor and answer of all that is known to be there."""
+def bases(whole: Whole, nodes: Numbers) -> Bases:
+    """What some nodes held when they were made."""
     pairs, groups = whole.pairs, whole.pairs >> 32
     roots = above = nodes
     found = [np.zeros(0, np.int64)]
     for _ in range(_DEEPEST):
         kind = whole.nodes["kind"][above]
-        copied = np.isin(kind, (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC))
+        copied = np.isin(kind, _COPIES)
         roots, above = roots[copied], whole.nodes["parent"][above[copied]].astype(np.int64)
         if not len(roots):
             break
-        group = whole.nodes["group"][above].astype(np.int64)
-        low, high = np.searchsorted(groups, group, "left"), np.searchsorted(groups, group, "right")
-        at = np.repeat(low - (np.cumsum(high - low) - (high - low)), high - low) + np.arange((high - low).sum())
-        found.append(distinct(np.repeat(roots, high - low) << 32 | pairs[at] & 0xFFFFFFFF))
+        own = whole.nodes["group"][above].astype(np.int64)
+        low, high = (np.searchsorted(groups, own, side) for side in ("left", "right"))
+        found.append(distinct(np.repeat(roots, high - low) << 32 | pairs[ranges(low, high)] & 0xFFFFFFFF))
     keys = distinct(np.concatenate(found))
     node, fd = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype(np.int64)
     answers = whole.resolver.born(node, fd)
     known = (answers.name >= 0) | (fd == ROOT)
-    return node[known], fd[known], Answers(answers.name[known], answers.cloexec[known], answers.source[known])
+    return Bases(node[known], fd[known], answers[known])
 
 
-def _pack(
-    whole: Whole, start: Start, wanted: Numbers, old: npt.NDArray[np.bool_], chosen: Numbers,
-    bases: tuple[Numbers, Numbers, Answers],
-) -> Start:  # fmt: skip
-    """Number nodes and names anew, so that a start holds no more than it needs."""
+def _pack(whole: Whole, needs: _Needs, held: Bases, results: Answers) -> Start:
+    """Number nodes and names anew, so that a start holds no more than it needs.
+
+    Args:
+        whole: All segments.
+        needs: What one must know.
+        held: What nodes, its own among them, held when they were made.
+        results: What descriptors were after its changes.
+    """
+    start, wanted, chosen, roots = needs
+    old = _old(whole.nodes, start.clock)
     number = np.full(len(whole.nodes) + 1, -1)
     number[wanted] = np.arange(len(wanted))
     nodes = whole.nodes[wanted]
@@ -435,8 +497,7 @@ def _pack(
     for timeline in (start.files, start.folders, start.owners):
         timeline.nodes = number[timeline.nodes]
     changes = taken(whole.changes, chosen)
-    results = whole.resolver.results(chosen)
-    node, fd, answers = bases
+    node, fd, answers = held.of(roots)
     used = distinct(np.concatenate([results.name, answers.name]))
     used = used[used >= 0]
     code = np.full(len(whole.resolver.names) + 2, -1)

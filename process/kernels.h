@@ -11,6 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* That memory will be read soon. */
+#ifdef __GNUC__
+#define SOON(address) __builtin_prefetch(address)
+#else
+#define SOON(address) ((void)(address))
+#endif
+
 /* What a loop gives in place of a count; UNSUITED: the input has to be handled in another way. */
 enum { OUT_OF_MEMORY = -1, UNSUITED = -2 };
 

@@ -7,7 +7,7 @@ the callers' types; lengths are theirs to get right, and made contiguous here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -55,8 +55,9 @@ _STEP = [4, 4, 8, 8, 8, 1, 4, 8, 4, 1, 1, 1, 1, 1, 1]
 """Bytes of what `rows_of_steps` must know of a step."""
 
 _NUMBERS = (
-    "group", "group_texts", "number_texts_of", "in_order", "unplane", "unplane_all", "stored_word", "rows_of",
-    "last_at", "last_changes", "size_of_change", "size_texts", "size_of_row", "mark_steps",
+    "group", "group_texts", "number_texts_of", "in_order", "places_of", "unplane", "unplane_all", "stored_word",
+    "span_of", "note_times", "rows_of", "last_at", "last_changes", "size_of_change", "size_texts", "size_of_row",
+    "mark_steps",
 )  # fmt: skip
 _NOTHING = ("index_changes", "write_texts", "enclose", "take_texts", "look_at_paths", "rows_of_steps")
 """Functions by what they return."""
@@ -161,30 +162,82 @@ def group_bytes(texts: TextArray) -> tuple[Numbers, Numbers] | None:
     return (firsts[:count].copy(), inverse) if count >= 0 else None
 
 
-def unplane(payload: memoryview | bytes, count: int, key: int, summed: int, wanted: int, out: Words) -> bool:
+def places_of(keys: npt.NDArray[np.uint16]) -> Codes:
+    """Where each record is if they are sorted by keys, and else stay as they are."""
+    keys = np.ascontiguousarray(keys)
+    places = np.empty(len(keys), np.uint32)
+    if _library.places_of(at(keys), integer(len(keys)), at(places)) == OUT_OF_MEMORY:
+        raise MemoryError
+    return places
+
+
+def unplane(
+    planes: Bytes, places: Codes, rows: Numbers | None, key: int, summed: int, wanted: Iterable[int], out: Words
+) -> None:
     """Records out of byte planes, sorted by the low half of one of their words (docs/FORMAT.md, encoding 3).
 
     Args:
-        payload: The planes of ``count`` records.
-        count: Records.
+        planes: uint8 of shape (words, 8, records), contiguous.
+        places: Where each record is stored.
+        rows: Which records, ascending; None for the first ones.
         key: Index of the word by which they are sorted; its own low half is in the order of recording.
         summed: Index of the word that is stored as differences.
-        wanted: Bit mask of the words to make.
-        out: uint64 of shape (words, n), n at most ``count``: the wanted words of the first records go to their rows,
+        wanted: The words to make.
+        out: uint64 of shape (words, n), n at most as many as there are records: the wanted words go to their rows,
             which must be contiguous.
-
-    Returns:
-        Whether it was done; keys of more than 16 bits are not.
     """
-    planes = np.frombuffer(payload, np.uint8)
-    assert len(planes) >= 8 * count * out.shape[0] and out.strides[1] == 8 and out.shape[1] <= count
+    count, take = planes.shape[2], out.shape[1]
+    assert planes.flags.c_contiguous and len(places) == count and take <= count and out.strides[1] == 8
+    assert len(planes) == len(out) and (rows is None or len(rows) == take)
+    rows = None if rows is None else np.ascontiguousarray(rows, np.int64)
     done = _library.unplane(
-        at(planes), integer(count), integer(out.shape[1]), integer(key), integer(summed), integer(wanted), at(out),
-        integer(out.strides[0] // 8),
+        at(planes), integer(count), at(places), None if rows is None else at(rows), integer(take), integer(key),
+        integer(summed), integer(sum(1 << word for word in wanted)), at(out), integer(out.strides[0] // 8),
     )  # fmt: skip
     if done == OUT_OF_MEMORY:
         raise MemoryError
-    return bool(done == 0)
+
+
+class Span(NamedTuple):
+    """Between which times events lie, as their words say: of the first and the last entry, and of the last return."""
+
+    earliest: int
+    latest: int
+    returned: int
+
+
+def span_of(times: Words, durations: Words, flags: Words) -> Span:
+    """The span of at least one event; one of which it is not known when it came back did so as it was entered."""
+    times, durations, flags = (np.ascontiguousarray(one) for one in (times, durations, flags))
+    assert len(times) == len(durations) == len(flags) > 0
+    entries = np.empty(2, np.uint64)
+    returned = _library.span_of(at(times), at(durations), at(flags), integer(len(times)), at(entries))
+    return Span(int(entries[0]), int(entries[1]), returned)
+
+
+def note_times(tasks: Words, times: Numbers, bits: int, known: Words, first: Numbers, last: Numbers) -> Numbers:
+    """Enter the times of events by their tasks.
+
+    Args:
+        tasks: Of each event.
+        times: Likewise.
+        bits: Of a place (`process.grouping.spread`).
+        known: The tasks, each at its place or soon behind it; 2**64 - 1 where there is none. As far behind the last
+            place as a task may be behind its own. Altered, as are the next two.
+        first: The first time of each.
+        last: The last one.
+
+    Returns:
+        The indices of events whose tasks are not there and find no place: they are left out.
+    """
+    tasks, times = np.ascontiguousarray(tasks), np.ascontiguousarray(times)
+    missed, tries = np.empty(len(tasks), np.int64), len(known) - (1 << bits) + 1
+    assert len(tasks) == len(times) and tries > 0 and len(known) == len(first) == len(last)
+    count = _library.note_times(
+        at(tasks), at(times), integer(len(tasks)), integer(bits), integer(tries), at(known), at(first), at(last),
+        at(missed),
+    )  # fmt: skip
+    return missed[:count]
 
 
 def unplane_all(data: bytes, counts: Numbers, sorts: tuple[int, int] | None, out: Words) -> bool:
@@ -225,15 +278,15 @@ def rows_of(numbers: npt.NDArray[np.uint16], known: Mask, wanted: Mask) -> Numbe
     return None if count < 0 else rows[:count].copy()
 
 
-def stored_word(planes: Bytes, low: int) -> tuple[Words, bool]:
+def stored_word(planes: Bytes) -> tuple[Words, bool]:
     """A word out of its byte planes, of all records as they are stored, and whether all have the same.
 
     Args:
         planes: uint8 of shape (8, n), contiguous.
-        low: The first byte that is looked at; those below are zero.
     """
+    assert planes.flags.c_contiguous and len(planes) == 8
     found = np.empty(planes.shape[1], np.uint64)
-    is_same = _library.stored_word(at(planes), integer(planes.shape[1]), integer(low), at(found))
+    is_same = _library.stored_word(at(planes), integer(planes.shape[1]), at(found))
     return found, bool(is_same)
 
 

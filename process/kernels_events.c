@@ -1,111 +1,187 @@
 /* Events out of blocks, and what was last before them. kernels.py says what each function takes and gives. */
+#include "hashing.h"
 #include "kernels.h"
 
 #define NEVER INT64_MAX
 
-static int is_zero(const uint8_t *plane, int64_t count)
+int64_t places_of(const uint16_t *keys, int64_t count, uint32_t *places)
 {
-    return !count || (!plane[0] && !memcmp(plane, plane + 1, (size_t)count - 1));
-}
-
-/* Where each record is stored, if they are sorted by 16 bits: the low planes of the key, which are in recorded order.
- * Gives the places, or NULL if there is no memory. */
-static uint32_t *sorted_places(const uint8_t *low, const uint8_t *high, int64_t count)
-{
-    int most = 0;
+    uint16_t most = 0;
     for (int64_t i = 0; i < count; i++)
-        most = high[i] > most ? high[i] : most;
-    uint32_t *places = malloc((size_t)(count + 1) * sizeof *places);
-    uint32_t *starts = calloc((size_t)(most + 1) << 8, sizeof *starts);
-    if (!places || !starts) {
-        free(places), free(starts);
-        return NULL;
-    }
+        most = keys[i] > most ? keys[i] : most;
+    uint32_t *starts = calloc((size_t)most + 1, sizeof *starts), before = 0;
+    if (!starts)
+        return OUT_OF_MEMORY;
     for (int64_t i = 0; i < count; i++)
-        starts[high[i] << 8 | low[i]]++;
-    uint32_t before = 0;
-    for (int key = 0; key < (most + 1) << 8; key++) {
+        starts[keys[i]]++;
+    for (int64_t key = 0; key <= most; key++) {
         uint32_t of_key = starts[key];
         starts[key] = before;
         before += of_key;
     }
     for (int64_t i = 0; i < count; i++)
-        places[i] = starts[high[i] << 8 | low[i]]++;
+        places[i] = starts[keys[i]]++;
     free(starts);
-    return places;
+    return 0;
 }
 
-/* Put a byte of each record into words; the first byte of a word that is put there clears it. */
-static void put_plane(const uint8_t *plane, int64_t count, int64_t byte, int is_first, uint64_t *words)
+/* The words that planes are of: a byte of each in a plane, the lowest first. Compilers make shuffles of it. */
+static void interlace(const uint8_t *restrict planes, int64_t count, uint64_t *restrict words)
 {
-    if (is_first)
-        for (int64_t i = 0; i < count; i++)
-            words[i] = (uint64_t)plane[i] << 8 * byte;
-    else
-        for (int64_t i = 0; i < count; i++)
-            words[i] |= (uint64_t)plane[i] << 8 * byte;
-}
-
-int64_t unplane(const uint8_t *payload, int64_t count, int64_t take, int64_t key, int64_t summed, uint64_t wanted,
-                uint64_t *out, int64_t stride)
-{
-    const uint8_t *keys = payload + 8 * key * count;
-    if (!is_zero(keys + 2 * count, 2 * count))
-        return UNSUITED;
-    uint32_t *places = sorted_places(keys, keys + count, count);
-    uint64_t *stored = malloc((size_t)(count + 1) * sizeof *stored);
-    if (!places || !stored) {
-        free(places), free(stored);
-        return OUT_OF_MEMORY;
+    static const uint16_t one = 1;
+    const uint8_t *first = planes;
+    int64_t next = count;
+    if (!*(const uint8_t *)&one) { /* big-endian */
+        first = planes + 7 * count;
+        next = -count;
     }
+    const uint8_t *restrict a = first, *restrict b = a + next, *restrict c = b + next, *restrict d = c + next;
+    const uint8_t *restrict e = d + next, *restrict f = e + next, *restrict g = f + next, *restrict h = g + next;
+    uint8_t *restrict out = (uint8_t *)words;
+    for (int64_t i = 0; i < count; i++) {
+        out[8 * i] = a[i];
+        out[8 * i + 1] = b[i];
+        out[8 * i + 2] = c[i];
+        out[8 * i + 3] = d[i];
+        out[8 * i + 4] = e[i];
+        out[8 * i + 5] = f[i];
+        out[8 * i + 6] = g[i];
+        out[8 * i + 7] = h[i];
+    }
+}
+
+/* Whether all records have the same word, and which. */
+static int is_same(const uint8_t *planes, int64_t count, uint64_t *same)
+{
+    *same = 0;
+    for (int64_t byte = 0; byte < 8; byte++) {
+        const uint8_t *plane = planes + byte * count;
+        if (count && memcmp(plane, plane + 1, (size_t)count - 1))
+            return 0;
+        *same |= count ? (uint64_t)plane[0] << 8 * byte : 0;
+    }
+    return 1;
+}
+
+/* The word of one record. */
+static uint64_t word_at(const uint8_t *planes, int64_t count, int64_t record)
+{
+    uint64_t word = 0;
+    for (int64_t byte = 0; byte < 8; byte++)
+        word |= (uint64_t)planes[byte * count + record] << 8 * byte;
+    return word;
+}
+
+static const uint64_t LOW = 0xffffffff;
+
+int64_t unplane(const uint8_t *payload, int64_t count, const uint32_t *places, const int64_t *rows, int64_t take,
+                int64_t key, int64_t summed, uint64_t wanted, uint64_t *out, int64_t stride)
+{
+    uint64_t *stored = malloc((size_t)(count + 1) * sizeof *stored), same;
+    if (!stored)
+        return OUT_OF_MEMORY;
     for (int64_t word = 0; word < 64; word++) {
         if (!(wanted >> word & 1))
             continue;
         uint64_t *found = out + word * stride;
         const uint8_t *planes = payload + 8 * word * count;
-        int filled = 0;
-        for (int byte = word == key ? 4 : 0; byte < 8; byte++) {
-            const uint8_t *plane = planes + byte * count;
-            if (is_zero(plane, count))
-                continue;
-            put_plane(plane, count, byte, !filled++, stored);
+        if (word != summed && is_same(planes, count, &same)) {
+            for (int64_t i = 0; i < take; i++)
+                found[i] = same;
+            continue;
         }
-        if (filled)
+        if (word != summed && rows && take < count / 16) {
+            for (int64_t i = 0; i < take; i++) {
+                found[i] = word_at(planes, count, places[rows[i]]);
+                if (word == key)
+                    found[i] = (found[i] & ~LOW) | (word_at(planes, count, rows[i]) & LOW);
+            }
+            continue;
+        }
+        interlace(planes, count, stored);
+        if (word == summed) {
+            uint64_t sum = 0;
+            for (int64_t i = 0, next = 0; next < take; i++) {
+                sum += stored[places[i]];
+                if (!rows || rows[next] == i)
+                    found[next++] = sum;
+            }
+        } else if (rows) {
+            for (int64_t i = 0; i < take; i++)
+                found[i] = stored[places[rows[i]]];
+        } else {
             for (int64_t i = 0; i < take; i++)
                 found[i] = stored[places[i]];
-        else
-            memset(found, 0, (size_t)take * sizeof *found);
-        if (word == key)
-            for (int64_t i = 0; i < take; i++)
-                found[i] |= (uint64_t)(keys[count + i] << 8 | keys[i]);
-        if (word == summed)
-            for (int64_t i = 1; i < take; i++)
-                found[i] += found[i - 1];
+        }
+        for (int64_t i = 0; word == key && i < take; i++)
+            found[i] = (found[i] & ~LOW) | (stored[rows ? rows[i] : i] & LOW);
     }
-    free(places), free(stored);
+    free(stored);
     return 0;
 }
 
 int64_t unplane_all(const uint8_t *payloads, const int64_t *counts, int64_t blocks, int64_t width, int64_t key,
                     int64_t summed, uint64_t *out, int64_t stride)
 {
-    for (int64_t block = 0; block < blocks; block++) {
-        int64_t count = counts[block], done = 0;
-        if (key >= 0)
-            done = unplane(payloads, count, count, key, summed, ((uint64_t)1 << width) - 1, out, stride);
-        for (int64_t word = 0; key < 0 && word < width; word++) {
-            const uint8_t *planes = payloads + 8 * word * count;
-            put_plane(planes, count, 0, 1, out + word * stride);
-            for (int byte = 1; byte < 8; byte++)
-                if (!is_zero(planes + byte * count, count))
-                    put_plane(planes + byte * count, count, byte, 0, out + word * stride);
+    int64_t most = 0;
+    for (int64_t block = 0; block < blocks; block++)
+        most = counts[block] > most ? counts[block] : most;
+    uint16_t *keys = malloc((size_t)(most + 1) * sizeof *keys);
+    uint32_t *places = malloc((size_t)(most + 1) * sizeof *places);
+    int64_t done = keys && places ? 0 : OUT_OF_MEMORY;
+    for (int64_t block = 0; !done && block < blocks; block++) {
+        int64_t count = counts[block];
+        const uint8_t *planes = payloads + (key < 0 ? 0 : 8 * key * count);
+        for (int64_t word = 0; key < 0 && word < width; word++)
+            interlace(payloads + 8 * word * count, count, out + word * stride);
+        for (int64_t i = 0; key >= 0 && i < count; i++) {
+            keys[i] = (uint16_t)(planes[i] | planes[count + i] << 8);
+            done = planes[2 * count + i] | planes[3 * count + i] ? UNSUITED : done;
         }
-        if (done)
-            return done;
+        if (key >= 0 && !done)
+            done = places_of(keys, count, places);
+        if (key >= 0 && !done)
+            done = unplane(payloads, count, places, NULL, count, key, summed, ((uint64_t)1 << width) - 1, out, stride);
         payloads += 8 * width * count;
         out += count;
     }
-    return 0;
+    free(keys), free(places);
+    return done;
+}
+
+int64_t span_of(const uint64_t *times, const uint64_t *durations, const uint64_t *flags, int64_t n, uint64_t *entries)
+{
+    uint64_t earliest = UINT64_MAX, latest = 0;
+    int64_t returned = INT64_MIN;
+    for (int64_t i = 0; i < n; i++) {
+        earliest = times[i] < earliest ? times[i] : earliest;
+        latest = times[i] > latest ? times[i] : latest;
+        uint64_t lasted = flags[i] & 1 && durations[i] <= INT64_MAX ? durations[i] : 0;
+        int64_t back = (int64_t)(times[i] + lasted);
+        returned = back > returned ? back : returned;
+    }
+    entries[0] = earliest;
+    entries[1] = latest;
+    return returned;
+}
+
+int64_t note_times(const uint64_t *tasks, const int64_t *times, int64_t n, int64_t bits, int64_t tries, uint64_t *known,
+                   int64_t *first, int64_t *last, int64_t *missed)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t task = tasks[i], at = spread(task, bits), end = at + (uint64_t)tries;
+        while (at < end && known[at] != task && known[at] != UINT64_MAX)
+            at++;
+        if (at == end || task == UINT64_MAX) {
+            missed[count++] = i;
+            continue;
+        }
+        known[at] = task;
+        first[at] = times[i] < first[at] ? times[i] : first[at];
+        last[at] = times[i] > last[at] ? times[i] : last[at];
+    }
+    return count;
 }
 
 int64_t rows_of(const uint16_t *numbers, int64_t n, int64_t size, const uint8_t *known, const uint8_t *wanted,
@@ -121,23 +197,16 @@ int64_t rows_of(const uint16_t *numbers, int64_t n, int64_t size, const uint8_t 
     return count;
 }
 
-int64_t stored_word(const uint8_t *planes, int64_t count, int64_t low, uint64_t *found)
+int64_t stored_word(const uint8_t *planes, int64_t count, uint64_t *found)
 {
-    uint64_t same = 0;
-    int filled = 0, is_same = 1;
-    for (int64_t byte = low; byte < 8; byte++) {
-        const uint8_t *plane = planes + byte * count;
-        if (!count || !memcmp(plane, plane + 1, (size_t)count - 1)) {
-            same |= count ? (uint64_t)plane[0] << 8 * byte : 0;
-            continue;
-        }
-        is_same = 0;
-        put_plane(plane, count, byte, !filled++, found);
-    }
-    if (same || !filled)
+    uint64_t same;
+    if (is_same(planes, count, &same)) {
         for (int64_t i = 0; i < count; i++)
-            found[i] = filled ? found[i] | same : same;
-    return is_same;
+            found[i] = same;
+        return 1;
+    }
+    interlace(planes, count, found);
+    return 0;
 }
 
 /* How many of some ascending times, from low to high, are at or before a moment; looked for near a guess. */
@@ -234,6 +303,8 @@ void index_changes(const struct change *changes, const int64_t *nodes, const int
     }
 }
 
+enum { AHEAD = 16 }; /* questions for which what will be read is already asked for */
+
 /* What process.fd_index.ChangeIndex knows of a node. */
 struct node {
     int64_t group, since, unsure, end, ender, is_tainted;
@@ -248,6 +319,12 @@ int64_t last_changes(const struct indexed *index, const int64_t *times, const in
         return OUT_OF_MEMORY;
     memcpy(guesses, starts, (size_t)things * sizeof *guesses);
     for (int64_t i = 0; i < n; i++) {
+        if (i + AHEAD < n && which[i + AHEAD] >= 0) {
+            int64_t guess = guesses[which[i + AHEAD]];
+            SOON(times + guess);
+            SOON(index + guess - (guess > 0));
+            SOON(index + guess);
+        }
         found[i] = -1;
         sure[i] = 0;
         if (node[i] < 0)

@@ -38,9 +38,12 @@ def load(numbers: Sequence[str], nothing: Sequence[str] = ()) -> ctypes.CDLL:
     return library
 
 
-def at(array: npt.NDArray[Any]) -> ctypes.c_void_p:
-    """The address of an array's first element; the array must outlive the call."""
-    return ctypes.c_void_p(array.ctypes.data)
+def at(array: npt.NDArray[Any]) -> object:
+    """The address of an array's first element, for a call; the array must outlive it."""
+    try:
+        return ctypes.byref(ctypes.c_char.from_buffer(array.data))  # in a quarter of the time
+    except (TypeError, ValueError):  # it must not be written to, or has gaps, or no element
+        return ctypes.c_void_p(array.ctypes.data)
 
 
 def integer(number: int | np.integer[Any]) -> ctypes.c_int64:

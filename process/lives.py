@@ -16,7 +16,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag
 from process.calls import Call, Events, Rules
 from process.grouping import distinct
-from process.read import FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, Contents, Ready, Unpacked, Words
+from process.read import FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, WORDS, Contents, Flags, Ready, Unpacked, Words
 from process.strings import Text, elements, escape, first_element
 from process.wanted import Wanted, named
 
@@ -30,7 +30,6 @@ _KILLS = frozenset({
 _REAPS = frozenset({"sys_wait4", "sys_waitpid", "sys_waitid"})
 _PR_SET_NAME = 15  # include/uapi/linux/prctl.h
 _CLONE_VM, _CLONE_THREAD = 0x100, 0x10000  # include/uapi/linux/sched.h
-_CHILD, _ASID = np.uint64(EventFlag.CHILD), np.uint64(EventFlag.TASK_IS_ASID)
 _BATCH = 1 << 12
 """Events that are looked at together."""
 _COMM = 15
@@ -107,31 +106,21 @@ class Lives:
         self._found: list[Step] = []
         self._spaces: list[tuple[Rows, Words, Words]] = []
 
-    def add(self, first: int, words: Words) -> None:
-        """Take an EVENTS block: its first sequence number, and its words."""
-        flags = words[FLAGS_ENTRY]
-        among = self._wanted_of(flags).among(words)
-        rows = np.flatnonzero(among | (flags & _CHILD != 0))
-        self.take(first + rows, words[:, rows])
-        self.take_spaces(first, flags, words[TASK], words[TIME])
+    def add(self, first: int, block: Unpacked | Ready, flags: Flags) -> None:
+        """Take an EVENTS block: its first sequence number, its events, and their flags."""
+        spaces, children = flags.rows(EventFlag.TASK_IS_ASID), flags.rows(EventFlag.CHILD)
+        rows = (self._wanted_of_spaces if len(spaces) else self._wanted).rows(block)
+        rows = distinct(np.concatenate([rows, children])) if len(children) else rows
+        if len(rows):
+            words = np.empty((WORDS, len(rows)), np.uint64)
+            block.choose(rows, words)
+            self._take(first + rows, words)
+        if len(spaces):
+            self._spaces.append((first + spaces, block.word(TASK)[spaces], block.word(TIME)[spaces]))
 
-    def wanted(self, block: Unpacked | Ready, flags: Words) -> npt.NDArray[np.intp]:
-        """The events of a block, of some flags, that `take` is to have: their indices, ascending."""
-        rows = self._wanted_of(flags).rows(block)
-        children = np.flatnonzero(flags & _CHILD != 0)
-        return distinct(np.concatenate([rows, children])) if len(children) else rows
-
-    def _wanted_of(self, flags: Words) -> Wanted:
-        return self._wanted_of_spaces if self.has_spaces(flags) else self._wanted
-
-    @staticmethod
-    def has_spaces(flags: Words) -> bool:
-        """Whether the tasks of any events are address spaces."""
-        return bool((flags & _ASID).any())
-
-    def take(self, sequences: Rows, words: Words) -> None:
+    def _take(self, sequences: Rows, words: Words) -> None:
         """Take all events of a block that may make steps: uint64 of shape (12, n)."""
-        is_child = words[FLAGS_ENTRY] & _CHILD != 0
+        is_child = words[FLAGS_ENTRY] & np.uint64(EventFlag.CHILD) != 0
         for row in np.flatnonzero(is_child).tolist():
             task, parent, time = int(words[TASK, row]), int(words[RET, row]), int(words[TIME, row])
             is_asid = _is_asid(words, row)
@@ -143,12 +132,6 @@ class Lives:
             self._count += len(sequences)
         if self._count >= _BATCH:
             self._look()
-
-    def take_spaces(self, first: int, flags: Words, tasks: Words, times: Words) -> None:
-        """Take those events of a block whose tasks are address spaces."""
-        rows = np.flatnonzero(flags & _ASID != 0)
-        if len(rows):
-            self._spaces.append((first + rows, tasks[rows], times[rows]))
 
     def _look(self) -> None:
         """Look at the events held."""

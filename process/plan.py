@@ -127,7 +127,7 @@ def compose(
         starts: Sequence[Start | None] = [None] * len(segments)
         if all(survey.has_files for survey in segments):
             effects = [survey.effect for survey in segments]
-            found, whole = _starts(effects, runs)
+            found, whole = _starts(effects, runs, histories is not None)
             if histories is not None:
                 zero = segments[0].batch.header.realtime_ns
                 histories.append(History(Source(number, effects, found, runs.starts, grown[-1], zero, folder), whole))
@@ -153,11 +153,11 @@ def compose(
     return plans, grown
 
 
-def _starts(effects: list[Effect], runs: Runs) -> tuple[list[Start], Whole]:
+def _starts(effects: list[Effect], runs: Runs, history: bool) -> tuple[list[Start], Whole]:
     """What must be known of descriptors at the start of each batch of a capture, and its batches put together."""
     if fd_state.crosses(effects, runs.starts):
         fd_state.unpruned(effects)
-    return fd_state.compose(effects, runs.starts)
+    return fd_state.compose(effects, runs.starts, history=history)
 
 
 def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:

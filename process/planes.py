@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from process.grouping import ranges
-from process.kernels import stored_word, unplane
+from process.kernels import places_of, stored_word, unplane
 
 Words = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.intp]
 Numbers = npt.NDArray[np.uint16] | Words
 
-_HIGH_HALF = np.uint64(0xFFFFFFFF00000000)
+_LOW_HALF, _HIGH_HALF = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF00000000)
 
 
 class Block(Protocol):
@@ -43,7 +43,7 @@ class Planes:
             count: Records.
             key: Index of the word by which they are sorted; None if they are not.
         """
-        self.count, self._key, self._payload = count, key, payload
+        self.count, self._key = count, key
         self._planes = np.frombuffer(payload, np.uint8, 8 * width * count).reshape(width, 8, count)
 
     def has(self, word: int, byte: int) -> bool:
@@ -63,37 +63,27 @@ class Planes:
 
     def word(self, word: int) -> Words:
         """A word of all records."""
-        plain, is_same = stored_word(self._planes[word], self._low(word))
-        if self._key is None or (is_same and word != self._key):
+        plain, is_same = stored_word(self._planes[word])
+        if self._key is None or is_same:
             return plain
         found = plain.take(self._place_of)
-        if word == self._key:
-            found |= self.keys
-        return found
+        return found & _HIGH_HALF | plain & _LOW_HALF if word == self._key else found
 
-    def fill(self, out: Words, wanted: Iterable[int], summed: int) -> None:
+    def fill(self, out: Words, wanted: Iterable[int], summed: int, rows: Indices | None = None) -> None:
         """Write some words of the first records to their rows of ``out``; one of them is stored as differences.
 
         Args:
             out: uint64 of shape (words, n).
             wanted: Which words.
             summed: Index of the word that is the sum of all before it.
+            rows: Of other records than the first: their indices, ascending.
         """
-        words = tuple(wanted)
-        mask = sum(1 << word for word in words)
-        if self._key is not None and unplane(self._payload, self.count, self._key, summed, mask, out):
-            return
-        for word in words:
-            found = self.word(word)[: out.shape[1]]
-            out[word] = np.cumsum(found) if word == summed else found
+        assert self._key is not None  # else there is nothing to undo
+        unplane(self._planes, self._place_of, rows, self._key, summed, wanted, out)
 
     def as_stored(self, word: int) -> Words:
-        """A word of all records in the order in which they are stored; of the key the upper half alone."""
-        return stored_word(self._planes[word], self._low(word))[0]
-
-    def _low(self, word: int) -> int:
-        """The first byte of a word that is stored with the others: the low half of the key is not."""
-        return 4 if word == self._key else 0
+        """A word of all records in the order in which they are stored; of the key the upper half alone is."""
+        return stored_word(self._planes[word])[0]
 
     def some(self, word: int, rows: Indices, places: Indices | slice) -> Words:
         """A word of some records, by their indices and their `places`."""
@@ -121,7 +111,7 @@ class Planes:
         if self._key is None:
             return rows
         if self.keys.dtype != np.uint16 or not len(rows):
-            return self._place_of[rows]
+            return self._place_of[rows].astype(np.intp)
         asked = self.keys[rows]
         one = asked[0]
         if (asked == one).all() and np.count_nonzero(self.keys == one) == len(rows):
@@ -130,17 +120,20 @@ class Planes:
         counts, taken = np.bincount(self.keys), np.bincount(asked)
         found = np.flatnonzero(taken)
         if (counts[found] != taken[found]).any():
-            return self._place_of[rows]
+            return self._place_of[rows].astype(np.intp)
         starts = (np.cumsum(counts) - counts)[found]
         places = np.empty(len(rows), np.intp)
         places[np.argsort(asked, kind="stable")] = ranges(starts, starts + counts[found])
         return places
 
     @cached_property
-    def _place_of(self) -> Indices:
-        """Where each record is; numpy sorts 16 bits by radix, and to take words is faster than to put them."""
-        places = np.empty(self.count, np.intp)
-        places[np.argsort(self.keys, kind="stable")] = np.arange(self.count)
+    def _place_of(self) -> npt.NDArray[np.uint32]:
+        """Where each record is; to take words is faster than to put them."""
+        keys = self.keys
+        if keys.dtype == np.uint16:
+            return places_of(keys.view(np.uint16))
+        places = np.empty(self.count, np.uint32)
+        places[np.argsort(keys, kind="stable")] = np.arange(self.count)
         return places
 
 

@@ -14,7 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.reader import Segment
-from capture.segment import COUNTERS, FILE_HEADER_SIZE, ROW_SIZES, Block, BlockType, Encoding, Header, SegmentError
+from capture.segment import (
+    COUNTERS,
+    FILE_HEADER_SIZE,
+    ROW_SIZES,
+    Block,
+    BlockType,
+    Encoding,
+    EventFlag,
+    Header,
+    SegmentError,
+)
 from process.discover import Part, current
 from process.holes import breaks, misplaced
 from process.planes import Planes, Some
@@ -41,6 +51,26 @@ HIGH = np.uint64(32)
 ABI_BYTE = 2
 """The byte of an event's flags that names its ABI."""
 ABI_SHIFT, ABI_MASK = np.uint64(8 * ABI_BYTE), np.uint64(0xFF)
+
+
+class Flags:
+    """The flags of a block's events: most say that a call came back, and nothing else.
+
+    Attributes:
+        odd: The events of which more or less is said: their indices, ascending.
+        words: Their words ``FLAGS_ENTRY``.
+    """
+
+    def __init__(self, words: Words) -> None:
+        """Take the words of all events."""
+        self.odd = np.flatnonzero(words != np.uint64(EventFlag.RETURNED))
+        self.words = words[self.odd]
+        self._any = int(np.bitwise_or.reduce(self.words))
+
+    def rows(self, flags: int) -> Indices:
+        """The events that have any of some flags, but for `EventFlag.RETURNED`: their indices, ascending."""
+        found: Indices = self.odd[self.words & np.uint64(flags) != 0] if self._any & flags else self.odd[:0]
+        return found
 
 
 class Damage(NamedTuple):
@@ -164,12 +194,20 @@ class Ready:
         for word in wanted:
             out[word] = self.word(word)
 
+    def with_words(self, wanted: Iterable[int]) -> Words:
+        """The events with some words, uint64 of shape (12, count): all are there already."""
+        return self._words[:, : self.count]
+
     def word(self, word: int) -> Words:
         """A word of all events."""
         row: Words = self._words[word, : self.count]
         return row
 
     in_any_order = word
+
+    def choose(self, rows: Indices, out: Words) -> None:
+        """Write all words of some of the events to ``out``, by their indices."""
+        out[:] = self._words.take(rows, axis=1)
 
     @property
     def numbers(self) -> Words:
@@ -243,9 +281,7 @@ def words(block: Block) -> Words:
     width = ROW_SIZES[block.type] // 8
     if block.type == BlockType.EVENTS:
         unpacked = Unpacked(block, block.count)  # before any memory is taken for what a header claims
-        found = np.zeros((width, block.count), np.uint64)
-        unpacked.fill(found, range(width))
-        return found
+        return unpacked.with_words(range(width))
     payload = block.payload()
     if block.encoding == Encoding.PLANES:
         planes = Planes(payload, width, block.count)
@@ -294,6 +330,21 @@ class Unpacked:
             return
         for word in wanted:
             out[word] = self.word(word)
+
+    def with_words(self, wanted: Iterable[int]) -> Words:
+        """The events with some words, uint64 of shape (12, count); the others are anything."""
+        if self._planes is None:
+            return np.ascontiguousarray(self._rows[:, : self.count])
+        found = np.empty((WORDS, self.count), np.uint64)
+        self._planes.fill(found, wanted, TIME)
+        return found
+
+    def choose(self, rows: Indices, out: Words) -> None:
+        """Write all words of some of the events to ``out``, by their indices, ascending."""
+        if self._planes is None:
+            out[:] = self._rows.take(rows, axis=1)
+        else:
+            self._planes.fill(out, range(WORDS), TIME, rows)
 
     def some(self, rows: Indices) -> Some:
         """Some of the events: their indices, ascending."""

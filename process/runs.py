@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,13 @@ class Runs:
         """The run that holds a sequence number, -1 if none does."""
         at = bisect_right(self._starts, seq) - 1
         return at if at >= 0 and seq < self._ends[at] else -1
+
+    def starts_of(self, sequences: Sequence[int]) -> list[int]:
+        """Where the run that holds each of some sequence numbers starts, -1 if none does."""
+        at = np.searchsorted(self.starts, np.array(sequences, np.int64), "right") - 1
+        inside = (at >= 0) & (np.array(sequences, np.int64) < np.append(self.ends, 0)[at])
+        found: list[int] = np.where(inside, np.append(self.starts, -1)[at], -1).tolist()
+        return found
 
     def around(self, blocks: list[tuple[int, int]]) -> Sequences:
         """Starts of the runs in which (first, count) pairs are: nothing that others do not need, and may change."""

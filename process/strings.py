@@ -294,17 +294,21 @@ class SetTable:
         if self._joined is None:
             self._joined = self._join()
         firsts, starts, ends, rows = self._joined
-        block = np.searchsorted(firsts, numbers, side="right") - 1
-        position = starts[block] + numbers - firsts[block]
-        return (numbers > 0) & (position < ends[block]), position, rows
+        if len(firsts) == 1:
+            return (numbers > 0) & (numbers < ends[0]), numbers, rows
+        run = np.searchsorted(firsts, numbers, side="right") - 1
+        position = starts[run] + numbers - firsts[run]
+        return (numbers > 0) & (position < ends[run]), position, rows
 
     def _join(self) -> tuple[Ids, Ids, Ids, Ids]:
-        """First id, start and end row of each block, and all rows; row 0 is the empty set, of id 0."""
+        """First id, start and end row of each run of blocks, and all rows; row 0 is the empty set, of id 0."""
         blocks = [(0, np.zeros((1, 6), np.int64)), *sorted(self._blocks, key=lambda block: block[0])]
         ends = np.cumsum([len(rows) for _, rows in blocks])
         starts = ends - [len(rows) for _, rows in blocks]
         firsts = np.array([first for first, _ in blocks], np.int64)
-        return firsts, starts, ends, np.concatenate([rows for _, rows in blocks])
+        heads = np.flatnonzero(np.append(True, np.diff(firsts) != np.diff(starts)))  # mostly all follow each other
+        ends = ends[np.append(heads[1:], len(blocks)) - 1]
+        return firsts[heads], starts[heads], ends, np.concatenate([rows for _, rows in blocks])
 
 
 def escape(data: bytes, quote: str = "") -> str:

@@ -19,7 +19,7 @@ from process.discover import Part
 from process.fd_edges import Edges
 from process.fd_prune import Together
 from process.fd_records import ALWAYS, Scan, store
-from process.fd_scan import Scanner
+from process.fd_scan import LOOKED_AT, NOT_BY_TASK, Scanner
 from process.fd_state import Effect
 from process.grouping import distinct, spread
 from process.lives import Lives, Step
@@ -34,6 +34,7 @@ from process.read import (
     TIME,
     Contents,
     EventBlock,
+    Flags,
     Ready,
     Stretch,
     Unpacked,
@@ -151,22 +152,18 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         try:
             if scanner is None:
                 _glance(block, seen, told, edges)
-                continue
-            words = block.words()
-            seen.add(block.first, words[FLAGS_ENTRY], words[TASK])
-            seen.add_times(words[TIME])
-            if told:
-                told.add(block.first, words)
-            scanner.add(block.first, words)
+            else:
+                _look(block, seen, told, scanner)
         except SegmentError as error:
             loaded.members.damage.setdefault(0, []).append(block.damage(error))
     if len(loaded.members) == 1:
         loaded.members.events[0] = sum(count for _, count in seen.blocks)
     entries, returns = _joined(seen.entries), _joined(seen.returns)
     span = None
-    if seen.blocks and files:
+    if seen.blocks and scanner:
         began = batch.header.realtime_ns
-        span = (_clamped(began + seen.earliest), _clamped(began + seen.latest))
+        span = (_clamped(began + scanner.earliest), _clamped(began + scanner.latest))
+        seen.tasks.append(scanner.sights()["task"])
     steps = told.steps() if told else []
     return Survey(
         batch=Batch(loaded.members.parts),
@@ -189,6 +186,22 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
     )
 
 
+def _look(block: EventBlock | Stretch, seen: _Events, told: Lives | None, scanner: Scanner) -> None:
+    """Take of a block all that is needed.
+
+    Raises:
+        SegmentError: The payload does not unpack.
+    """
+    unpacked, first = block.unpacked(block.count), block.first
+    words = unpacked.with_words(LOOKED_AT)
+    flags = Flags(words[FLAGS_ENTRY])
+    seen.add(first, block.count, flags)
+    seen.add_tasks(words[TASK, flags.rows(NOT_BY_TASK)])  # the scanner has the others
+    if told:
+        told.add(first, unpacked, flags)
+    scanner.add(first, unpacked, words, flags)
+
+
 def _glance(block: EventBlock | Stretch, seen: _Events, told: Lives | None, edges: Edges) -> None:
     """Take of a block what is needed if nobody asks for descriptors.
 
@@ -196,15 +209,12 @@ def _glance(block: EventBlock | Stretch, seen: _Events, told: Lives | None, edge
         SegmentError: The payload does not unpack.
     """
     unpacked, first = block.unpacked(block.count), block.first
-    flags = unpacked.word(FLAGS_ENTRY)
-    resets = seen.add(first, flags, unpacked.in_any_order(TASK))
+    flags = Flags(unpacked.word(FLAGS_ENTRY))
+    seen.add(first, block.count, flags)
+    seen.add_tasks(unpacked.in_any_order(TASK))
     if told:
-        rows = told.wanted(unpacked, flags)
-        if len(rows):
-            told.take(first + rows, unpacked.some(rows).words())
-        if told.has_spaces(flags):
-            told.take_spaces(first, flags, unpacked.word(TASK), unpacked.word(TIME))
-    timed = [(row, int(unpacked.word(TIME)[row])) for row in resets]
+        told.add(first, unpacked, flags)
+    timed = [(row, int(unpacked.word(TIME)[row])) for row in flags.rows(EventFlag.RESET).tolist()]
     for start, end in edges.stretches(first, block.count, timed):
         edges.take(first + start, end - start, partial(_came_back, unpacked, start), ALWAYS)
 
@@ -268,27 +278,14 @@ class _Events:
     children: list[Sequences] = field(default_factory=list)
     tasks: list[Words] = field(default_factory=list)
     resets: list[int] = field(default_factory=list)
-    earliest: int = MAX_SEQUENCE
-    latest: int = 0
     _task_at: Words = field(default_factory=lambda: _no_tasks())
 
-    def add_times(self, times: Words) -> None:
-        """Take when a block's events were entered."""
-        self.earliest = min(self.earliest, int(times.min()))
-        self.latest = max(self.latest, int(times.max()))
-
-    def add(self, first: int, flags: Words, tasks: Words) -> list[int]:
-        """Take a block: its first sequence number, flags of its events, and their tasks in any order.
-
-        Returns:
-            The indices of resets.
-        """
-        self.blocks.append((first, len(flags)))
-        self._add_tasks(tasks)
-        odd = np.flatnonzero(flags != np.uint64(EventFlag.RETURNED))
-        if not len(odd):
-            return []
-        sequences, flags = first + odd, flags[odd]
+    def add(self, first: int, count: int, of_events: Flags) -> None:
+        """Take a block: its first sequence number, how many events it has, and their flags."""
+        self.blocks.append((first, count))
+        if not len(of_events.odd):
+            return
+        sequences, flags = first + of_events.odd, of_events.words
         child = flags & np.uint64(EventFlag.CHILD) != 0
         returned = (flags & np.uint64(EventFlag.RETURNED) != 0) & ~child
         back = (flags >> HIGH).astype(np.int64)
@@ -296,12 +293,13 @@ class _Events:
         self.entries.append(sequences[~returned & ~child])
         self.children.append(sequences[child])
         self.returns.append((sequences - back)[completes])
-        resets: list[int] = odd[flags & np.uint64(EventFlag.RESET) != 0].tolist()
-        self.resets += [first + row for row in resets]
-        return resets
+        self.resets += (first + of_events.rows(EventFlag.RESET)).tolist()
 
-    def _add_tasks(self, tasks: Words) -> None:
-        """Note tasks: most stand in the table already, and one that shares its place with another is noted again."""
+    def add_tasks(self, tasks: Words) -> None:
+        """Take the tasks of events, in any order.
+
+        Most stand in the table already, and one that shares its place with another is noted again.
+        """
         fresh = tasks[self._task_at[spread(tasks, _BITS)] != tasks]
         if len(fresh):
             fresh = distinct(fresh)

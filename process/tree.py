@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ FORK, EXEC, EXIT = "fork", "exec", "exit"
 """How a program began, and how it ended."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Program:
     """A program that a process ran, or has run since its fork: a row of the table `process`.
 
@@ -67,7 +68,7 @@ class Program:
     """When the kernel says that the process started, ns since boot; 0 if not known."""
     threads: set[int] | None = None
     """Those that live; None if they are not all known: the process was never seen when it had one."""
-    gone: set[int] = field(default_factory=set)
+    gone: frozenset[int] = frozenset()
     """Threads that have ended before the call that made them came back."""
     leader_status: int | None = None
     is_fresh: bool = False
@@ -104,6 +105,8 @@ def grow(surveys: list[Survey], states: Iterable[State], runs: Runs) -> Tree:
     grower = _Grower(_resumed(surveys), sorted(seq + 1 for survey in surveys for seq in survey.resets))
     for run, item, unix in _items(surveys, states, runs):
         grower.take(run, item, unix)
+    for program in grower.programs:
+        program.threads = None  # a set takes some hundred bytes, and nobody asks any more
     return Tree(grower.programs)
 
 
@@ -120,21 +123,20 @@ def _resumed(surveys: list[Survey]) -> dict[int, int]:
 
 def _items(surveys: list[Survey], states: Iterable[State], runs: Runs) -> Iterator[tuple[int, Identity | Step, int]]:
     """Identities and steps in order, with the first sequence number of their run; when a step was, Unix time in ns."""
-    items: list[tuple[int, int, int, Identity | Step, int]] = []
+    items: list[tuple[int, int, int, int, Identity | Step, int]] = []
+    spaces = {step.task for survey in surveys for step in survey.steps if step.is_asid}
     identities = {(one.seq, one.task): one for state in states for one in state.identities}
-    items += [(one.seq, 1, one.task, one, 0) for one in identities.values()]
+    items += [(one.seq, 1, one.task, 0, one, 0) for one in identities.values() if one.task not in spaces]
     for survey in surveys:
         began = survey.batch.header.realtime_ns
         for step in survey.steps:
-            rank = 0 if step.kind is Kind.BIRTH else 2
-            items.append((step.seq, rank, int(step.kind), step, min(step.time + began, MAX_SEQUENCE)))
-    spaces = {step.task for survey in surveys for step in survey.steps if step.is_asid}
-    items.sort(key=lambda item: item[:3])
-    for seq, _, _, one, unix in items:
-        run = runs.of(seq)
-        is_space = one.is_asid if isinstance(one, Step) else one.task in spaces
-        if run >= 0 and not is_space:
-            yield int(runs.starts[run]), one, unix
+            if not step.is_asid:
+                rank = 0 if step.kind is Kind.BIRTH else 2
+                items.append((step.seq, rank, step.kind, len(items), step, min(step.time + began, MAX_SEQUENCE)))
+    items.sort()  # no two have the same first four
+    for (_, _, _, _, one, unix), start in zip(items, runs.starts_of([item[0] for item in items]), strict=True):
+        if start >= 0:
+            yield start, one, unix
 
 
 class _Grower:
@@ -166,11 +168,9 @@ class _Grower:
         elif item.kind in _STEPS:
             _STEPS[item.kind](self, item, unix)
 
-    def _new(self, pid: int, since: int, **facts: object) -> Program:
+    def _new(self, pid: int, since: int, **facts: Any) -> Program:
         index = len(self.programs)
-        made = Program(pid, since, index)
-        for name, value in facts.items():
-            setattr(made, name, value)
+        made = Program(pid, since, index, **facts)
         self.programs.append(made)
         self._of[pid] = index
         return made
@@ -249,7 +249,7 @@ class _Grower:
     def _thread(self, step: Step, unix: int) -> None:
         program = self._current(step.task >> 32)
         if step.other in program.gone:
-            program.gone.discard(step.other)
+            program.gone -= {step.other}
         elif program.threads is not None:
             program.threads.add(step.other)
 
@@ -262,7 +262,7 @@ class _Grower:
             return
         thread = step.task & 0xFFFFFFFF
         if thread not in program.threads:
-            program.gone.add(thread)
+            program.gone |= {thread}
         program.threads.discard(thread)
         if not program.threads and program.ended is None:
             program.ended, program.end_seq, program.end_time = EXIT, step.seq, unix

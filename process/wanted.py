@@ -10,7 +10,7 @@ import numpy.typing as npt
 from process.calls import Rules
 from process.grouping import distinct, group
 from process.kernels import rows_of
-from process.read import ABI_MASK, ABI_SHIFT, FLAGS_ENTRY, LOW, NR_STRINGS, Indices, Ready, Unpacked, Words
+from process.read import Indices, Ready, Unpacked, Words
 
 Mask = npt.NDArray[np.bool_]
 
@@ -36,17 +36,8 @@ class Wanted:
         self._may = may
         self._tables: dict[int, tuple[Mask, Mask]] = {}
 
-    def among(self, words: Words) -> Mask:
-        """Which events may be of the calls, or of one that may lead to them: bool of shape (n,).
-
-        Args:
-            words: uint64 of shape (12, n), of which only the numbers and flags are looked at.
-        """
-        abis = words[FLAGS_ENTRY] >> ABI_SHIFT & ABI_MASK
-        return self._among(words[NR_STRINGS] & LOW, abis if abis.any() else None)
-
     def rows(self, block: Unpacked | Ready) -> Indices:
-        """Likewise the indices of a block's events, ascending."""
+        """Which events of a block may be of the calls, or of one that may lead to them: their indices, ascending."""
         numbers, abis = block.numbers, block.abis
         if abis is not None or numbers.dtype != np.uint16:
             return np.flatnonzero(self._among(numbers.astype(np.uint64), abis))

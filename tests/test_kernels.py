@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture.segment import EVENT_ROW
+from capture.segment import EVENT_ROW, EventFlag
 from colliding import unmixed
 from process import kernels
 from process.fd_records import CHANGE, CLOSED, NEVER, UNKNOWN, By, Cloexec
 from process.fd_rows import records
 from process.fd_steps import CLOSE, HOW, LOST, REPLACED, SEEN, Ends, Steps
+from process.grouping import spread
 from process.library import SEED
 from process.planes import Planes
 from process.read import NR_STRINGS, TIME, WORDS
@@ -74,11 +75,14 @@ def test_events_come_back_out_of_planes(rows: list[list[int]], data: st.DataObje
     if data.draw(st.booleans()):
         events[:, NR_STRINGS] &= np.uint64(0xFFFFFFFF0000FFFF)  # numbers of 16 bits, as those of all kernels
     take = data.draw(st.integers(0, len(rows)))
+    some = data.draw(st.none() | st.sets(st.integers(0, len(rows) - 1)))
+    chosen = numbers(list(range(take)) if some is None else sorted(some))
     wanted = data.draw(st.sets(st.integers(0, WORDS - 1)))
-    out = np.full((WORDS, take + 3), 7, np.uint64)
-    Planes(planes_of(events), WORDS, len(rows), NR_STRINGS).fill(out[:, 1 : take + 1], wanted, TIME)
+    out = np.full((WORDS, len(chosen) + 3), 7, np.uint64)
+    planes = Planes(planes_of(events), WORDS, len(rows), NR_STRINGS)
+    planes.fill(out[:, 1:-2], wanted, TIME, None if some is None else chosen)
     for word in range(WORDS):
-        expected = events[:take, word].tolist() if word in wanted else [7] * take
+        expected = events[chosen, word].tolist() if word in wanted else [7] * len(chosen)
         assert out[word].tolist() == [7, *expected, 7, 7]
 
 
@@ -101,6 +105,38 @@ def test_many_blocks_come_back_out_of_planes(blocks: list[list[list[int]]], is_s
         np.testing.assert_array_equal(out, expected.T)
 
 
+@given(st.lists(st.tuples(WORD, WORD, st.integers(0, 3)), min_size=1, max_size=40))
+def test_the_span_of_events_is_that_of_their_entries_and_returns(rows: list[tuple[int, int, int]]) -> None:
+    times, durations, flags = (words([row[k] for row in rows]) for k in range(3))
+    returned = [
+        (time + (lasted if flag & EventFlag.RETURNED and lasted < 1 << 63 else 0) + (1 << 63)) % (1 << 64) - (1 << 63)
+        for time, lasted, flag in rows
+    ]
+    assert kernels.span_of(times, durations, flags) == (times.min(), times.max(), max(returned))
+
+
+@given(st.lists(st.lists(st.tuples(WORD, SIGNED), max_size=40), max_size=3))
+def test_times_are_entered_for_those_tasks_that_find_a_place(blocks: list[list[tuple[int, int]]]) -> None:
+    bits, tries, nobody = 3, 3, 2**64 - 1
+    known = np.full((1 << bits) + tries - 1, nobody, np.uint64)
+    first, last = np.full(len(known), 9), np.full(len(known), 5)
+    table: dict[int, tuple[int, int, int]] = {}
+    for events in blocks:
+        tasks, times = words([task for task, _ in events]), numbers([time for _, time in events])
+        missed = []
+        for row, (task, time) in enumerate(events):
+            place = int(spread(words([task]), bits)[0])
+            places = [at for at in range(place, place + tries) if table.get(at, (task,))[0] == task]
+            if not places or task == nobody:
+                missed.append(row)
+            else:
+                _, low, high = table.get(places[0], (task, 9, 5))
+                table[places[0]] = task, min(low, time), max(high, time)
+        assert kernels.note_times(tasks, times, bits, known, first, last).tolist() == missed
+    columns = zip(known.tolist(), first.tolist(), last.tolist(), strict=True)
+    assert dict(enumerate(columns)) == {at: table.get(at, (nobody, 9, 5)) for at in range(len(known))}
+
+
 @given(st.data())
 def test_wanted_numbers_are_found_if_all_are_known(data: st.DataObject) -> None:
     known, wanted = (np.array(data.draw(st.lists(st.booleans(), min_size=6, max_size=6))) for _ in range(2))
@@ -112,12 +148,11 @@ def test_wanted_numbers_are_found_if_all_are_known(data: st.DataObject) -> None:
         assert found is not None and found.tolist() == [at for at, number in enumerate(asked) if wanted[number]]
 
 
-@given(st.lists(WORD, max_size=40), st.integers(0, 4))
-def test_a_word_is_made_of_its_planes(values: list[int], low: int) -> None:
-    given_ = words(values) >> np.uint64(8 * low) << np.uint64(8 * low)
-    planes = np.ascontiguousarray(given_.view(np.uint8).reshape(-1, 8).T)
-    found, is_same = kernels.stored_word(planes, low)
-    assert found.tolist() == given_.tolist() and is_same == (len(set(given_.tolist())) <= 1)
+@given(st.lists(WORD, max_size=40))
+def test_a_word_is_made_of_its_planes(values: list[int]) -> None:
+    planes = np.ascontiguousarray(words(values).view(np.uint8).reshape(-1, 8).T)
+    found, is_same = kernels.stored_word(planes)
+    assert found.tolist() == values and is_same == (len(set(values)) <= 1)
 
 
 @given(st.lists(st.lists(SIGNED, max_size=12), min_size=1, max_size=6), st.data())
