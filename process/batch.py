@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from uuid import UUID
 
 from capture.segment import Header
-from process.discover import Part
+from process.discover import Part, Parts, SegmentKey
 
 SMALL = 1 << 18
 """Bytes of files up to which a segment shares a batch: some ten thousand events."""
@@ -29,7 +28,7 @@ class Batch:
         parts: In their order.
     """
 
-    parts: tuple[Part, ...]
+    parts: Parts
 
     @property
     def header(self) -> Header:
@@ -43,13 +42,13 @@ class Batch:
         return first if len(self.parts) == 1 else f"{first} to {last}"
 
     @property
-    def key(self) -> tuple[tuple[UUID, int], ...]:
+    def key(self) -> tuple[SegmentKey, ...]:
         """Its segments, however much is in them by now."""
-        return tuple((part.header.capture, part.header.segment) for part in self.parts)
+        return tuple(self.parts.numbers())
 
     def alone(self) -> list[Batch]:
         """Each segment as a batch of its own."""
-        return [Batch((part,)) for part in self.parts]
+        return [Batch(self.parts[k : k + 1]) for k in range(len(self.parts))]
 
 
 def batches(parts: Iterable[Part], most: int | None = None) -> list[Batch]:
@@ -59,21 +58,22 @@ def batches(parts: Iterable[Part], most: int | None = None) -> list[Batch]:
         parts: By capture and number.
         most: Bytes of files that a batch of several has at most; `MOST` if not told.
     """
+    some, most = Parts.of(parts), MOST if most is None else most
     made: list[Batch] = []
-    held: list[Part] = []
-    size, most = 0, MOST if most is None else most
-    for part in parts:
-        if held and (size + part.size > most or not _match(held[-1], part)):
-            made.append(Batch(tuple(held)))
-            held, size = [], 0
-        held.append(part)
-        size += part.size if part.size <= SMALL else most
-    return made + ([Batch(tuple(held))] if held else [])
+    first, held, alike = 0, most, b""
+    for k, (size, head) in enumerate(zip(some.sizes, some.heads, strict=True)):
+        before, alike = alike, _alike(head)
+        if held + size > most or size > SMALL or alike != before:
+            if k:
+                made.append(Batch(some[first:k]))
+            first, held = k, 0
+        held += size if size <= SMALL else most
+    return made + ([Batch(some[first:])] if len(some) else [])
 
 
-def _match(part: Part, following: Part) -> bool:
-    """Whether a segment can be read on where another ends."""
-    one, other = part.header, following.header
-    return following.size <= SMALL and (one.capture, one.abi, one.word_size, one.big_endian, one.realtime_ns) == (
-        other.capture, other.abi, other.word_size, other.big_endian, other.realtime_ns
-    )  # fmt: skip
+def _alike(head: bytes) -> bytes:
+    """What headers must have in common for a segment to be read on where another ends.
+
+    That is capture, ABI, size and order of words, and when the capture began (`capture.segment`).
+    """
+    return head[22:56] + head[80:88]

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import os
+import struct
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from capture.running import RUNNING_SUFFIX, Running, read_running
 from capture.segment import (
     FILE_HEADER_SIZE,
     FILE_MAGIC,
+    LIVE_FLAG,
     LIVE_SUFFIX,
     SEGMENT_SUFFIX,
     Header,
     SegmentError,
 )
-from process.repair import open_segment, read, read_header
+from process.repair import open_segment, read, read_head, read_heads
 
-SegmentKey = tuple[int, int]
-"""Number of the capture's UUID, and of the segment: numbers are compared much faster than UUIDs."""
+SegmentKey = tuple[bytes, int]
+"""Bytes of the capture's UUID, and number of the segment: bytes are compared much faster than UUIDs."""
+
+_SUFFIXES = (SEGMENT_SUFFIX, LIVE_SUFFIX)
+_HEAD = struct.Struct("<16xIHxx16s40xQ8xQ")
+"""Of a file's header: the segment's number, flags, the capture's UUID, when the capture began, the first event."""
 
 
 class File(NamedTuple):
-    """A file's header, and its bytes as they were when it was found."""
+    """A file's header as bytes, put right if need be, and the file's bytes as they were when it was found."""
 
-    header: Header
+    head: bytes
     size: int
 
 
@@ -64,6 +70,70 @@ class Part:
         return ", ".join(path.name for path in self.files)
 
 
+class Parts(Sequence[Part]):
+    """Segments in order, as columns: of a hundred thousand small ones, few are ever asked for one by one.
+
+    Attributes:
+        heads: The header of each, as bytes.
+        sizes: Bytes of its files; see `Part`.
+        held: The path of its file, if that is sealed and the only one; else the segment itself.
+    """
+
+    def __init__(self, heads: list[bytes], sizes: list[int], held: list[str | Part]) -> None:
+        self.heads, self.sizes, self.held = heads, sizes, held
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> Parts:
+        """The same of any segments."""
+        if isinstance(parts, Parts):
+            return parts
+        some = list(parts)
+        return cls([part.header.pack() for part in some], [part.size for part in some], list(some))
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    @overload
+    def __getitem__(self, index: int) -> Part: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Parts: ...
+
+    def __getitem__(self, index: int | slice) -> Part | Parts:
+        if isinstance(index, slice):
+            return Parts(self.heads[index], self.sizes[index], self.held[index])
+        held = self.held[index]
+        if isinstance(held, Part):
+            return held
+        return Part(Header.unpack(self.heads[index], held), Path(held), (), size=self.sizes[index])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Parts):
+            return NotImplemented
+        mine, theirs = ([_files(held) for held in one.held] for one in (self, other))
+        return (self.heads, self.sizes, mine) == (other.heads, other.sizes, theirs)
+
+    def __hash__(self) -> int:
+        return hash((len(self.heads), *self.heads[:1]))
+
+    def some(self, indices: Iterable[int]) -> Parts:
+        """Some of them."""
+        chosen = list(indices)
+        return Parts([self.heads[k] for k in chosen], [self.sizes[k] for k in chosen], [self.held[k] for k in chosen])
+
+    def numbers(self) -> list[SegmentKey]:
+        """What tells each from all others."""
+        return [_key(head) for head in self.heads]
+
+    def firsts(self) -> list[int]:
+        """Sequence number of the first event of each."""
+        return [_HEAD.unpack_from(head)[-1] for head in self.heads]
+
+    def names(self) -> list[str]:
+        """`Part.name` of each."""
+        return [held.name if isinstance(held, Part) else os.path.basename(held) for held in self.held]
+
+
 @dataclass(frozen=True)
 class Rejected:
     """A path that gave no segment.
@@ -87,7 +157,7 @@ class Found:
         running: What captures say of themselves that still run or were not sealed, where their folder was given.
     """
 
-    parts: list[Part] = field(default_factory=list)
+    parts: Parts = field(default_factory=lambda: Parts([], [], []))
     rejected: list[Rejected] = field(default_factory=list)
     running: dict[uuid.UUID, Running] = field(default_factory=dict)
 
@@ -103,33 +173,40 @@ def discover(paths: Iterable[Path]) -> Found:
         paths: Files and folders, in any order; the result does not depend on it.
     """
     found = Found()
-    files: dict[Path, File] = {}
-    wanted: set[SegmentKey] = set()
-    folders: dict[Path, list[Path]] = {}
+    files: dict[str, File] = {}
+    beside: dict[str, File] = {}
+    folders: dict[str, list[str]] = {}
     for path in sorted({_resolved(path) for path in paths}):
+        name = str(path)
         if path.is_dir():
             found.running |= _running(path)
             before = len(files) + len(found.rejected)
-            folders[path], untaken = _listed(path)
-            for child in folders[path]:
-                _take(child, files, found)
+            folders[name], untaken = _listed(name)
+            for child, head in zip(folders[name], read_heads(folders[name]), strict=True):
+                if head is None:
+                    _take(child, files, found)
+                else:
+                    files.setdefault(child, File(*head))
             found.rejected += [Rejected(text) for text in untaken]
             if len(files) + len(found.rejected) == before:
                 found.rejected.append(Rejected(f"{path}: no segments in this folder; give one that capture wrote"))
-            wanted.update(_key(files[child].header) for child in folders[path] if child in files)
         elif path.is_file():
-            _take(path, files, found)
-            if path in files:
-                wanted.add(_key(files[path].header))
-                if path.parent not in folders:
-                    folders[path.parent], _ = _listed(path.parent)
-                for beside in folders[path.parent]:
-                    _take_beside(beside, files, path)
+            _take(name, files, found)
+            if name in files:
+                folder = str(path.parent)
+                if folder not in folders:
+                    folders[folder], _ = _listed(folder)
+                for other in folders[folder]:
+                    if other not in files and other not in beside:
+                        _take_beside(other, beside, files[name])
         elif path.exists():
             found.rejected.append(Rejected(f"{path}: neither a file nor a folder"))
         else:
             found.rejected.append(Rejected(f"{path}: no such file or folder"))
-    found.parts = _group({path: file for path, file in files.items() if _key(file.header) in wanted})
+    if beside:
+        wanted = {_key(file.head) for file in files.values()}
+        files |= {path: file for path, file in beside.items() if _key(file.head) in wanted}
+    found.parts = _group(files)
     found.rejected = sorted(set(found.rejected), key=lambda rejected: rejected.message)
     return found
 
@@ -141,23 +218,37 @@ def _resolved(path: Path) -> Path:
         return path.absolute()
 
 
-def _key(header: Header) -> SegmentKey:
-    return header.capture.int, header.segment
+def _key(head: bytes) -> SegmentKey:
+    segment, _, capture, *_ = _HEAD.unpack_from(head)
+    return capture, segment
+
+
+def _is_live(head: bytes) -> bool:
+    return bool(_HEAD.unpack_from(head)[1] & LIVE_FLAG)
+
+
+def _files(held: str | Part) -> tuple[Path, ...]:
+    """All files of a segment, copies too."""
+    return (*held.files, *held.copies) if isinstance(held, Part) else (Path(held),)
 
 
 def _running(folder: Path) -> dict[uuid.UUID, Running]:
     """The running files of a folder; one that is damaged is passed over, since no event is in it."""
     running = {}
-    for path in sorted(folder.glob(f"*{RUNNING_SUFFIX}")):
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(RUNNING_SUFFIX))
+    except OSError:
+        return {}
+    for name in names:
         try:
-            one = read_running(path)
+            one = read_running(folder / name)
         except (SegmentError, OSError):
             continue
         running[one.header.capture] = one
     return running
 
 
-def _listed(folder: Path) -> tuple[list[Path], list[str]]:
+def _listed(folder: str) -> tuple[list[str], list[str]]:
     """The files of a folder that are segments or claim to be, and what is named as a segment and not opened.
 
     That is links, which may lead anywhere, and what is no file. A folder that is being written is listed twice: a file
@@ -169,10 +260,10 @@ def _listed(folder: Path) -> tuple[list[Path], list[str]]:
             found |= _entries(folder)
     except OSError:
         return [], []
-    files, untaken = [], []
+    files, untaken, prefix = [], [], os.path.join(folder, "")
     for name in sorted(found):
-        entry, path = found[name], folder / name
-        is_named = name.endswith((SEGMENT_SUFFIX, LIVE_SUFFIX)) and path.suffix in (SEGMENT_SUFFIX, LIVE_SUFFIX)
+        entry, path = found[name], prefix + name
+        is_named = name.endswith(_SUFFIXES) and name not in _SUFFIXES
         if entry.is_file(follow_symlinks=False):
             if is_named or _has_magic(path):
                 files.append(path)
@@ -183,12 +274,12 @@ def _listed(folder: Path) -> tuple[list[Path], list[str]]:
     return files, untaken
 
 
-def _entries(folder: Path) -> dict[str, os.DirEntry[str]]:
+def _entries(folder: str) -> dict[str, os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return {entry.name: entry for entry in entries}
 
 
-def _has_magic(path: Path) -> bool:
+def _has_magic(path: str) -> bool:
     try:
         with open(open_segment(path), "rb") as file:
             return file.read(len(FILE_MAGIC)) == FILE_MAGIC
@@ -196,26 +287,25 @@ def _has_magic(path: Path) -> bool:
         return False
 
 
-def _take(path: Path, files: dict[Path, File], found: Found | None) -> None:
+def _take(path: str, files: dict[str, File], found: Found | None) -> None:
     """Read a file's header into ``files``, or say in ``found`` why not."""
     if path in files:
         return
     try:
-        files[path] = File(*read_header(path))
+        files[path] = File(*read_head(path))
     except (SegmentError, OSError) as error:
         if found is None:
             return
         text = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        found.rejected.append(Rejected(text, not _is_stillborn(path)))
+        found.rejected.append(Rejected(text, not _is_stillborn(Path(path))))
 
 
-def _take_beside(path: Path, files: dict[Path, File], given: Path) -> None:
+def _take_beside(path: str, beside: dict[str, File], given: File) -> None:
     """Take what completes a given file: of two files of a segment one is live, else they are copies."""
-    if path not in files:
-        found: dict[Path, File] = {}
-        _take(path, found, None)
-        if path in found and (found[path].header.live or files[given].header.live):
-            files[path] = found[path]
+    found: dict[str, File] = {}
+    _take(path, found, None)
+    if path in found and (_is_live(found[path].head) or _is_live(given.head)):
+        beside |= found
 
 
 def current(part: Part) -> Part:
@@ -226,12 +316,13 @@ def current(part: Part) -> Part:
     known = part.files[0]
     stem = known.stem if known == part.sealed else known.stem.rpartition("-")[0]
     candidates = [known.with_name(stem + SEGMENT_SUFFIX), *known.parent.glob(f"{_escaped(stem)}-*{LIVE_SUFFIX}")]
-    files: dict[Path, File] = {}
+    files: dict[str, File] = {}
     for path in candidates:
-        _take(path, files, None)
-    mine = {path: header for path, (header, _) in files.items() if _key(header) == _key(part.header)}
-    sealed = part.sealed or next((path for path, header in mine.items() if not header.live), None)
-    return Part(part.header, sealed, tuple(sorted(path for path in mine if mine[path].live)), part.copies)
+        _take(str(path), files, None)
+    mine = (part.header.capture.bytes, part.header.segment)
+    is_live = {Path(path): _is_live(head) for path, (head, _) in files.items() if _key(head) == mine}
+    sealed = part.sealed or next((path for path in is_live if not is_live[path]), None)
+    return Part(part.header, sealed, tuple(sorted(path for path in is_live if is_live[path])), part.copies)
 
 
 def _is_stillborn(path: Path) -> bool:
@@ -251,23 +342,37 @@ def _escaped(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _group(files: dict[Path, File]) -> list[Part]:
+def _group(files: dict[str, File]) -> Parts:
     """Files into segments, ordered by the capture's time and UUID, then by number."""
-    sealed: dict[SegmentKey, list[Path]] = {}
-    live: dict[SegmentKey, list[Path]] = {}
-    began: dict[int, int] = {}
-    for path, (header, _) in sorted(files.items(), key=lambda item: str(item[0])):
-        key = _key(header)
-        (live if header.live else sealed).setdefault(key, []).append(path)
-        began[key[0]] = min(began.get(key[0], header.realtime_ns), header.realtime_ns)
-    parts = []
-    for key in sorted(sealed.keys() | live.keys(), key=lambda key: (began[key[0]], key)):
-        copies = _best_first(sealed.get(key, []))
-        others = tuple(sorted(live.get(key, []), key=lambda path: (path.name, str(path))))
-        header = files[copies[0] if copies else others[0]].header
-        size = sum(files[path].size for path in (*copies[:1], *others))
-        parts.append(Part(header, copies[0] if copies else None, others, tuple(copies[1:]), size))
-    return parts
+    found: dict[SegmentKey, list[str]] = {}
+    began: dict[bytes, int] = {}
+    for path, (head, _) in files.items():
+        segment, _, capture, realtime, _ = _HEAD.unpack_from(head)
+        found.setdefault((capture, segment), []).append(path)
+        began[capture] = min(began.get(capture, realtime), realtime)
+    made = Parts([], [], [])
+    for key in sorted(found, key=lambda key: (began[key[0]], key)):
+        path = found[key][0]
+        head, size = files[path]
+        held: str | Part = path
+        if len(found[key]) > 1 or _is_live(head):
+            held = _part(sorted(found[key]), files)
+            head, size = files[str(held.files[0])].head, held.size
+        made.heads.append(head)
+        made.sizes.append(size)
+        made.held.append(held)
+    return made
+
+
+def _part(paths: list[str], files: dict[str, File]) -> Part:
+    """A segment of several files, or that is not sealed."""
+    copies = _best_first([Path(path) for path in paths if not _is_live(files[path].head)])
+    live = [Path(path) for path in paths if _is_live(files[path].head)]
+    live.sort(key=lambda path: (path.name, str(path)))
+    read = [*copies[:1], *live]
+    header = Header.unpack(files[str(read[0])].head, str(read[0]))
+    size = sum(files[str(path)].size for path in read)
+    return Part(header, copies[0] if copies else None, tuple(live), tuple(copies[1:]), size)
 
 
 def _best_first(copies: Sequence[Path]) -> list[Path]:

@@ -55,9 +55,9 @@ _STEP = [4, 4, 8, 8, 8, 1, 4, 8, 4, 1, 1, 1, 1, 1, 1]
 """Bytes of what `rows_of_steps` must know of a step."""
 
 _NUMBERS = (
-    "group", "group_texts", "number_texts_of", "in_order", "places_of", "unplane", "stored_word", "span_of",
-    "note_times", "asked_by", "rows_of", "by_number", "results_of", "last_at", "last_changes", "size_of_change",
-    "size_texts", "size_of_row", "mark_steps",
+    "group", "group_texts", "number_texts_of", "in_order", "places_of", "unplane", "unplane_all", "stored_word",
+    "span_of", "note_times", "asked_by", "rows_of", "by_number", "results_of", "last_at", "last_changes",
+    "size_of_change", "size_texts", "size_of_row", "mark_steps",
 )  # fmt: skip
 _NOTHING = (
     "count_rows", "index_changes", "write_texts", "enclose", "take_texts", "look_at_paths", "rows_of_steps",
@@ -144,18 +144,24 @@ def _numbered_slowly(values: Words, kinds: npt.NDArray[np.void], own: npt.NDArra
 
 def group_texts(texts: TextArray) -> tuple[Numbers, Numbers]:
     """Where each distinct text is first, ascending, and for each text an index into these."""
+    found = group_bytes(texts)
+    if found is not None:
+        return found
+    known: dict[str, int] = {}
+    codes = [known.setdefault(text, at) for at, text in enumerate(texts.to_list())]
+    distinct, which = np.unique(np.array(codes, np.int64), return_inverse=True)
+    return distinct, which
+
+
+def group_bytes(texts: TextArray) -> tuple[Numbers, Numbers] | None:
+    """Likewise, of texts that need not be UTF-8; None if too many collide."""
     firsts, inverse = np.empty(len(texts), np.int64), np.empty(len(texts), np.int64)
     count = _library.group_texts(
         at(texts.offsets), at(texts.data), integer(len(texts)), integer(SEED), at(firsts), at(inverse)
     )
     if count == OUT_OF_MEMORY:
         raise MemoryError
-    if count < 0:  # too many collide
-        known: dict[str, int] = {}
-        codes = [known.setdefault(text, at) for at, text in enumerate(texts.to_list())]
-        distinct, which = np.unique(np.array(codes, np.int64), return_inverse=True)
-        return distinct, which
-    return firsts[:count].copy(), inverse
+    return (firsts[:count].copy(), inverse) if count >= 0 else None
 
 
 def places_of(keys: npt.NDArray[np.uint16]) -> Codes:
@@ -276,6 +282,28 @@ def asked_by(
         at(rows), integer(len(rows)), at(times), at(durations), at(flags), at(sequences), at(which), *map(at, found)
     )
     return found._replace(endless=found.endless[:count])
+
+
+def unplane_all(data: bytes, counts: Numbers, sorts: tuple[int, int] | None, out: Words) -> bool:
+    """The records of many blocks, one block after the other, out of byte planes; otherwise as `unplane`.
+
+    Args:
+        data: The planes of all blocks.
+        counts: Records of each: int64.
+        sorts: ``key`` and ``summed``; None if records are as they were recorded.
+        out: uint64 of shape (words of a record, records of all).
+    """
+    key, summed = sorts or (-1, -1)
+    counts, planes = np.ascontiguousarray(counts, np.int64), np.frombuffer(data, np.uint8)
+    assert (counts >= 0).all() and counts.sum() == out.shape[1] and len(planes) == 8 * out.size
+    assert out.flags.c_contiguous
+    done = _library.unplane_all(
+        at(planes), at(counts), integer(len(counts)), integer(len(out)), integer(key), integer(summed), at(out),
+        integer(out.shape[1]),
+    )  # fmt: skip
+    if done == OUT_OF_MEMORY:
+        raise MemoryError
+    return bool(done == 0)
 
 
 def rows_of(numbers: npt.NDArray[np.uint16], known: Mask, wanted: Mask) -> Numbers | None:

@@ -122,6 +122,35 @@ int64_t unplane(const uint8_t *payload, int64_t count, const uint32_t *places, c
     return 0;
 }
 
+int64_t unplane_all(const uint8_t *payloads, const int64_t *counts, int64_t blocks, int64_t width, int64_t key,
+                    int64_t summed, uint64_t *out, int64_t stride)
+{
+    int64_t most = 0;
+    for (int64_t block = 0; block < blocks; block++)
+        most = counts[block] > most ? counts[block] : most;
+    uint16_t *keys = malloc((size_t)(most + 1) * sizeof *keys);
+    uint32_t *places = malloc((size_t)(most + 1) * sizeof *places);
+    int64_t done = keys && places ? 0 : OUT_OF_MEMORY;
+    for (int64_t block = 0; !done && block < blocks; block++) {
+        int64_t count = counts[block];
+        const uint8_t *planes = payloads + (key < 0 ? 0 : 8 * key * count);
+        for (int64_t word = 0; key < 0 && word < width; word++)
+            interlace(payloads + 8 * word * count, count, out + word * stride);
+        for (int64_t i = 0; key >= 0 && i < count; i++) {
+            keys[i] = (uint16_t)(planes[i] | planes[count + i] << 8);
+            done = planes[2 * count + i] | planes[3 * count + i] ? UNSUITED : done;
+        }
+        if (key >= 0 && !done)
+            done = places_of(keys, count, places);
+        if (key >= 0 && !done)
+            done = unplane(payloads, count, places, NULL, count, key, summed, ((uint64_t)1 << width) - 1, out, stride);
+        payloads += 8 * width * count;
+        out += count;
+    }
+    free(keys), free(places);
+    return done;
+}
+
 int64_t span_of(const uint64_t *times, const uint64_t *durations, const uint64_t *flags, int64_t n, uint64_t *entries)
 {
     uint64_t earliest = UINT64_MAX, latest = 0;

@@ -6,10 +6,11 @@ import ctypes
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _PATH = Path(__file__).with_name("libkernels.so")
 """Loaded by path, whatever the system calls its libraries."""

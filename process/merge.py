@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from capture.segment import ROW_SIZES, Block, BlockType, Encoding, SegmentError
+from capture.segment import COUNTERS, ROW_SIZES, Block, BlockType, Encoding, SegmentError
 from process.batch import Batch
-from process.discover import Part
+from process.discover import Part, Parts
 from process.grouping import ranges
+from process.kernels import unplane_all
+from process.planes import Planes
 from process.read import (
     HIGH,
     LOW,
@@ -50,30 +52,66 @@ _COMM_ARGV, _TEXT, _FD_PATH = 6, 1, 2
 
 
 @dataclass
-class Member:
-    """One segment of a batch, beside its records.
+class Members:
+    """The segments of a batch, beside their records: a column each.
 
     Attributes:
-        part: Which.
-        first: Sequence number of its first event; where there are none, of the one that might follow.
-        end: One past its last event.
-        events: That can be read, entry rows included.
-        size: Bytes of its files.
-        is_sealed: Whether it was closed properly.
-        damage: What was passed over.
-        counters: Its ledger.
-        kept_from: Sequence number before which capture has deleted segments on purpose.
+        parts: Which.
+        firsts: Sequence number of the first event; where there are none, of the one that might follow: int64.
+        ends: One past the last event: int64.
+        events: That can be read, entry rows included: int64.
+        sizes: Bytes of the files: int64.
+        sealed: Whether it was closed properly.
+        counters: Its ledger, the words of ``COUNTERS``: uint64 of shape (n, words).
+        kept_from: Sequence number before which capture has deleted segments on purpose: int64.
+        damage: What was passed over, of those of which anything was, by their indices.
     """
 
-    part: Part
-    first: int
-    end: int
-    events: int
-    size: int
-    is_sealed: bool
-    damage: list[Damage]
-    counters: dict[str, int]
-    kept_from: int
+    parts: Parts
+    firsts: Numbers
+    ends: Numbers
+    events: Numbers
+    sizes: Numbers
+    sealed: npt.NDArray[np.bool_]
+    counters: Words
+    kept_from: Numbers
+    damage: dict[int, list[Damage]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], read: Sequence[Contents]) -> Members:
+        """Of segments that were read one by one."""
+        firsts = [
+            one.events[0].first if one.events else min(part.header.first_event, MAX_SEQUENCE)
+            for part, one in zip(parts, read, strict=True)
+        ]
+        ends = [
+            one.events[-1].first + one.events[-1].count if one.events else first
+            for first, one in zip(firsts, read, strict=True)
+        ]
+        return cls(
+            Parts.of(parts),
+            np.array(firsts, np.int64),
+            np.array(ends, np.int64),
+            np.array([sum(block.count for block in one.events) for one in read], np.int64),
+            np.array([one.size for one in read], np.int64),
+            np.array([one.is_sealed for one in read], np.bool_),
+            np.array([[one.counters.get(name, 0) for name in COUNTERS] for one in read], np.uint64),
+            np.array([one.kept_from for one in read], np.int64),
+            {k: one.damage for k, one in enumerate(read) if one.damage},
+        )
+
+    def odd(self) -> list[int]:
+        """Those of which more must be told than columns do: damaged, not sealed, of several files; ascending."""
+        several = [k for k, held in enumerate(self.parts.held) if isinstance(held, Part)]
+        return sorted({*several, *self.damage, *np.flatnonzero(~self.sealed).tolist()})
+
+    def totals(self) -> dict[str, int]:
+        """The ledger of all together."""
+        low, high = (half.sum(axis=0).tolist() for half in (self.counters & LOW, self.counters >> HIGH))
+        return {name: (high[k] << 32) + low[k] for k, name in enumerate(COUNTERS)}
 
 
 @dataclass
@@ -87,7 +125,7 @@ class Loaded:
     """
 
     contents: Contents
-    members: list[Member]
+    members: Members
     failed: list[tuple[Part, str]] = field(default_factory=list)
 
 
@@ -101,7 +139,7 @@ def load_batch(batch: Batch) -> Loaded:
     """
     if len(batch.parts) == 1:
         contents = load(batch.parts[0])
-        return Loaded(contents, [_member(batch.parts[0], contents)])
+        return Loaded(contents, Members.of(batch.parts, [contents]))
     files = read_sound(batch.parts)
     if files is not None:
         members = _members(batch.parts, files)
@@ -116,11 +154,12 @@ def load_batch(batch: Batch) -> Loaded:
             failed.append((part, f"{error.filename}: {error.strerror}"))
         if gathered.held > MAX_TOGETHER:
             raise SegmentError(f"{batch.name}: unpack to more than {MAX_TOGETHER} bytes together")
-    if not gathered.members:
+    if not gathered.parts:
         raise SegmentError(failed[0][1])
-    contents = _as_one(batch, gathered.members, gathered.records())
+    members = Members.of(gathered.parts, gathered.read)
+    contents = _as_one(batch, members, gathered.records())
     contents.breaks = sorted(gathered.breaks)
-    return Loaded(contents, gathered.members, failed)
+    return Loaded(contents, members, failed)
 
 
 def keep(contents: Contents, path: Path) -> bool:
@@ -143,52 +182,34 @@ def kept(path: Path) -> Contents | None:
     return contents
 
 
-def _member(part: Part, contents: Contents) -> Member:
-    first = contents.events[0].first if contents.events else min(part.header.first_event, MAX_SEQUENCE)
-    end = contents.events[-1].first + contents.events[-1].count if contents.events else first
-    events = sum(block.count for block in contents.events)
-    return Member(
-        part,
-        first,
-        end,
-        events,
-        contents.size,
-        contents.is_sealed,
-        contents.damage,
-        contents.counters,
-        contents.kept_from,
-    )
-
-
-def _members(parts: Sequence[Part], files: Files) -> list[Member]:
+def _members(parts: Parts, files: Files) -> Members:
     """Of files in which nothing is unusual."""
-    firsts = [min(part.header.first_event, MAX_SEQUENCE) for part in parts]
-    ends, counts = list(firsts), [0] * len(parts)
+    count = len(parts)
+    firsts = np.minimum(files.firsts, np.uint64(MAX_SEQUENCE)).astype(np.int64)
+    ends, counts = firsts.copy(), np.zeros(count, np.int64)
     events = files.records.rows.get(BlockType.EVENTS)
-    if events is not None:
-        columns = (events.owners.tolist(), events.firsts.tolist(), events.counts.tolist())
-        for owner, first, count in zip(*columns, strict=True):
-            firsts[owner] = firsts[owner] if counts[owner] else first
-            ends[owner] = first + count
-            counts[owner] += count
-    told = zip(parts, firsts, ends, counts, files.sizes, files.counters, files.kept_from, strict=True)
-    return [
-        Member(part, first, end, count, size, True, [], counters, kept_from)
-        for part, first, end, count, size, counters, kept_from in told
-    ]
+    if events is not None:  # by file and in order
+        has_any, at = np.unique(events.owners, return_index=True)
+        firsts[has_any] = events.firsts[at]
+        ends[events.owners] = events.firsts + events.counts  # of several the last one stays
+        np.add.at(counts, events.owners, events.counts)
+    sizes, sealed = np.array(parts.sizes, np.int64), np.ones(count, np.bool_)
+    return Members(parts, firsts, ends, counts, sizes, sealed, files.counters, files.kept_from)
 
 
 class _Gathered:
     """Segments read one by one.
 
     Attributes:
-        members: Those that were taken.
+        parts: Those that were taken.
+        read: They, with no records but events.
         held: Bytes to which their blocks unpacked.
         breaks: See `Contents.breaks`; in no order.
     """
 
     def __init__(self) -> None:
-        self.members: list[Member] = []
+        self.parts: list[Part] = []
+        self.read: list[Contents] = []
         self.held = 0
         self.breaks: list[int] = []
         self._rows: dict[int, list[tuple[int, Block, bytes | memoryview]]] = {kind: [] for kind in _ROWS}
@@ -205,7 +226,7 @@ class _Gathered:
             OSError: A file cannot be read.
         """
         contents, blocks = join(part)
-        number, events = len(self.members), []
+        number, events = len(self.parts), []
         last_string, last_set = 0, 0
         payloads: dict[int, bytes | memoryview] = {}
         for file, block in blocks:
@@ -236,7 +257,8 @@ class _Gathered:
         self._string_counts.append(last_string)
         self._string_end += last_string
         self._set_counts.append(last_set)
-        self.members.append(_member(part, contents))
+        self.parts.append(part)
+        self.read.append(contents)
 
     def records(self) -> Records:
         """What all of them hold."""
@@ -246,25 +268,27 @@ class _Gathered:
                 owners=np.array([number for number, _, _ in some]),
                 firsts=np.array([min(block.first, MAX_SEQUENCE) for _, block, _ in some]),
                 counts=np.array([block.count for _, block, _ in some]),
-                encodings=[block.encoding for _, block, _ in some],
-                payloads=[payload for _, _, payload in some],
+                encodings=np.array([block.encoding for _, block, _ in some], np.uint8),
+                sizes=np.array([len(payload) for _, _, payload in some], np.int64),
+                data=b"".join(payload for _, _, payload in some),
             )
             for kind, some in self._rows.items() if some
         }  # fmt: skip
         return Records(self._strings, np.array(self._string_counts), np.array(self._set_counts), rows)
 
 
-def _as_one(batch: Batch, members: Sequence[Member], records: Records) -> Contents:
+def _as_one(batch: Batch, members: Members, records: Records) -> Contents:
     """All members as one segment.
 
     Raises:
         SegmentError: Two claim the same events, or have too many strings.
     """
-    if any(one.end > following.first for one, following in pairwise(members)):
+    if (members.ends[:-1] > members.firsts[1:]).any():
         raise SegmentError(f"{batch.name}: segments claim the same events")
-    strings, sets = (np.concatenate(([0], np.cumsum(one))) for one in (records.string_counts, records.set_counts))
-    if max(strings[-1], sets[-1]) >= MAX_ID:
+    strings, sets = (_Ids(np.concatenate(([0], np.cumsum(one)))) for one in (records.string_counts, records.set_counts))
+    if max(strings.starts[-1], sets.starts[-1]) >= MAX_ID:
         raise SegmentError(f"{batch.name}: too many strings")
+    strings.renumbered = records.strings.unite(int(strings.starts[-1]))
     contents, rows = Contents(batch.name, batch.header, strings=records.strings), records.rows
     if BlockType.SETS in rows:
         _add_sets(contents, rows[BlockType.SETS], strings, sets)
@@ -278,15 +302,12 @@ def _as_one(batch: Batch, members: Sequence[Member], records: Records) -> Conten
         contents.files, owner = _together(BlockType.FILES, rows[BlockType.FILES])
         contents.files[_FD_PATH] = _shifted(contents.files[_FD_PATH], owner, None, strings)
     if BlockType.EVENTS in rows:
-        contents.events = _stretches(rows[BlockType.EVENTS], sets, members)
-    contents.damage = [damage for member in members for damage in member.damage]
-    contents.is_sealed = members[-1].is_sealed
-    contents.kept_from = max(member.kept_from for member in members)
-    contents.size = sum(member.size for member in members)
-    for member in members:
-        for name, value in member.counters.items():
-            if value:
-                contents.counters[name] += value
+        contents.events = _stretches(rows[BlockType.EVENTS], sets, members.parts)
+    contents.damage = [damage for some in members.damage.values() for damage in some]
+    contents.is_sealed = bool(members.sealed[-1])
+    contents.kept_from = int(members.kept_from.max())
+    contents.size = int(members.sizes.sum())
+    contents.counters |= members.totals()
     return contents
 
 
@@ -295,16 +316,16 @@ def _together(kind: int, blocks: Blocks) -> tuple[Words, Numbers]:
     return _unpack(kind, blocks), np.repeat(blocks.owners, blocks.counts)
 
 
-def _add_sets(contents: Contents, blocks: Blocks, strings: Numbers, sets: Numbers) -> None:
+def _add_sets(contents: Contents, blocks: Blocks, strings: _Ids, sets: _Ids) -> None:
     found, owner = _together(BlockType.SETS, blocks)
     rows = pairs(np.stack([_shifted(word, owner, strings, strings) for word in found]))
-    firsts, ends = sets[blocks.owners] + blocks.firsts, np.cumsum(blocks.counts)
+    firsts, ends = sets.starts[blocks.owners] + blocks.firsts, np.cumsum(blocks.counts)
     runs = np.flatnonzero(firsts[1:] != firsts[:-1] + blocks.counts[:-1]) + 1  # where ids do not go on
     for start, end in pairwise((0, *runs.tolist(), len(firsts))):
         contents.sets.add(int(firsts[start]), rows[ends[start] - blocks.counts[start] : ends[end - 1]])
 
 
-def _stretches(blocks: Blocks, sets: Numbers, members: Sequence[Member]) -> list[Stretch]:
+def _stretches(blocks: Blocks, sets: _Ids, parts: Parts) -> list[Stretch]:
     """The events, as few arrays as there can be."""
     found, owner = _together(BlockType.EVENTS, blocks)
     found[NR_STRINGS] = _shifted(found[NR_STRINGS], owner, None, sets)
@@ -313,71 +334,78 @@ def _stretches(blocks: Blocks, sets: Numbers, members: Sequence[Member]) -> list
     return [
         Stretch(
             int(firsts[start]),
-            members[int(blocks.owners[start])].part.name,
+            parts[int(blocks.owners[start])].name,
             found[:, ends[start] - blocks.counts[start] : ends[end - 1]],
         )
         for start, end in pairwise((0, *runs.tolist(), len(firsts)))
     ]
 
 
-def _shifted(pair: Words, owner: Numbers, low: Numbers | None, high: Numbers | None) -> Words:
+@dataclass
+class _Ids:
+    """Ids of one kind, in all members.
+
+    Attributes:
+        starts: Where those of each member begin, and where those of the last end.
+        renumbered: What they have become since, from 0 on; None if nothing has.
+    """
+
+    starts: Numbers
+    renumbered: Numbers | None = None
+
+    def shifted(self, ids: Words, owner: Numbers) -> Words:
+        """Ids of members as they are in the batch; one that its member does not have is one that nobody has."""
+        there = ids.astype(np.int64) <= np.diff(self.starts)[owner]
+        moved = ids.astype(np.int64) + self.starts[owner]
+        if self.renumbered is not None:
+            moved = self.renumbered[np.where(there, moved, 0)]
+        return np.where(ids == 0, ids, np.where(there, moved, MAX_ID).astype(np.uint64))
+
+
+def _shifted(pair: Words, owner: Numbers, low: _Ids | None, high: _Ids | None) -> Words:
     """Two ids in a word: each as it is in the batch.
 
     Args:
         pair: uint64 of shape (n,).
         owner: The member that each is of.
-        low: Where the ids of each member begin, and where those of the last end, for the low half; None if it is no id.
-        high: Likewise for the high half.
+        low: What the low half is an id of; None if it is none.
+        high: Likewise.
     """
-    halves = []
-    for ids, starts in ((pair & LOW, low), (pair >> HIGH, high)):
-        if starts is not None:
-            there = ids.astype(np.int64) <= (starts[1:] - starts[:-1])[owner]
-            moved = ids + starts[owner].astype(np.uint64)
-            ids = np.where(ids == 0, ids, np.where(there, moved, np.uint64(MAX_ID)))
-        halves.append(ids)
+    halves = [
+        half if ids is None else ids.shifted(half, owner) for half, ids in ((pair & LOW, low), (pair >> HIGH, high))
+    ]
     joined: Words = halves[0] | halves[1] << HIGH
     return joined
 
 
 def _unpack(kind: int, blocks: Blocks) -> Words:
     """The words of blocks, one after the other: uint64 of shape (words of a record, records of all)."""
-    ends, counts = np.cumsum(blocks.counts), blocks.counts
-    found = np.zeros((ROW_SIZES[kind] // 8, int(ends[-1])), np.uint64)
-    planes = [k for k, encoding in enumerate(blocks.encodings) if encoding == Encoding.PLANES]
-    if planes:
-        at = _places(planes, ends, counts)
-        found[:, at] = _of_planes(kind, counts[planes], [blocks.payloads[k] for k in planes])
-    for k in sorted({*range(len(counts))}.difference(planes)):
-        count = int(counts[k])
-        found[:, ends[k] - count : ends[k]] = flat(blocks.encodings[k], count, blocks.payloads[k], len(found))
+    counts, ends = blocks.counts, np.cumsum(blocks.counts)
+    in_planes = blocks.encodings == Encoding.PLANES
+    if in_planes.all():
+        return _of_planes(kind, counts, blocks.data)
+    payloads, found = blocks.payloads(), np.zeros((ROW_SIZES[kind] // 8, int(ends[-1])), np.uint64)
+    planes = np.flatnonzero(in_planes)
+    if len(planes):
+        at = ranges(ends[planes] - counts[planes], ends[planes])
+        found[:, at] = _of_planes(kind, counts[planes], b"".join([payloads[k] for k in planes.tolist()]))
+    for k in np.flatnonzero(~in_planes).tolist():
+        start, end = int(ends[k] - counts[k]), int(ends[k])
+        found[:, start:end] = flat(int(blocks.encodings[k]), end - start, payloads[k], len(found))
     return found
 
 
-def _places(chosen: Sequence[int], ends: Numbers, counts: Numbers) -> Numbers | slice:
-    """Where the records of some blocks are among those of all."""
-    if len(chosen) == len(counts):
-        return slice(None)
-    return ranges(ends[chosen] - counts[chosen], ends[chosen])
-
-
-def _of_planes(kind: int, counts: Numbers, payloads: Sequence[bytes | memoryview]) -> Words:
+def _of_planes(kind: int, counts: Numbers, data: bytes) -> Words:
     """The words of blocks that are stored as byte planes; see `read.Unpacked`."""
-    octets = np.concatenate(
-        [np.frombuffer(one, np.uint8).reshape(-1, n) for one, n in zip(payloads, counts.tolist(), strict=True)], axis=1
-    )
-    width, total = len(octets) // 8, octets.shape[1]
-    columns = np.ascontiguousarray(octets.reshape(width, 8, total).transpose(0, 2, 1))
-    plain: Words = columns.view("<u8")[:, :, 0].astype(np.uint64, copy=False)
+    found = np.empty((ROW_SIZES[kind] // 8, int(counts.sum())), np.uint64)
     if kind != BlockType.EVENTS:
-        return plain
-    numbers = plain[NR_STRINGS] & LOW
-    block = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((numbers, block))
-    found = np.empty_like(plain)
-    found[:, order] = plain
-    found[NR_STRINGS] = found[NR_STRINGS] & ~LOW | numbers
-    times = np.cumsum(found[TIME])
-    starts = np.cumsum(counts) - counts
-    found[TIME] = times - np.repeat(np.concatenate(([np.uint64(0)], times))[starts], counts)
+        unplane_all(data, counts, None, found)
+    elif not unplane_all(data, counts, (NR_STRINGS, TIME), found):
+        size, start = 8 * len(found), 0
+        for count in counts.tolist():
+            payload = memoryview(data)[size * start : size * (start + count)]
+            Planes(payload, len(found), count, NR_STRINGS).fill(
+                found[:, start : start + count], range(len(found)), TIME
+            )
+            start += count
     return found

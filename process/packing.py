@@ -20,22 +20,22 @@ from uuid import UUID
 import numpy as np
 
 from process.batch import Batch
-from process.discover import Part
+from process.discover import Part, Parts
 from process.fd_records import Scan
 from process.fd_state import Effect
 from process.lives import Step
-from process.merge import Member
+from process.merge import Members
 from process.read import Damage
 from process.survey import Identity, Mark, Survey
 from process.tally import Count, Tally
 
 _KNOWN: Final[dict[str, Any]] = {
-    kind.__name__: kind for kind in (Batch, Member, Survey, Effect, Scan, Identity, Mark, Step, Damage, Tally, Count)
+    kind.__name__: kind for kind in (Batch, Members, Survey, Effect, Scan, Identity, Mark, Step, Damage, Tally, Count)
 }
 """What can be read back."""
 
 Outside = Callable[[Any], Any]
-"""Of a `Part`, a `Path` or another value that is not plain: what stands for it; and the way back."""
+"""Of a `Part`, `Parts`, a `Path` or another value that is not plain: what stands for it; and the way back."""
 
 
 class Unreadable(ValueError):
@@ -96,7 +96,7 @@ def _plain(value: Any, arrays: list[Any], outside: Outside) -> Any:
     if isinstance(value, np.ndarray):
         arrays.append(_clean(value))
         return {"array": len(arrays) - 1}
-    if isinstance(value, (Part, Path)):
+    if isinstance(value, (Part, Parts, Path)):
         stands = outside(value)
         return None if stands is None else {"outside": stands}
     if isinstance(value, UUID):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,11 +21,12 @@ from process.fd_pieces import Piece
 from process.fd_state import Effect, Start, Whole
 from process.fd_timeline import Timeline
 from process.grouping import distinct
-from process.identify import Runs, State, states
+from process.identify import State, states
 from process.ledger import Ledger, Severity
-from process.merge import Member
+from process.merge import Members
 from process.read import MAX_SEQUENCE
-from process.survey import Sequences, Survey
+from process.runs import Runs, Sequences
+from process.survey import Survey
 from process.tree import Tree, cut, grow
 
 _LOSSES = {
@@ -187,22 +189,20 @@ def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:
     return made
 
 
-def _rows_of(members: list[Member], dropped: Sequences) -> tuple[int, ...]:
+def _rows_of(members: Members, dropped: Sequences) -> tuple[int, ...]:
     """Rows that each segment of a batch gives."""
-    edges = np.searchsorted(dropped, [(one.first, one.end) for one in members]).tolist()
-    return tuple(one.events - (last - first) for one, (first, last) in zip(members, edges, strict=True))
+    less = np.searchsorted(dropped, members.ends) - np.searchsorted(dropped, members.firsts)
+    return tuple((members.events - less).tolist())
 
 
 def _account(capture: uuid.UUID, surveys: list[Survey], runs: Runs, running: Running | None, ledger: Ledger) -> None:
     """Enter what one capture counted and what of it is missing."""
-    members = [member for survey in surveys for member in survey.members]
-    counts = dict.fromkeys(COUNTERS, 0)
-    for one in members:
-        for name, value in one.counters.items():
-            if value:
-                counts[name] += value
+    members = [survey.members for survey in surveys]
+    counts = Counter(dict.fromkeys(COUNTERS, 0))
+    for some in members:
+        counts.update(some.totals())
     if running:  # it knows also what was counted after the last block was written
-        counts = {name: max(count, min(running.words[name], MAX_SEQUENCE)) for name, count in counts.items()}
+        counts = Counter({name: max(count, min(running.words[name], MAX_SEQUENCE)) for name, count in counts.items()})
     for name in COUNTERS:
         ledger.add(Severity.INFO, "capture", name, counts[name])
     for severity, items in ((Severity.LOSS, _LOSSES), (Severity.WARNING, _WARNINGS)):
@@ -212,15 +212,17 @@ def _account(capture: uuid.UUID, surveys: list[Survey], runs: Runs, running: Run
     if is_running:
         ledger.add(Severity.WARNING, "read", f"capture {capture} is still being written: decoded as far as it was")
     may_lack = running is None or bool(running.words["filling"])
-    for one in members:
-        _account_segment(one, may_lack and one is members[-1], is_running, ledger)
-    kept_from = max(one.kept_from for one in members)
+    for some in members:
+        for k in some.odd():
+            is_last = some is members[-1] and k == len(some) - 1
+            _account_segment(some, k, may_lack and is_last, is_running, ledger)
+    kept_from = max(int(some.kept_from.max()) for some in members)
     missing = runs.missing + _missing_end(members[-1], runs, running)
     dropped = [(first, min(count, kept_from - first)) for first, count in missing if first < kept_from]
     missing = [(max(first, kept_from), first + count - max(first, kept_from)) for first, count in missing]
     lost = sum(max(count, 0) for _, count in missing)
-    ledger.add(Severity.INFO, "read", "events", sum(one.events for one in members))
-    ledger.add(Severity.INFO, "read", "segments", len(members))
+    ledger.add(Severity.INFO, "read", "events", sum(int(some.events.sum()) for some in members))
+    ledger.add(Severity.INFO, "read", "segments", sum(len(some) for some in members))
     ledger.add(Severity.INFO, "read", "resets", sum(len(survey.resets) for survey in surveys))
     text = f"events before {kept_from} of capture {capture} dropped on purpose (--policy drop-oldest)"
     ledger.add(Severity.LOSS, "capture", text, sum(count for _, count in dropped))
@@ -228,25 +230,28 @@ def _account(capture: uuid.UUID, surveys: list[Survey], runs: Runs, running: Run
     ledger.add(Severity.LOSS, "read", text, lost)
 
 
-def _account_segment(one: Member, may_lack: bool, is_running: bool, ledger: Ledger) -> None:
+def _account_segment(some: Members, index: int, may_lack: bool, is_running: bool, ledger: Ledger) -> None:
     """Enter the state of one segment's files; ``may_lack``: its end may be in a live file."""
-    for file, offset, length, reason, loss in sorted(one.damage):
+    part = some.parts[index]
+    for file, offset, length, reason, loss in sorted(some.damage.get(index, [])):
         severity = Severity.LOSS if loss else Severity.INFO
         ledger.add(severity, "read", f"{file}: damaged at offset {offset} ({length} bytes): {reason}")
-    for copy in one.part.copies:
-        ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {one.part.name}; not read")
-    if one.is_sealed or is_running:
+    for copy in part.copies:
+        ledger.add(Severity.WARNING, "read", f"{copy.name}: the same segment as {part.name}; not read")
+    if some.sealed[index] or is_running:
         return
-    if may_lack and not one.part.live:
-        ledger.add(Severity.LOSS, "read", f"{one.part.name}: tail unknown: not sealed, and no live file beside it")
+    if may_lack and not part.live:
+        ledger.add(Severity.LOSS, "read", f"{part.name}: tail unknown: not sealed, and no live file beside it")
     else:
-        ledger.add(Severity.WARNING, "read", f"{one.part.name}: not sealed (killed, or still running)")
+        ledger.add(Severity.WARNING, "read", f"{part.name}: not sealed (killed, or still running)")
 
 
-def _missing_end(last: Member, runs: Runs, running: Running | None) -> list[tuple[int, int]]:
+def _missing_end(last: Members, runs: Runs, running: Running | None) -> list[tuple[int, int]]:
     """The gap after the last run, which a sealed segment's totals tell, or the capture's running file."""
-    end = runs.end
-    told = last.part.header.first_event + last.counters["events"] + last.counters["dropped"] if last.is_sealed else 0
+    end, told = runs.end, 0
+    if last.sealed[-1]:
+        events, dropped = last.counters[-1, [COUNTERS.index("events"), COUNTERS.index("dropped")]].tolist()
+        told = last.parts[-1].header.first_event + events + dropped
     told = max(told, running.words["next_event"] if running else 0)
     return [(end, told - end)] if end < told <= MAX_SEQUENCE else []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from process.batch import Batch
-from process.discover import Part
+from process.discover import Part, Parts
 from process.errors import ProcessError
 from process.fd_history import History
 from process.ledger import Ledger, Severity
@@ -157,22 +157,21 @@ def survey_all(
     Returns:
         Surveys in order, and the segments that cannot be read, and why.
     """
-    made: dict[Batch, Survey] = {}
-    failed: dict[Part, str] = {}
+    made: list[Survey] = []
+    failed: list[tuple[Part, str]] = []
     divided: list[Batch] = []
     for outcome in workers.run(partial(survey, folder=folder.path, files=files), wanted):
         if isinstance(outcome.result, Survey):
-            made[outcome.item] = outcome.result
-            failed.update(outcome.result.failed)
+            made.append(outcome.result)
+            failed += outcome.result.failed
             advance(outcome.result.events)
         elif len(outcome.item.parts) > 1:
             divided += outcome.item.alone()
         else:
-            failed[outcome.item.parts[0]] = outcome.result.reason
+            failed.append((outcome.item.parts[0], outcome.result.reason))
     if divided:
         more, lost = survey_all(divided, workers, folder, advance, files=files)
-        made.update((one.batch, one) for one in more)
-        failed.update(lost)
-    order = {part: number for number, part in enumerate(part for batch in wanted for part in batch.parts)}
-    surveys = sorted(made.values(), key=lambda one: order[one.batch.parts[0]])
-    return surveys, sorted(failed.items(), key=lambda one: order[one[0]])
+        order = {key: number for number, key in enumerate(key for batch in wanted for key in batch.key)}
+        made = sorted(made + more, key=lambda one: order[one.batch.key[0]])
+        failed = sorted(failed + lost, key=lambda one: order[Parts.of((one[0],)).numbers()[0]])
+    return made, failed

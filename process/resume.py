@@ -26,7 +26,7 @@ import errno_tables
 import process
 from process import kept
 from process.batch import Batch
-from process.discover import Part
+from process.discover import Part, Parts
 from process.errors import ProcessError
 from process.output import unwritable
 from process.packing import Unreadable, digest, pack, unpack
@@ -226,17 +226,22 @@ def _key(item: object, function: Callable[..., object], decoder: str) -> str | N
         return None
 
 
-def _content(value: Part | Path) -> Any:
+def _content(value: Part | Parts | Path) -> Any:
     """What a segment is: its files' names and contents."""
     if isinstance(value, Path):
         return None
+    if isinstance(value, Parts):
+        return [_content(part) for part in value]
     return [value.sealed is not None, [[path.name, kept.file_hash(path)] for path in value.files]]
 
 
-def _outside(item: object, files: list[Path], value: Part | Path) -> Any:
-    """What stands in a result for a segment of the item, or for files, which are added to ``files``."""
+def _outside(item: object, files: list[Path], value: Part | Parts | Path) -> Any:
+    """What stands in a result for segments of the item, or for files, which are added to ``files``."""
+    if isinstance(value, Parts):
+        number = {key: k for k, key in enumerate(_parts(item).numbers())}
+        return [number[key] for key in value.numbers()]
     if isinstance(value, Part):
-        return _parts(item).index(value)
+        return _outside(item, files, Parts.of((value,)))[0]
     if value.suffix == _PRIVATE:
         return None
     beside = [path for path in map(value.with_suffix, _BESIDE) if path.is_file()]
@@ -244,8 +249,10 @@ def _outside(item: object, files: list[Path], value: Part | Path) -> Any:
     return value.suffix
 
 
-def _inside(item: object, stem: Path, value: Any) -> Part | Path:
+def _inside(item: object, stem: Path, value: Any) -> Part | Parts | Path:
     """The way back."""
+    if isinstance(value, list):
+        return _parts(item).some(value)
     return _parts(item)[value] if isinstance(value, int) else stem.with_name(stem.name + value)
 
 
@@ -254,7 +261,7 @@ def _name(function: Callable[..., object]) -> str:
     return inner.__name__
 
 
-def _parts(item: object) -> tuple[Part, ...]:
+def _parts(item: object) -> Parts:
     """The segments that a step is given."""
     batch = item.batch if isinstance(item, Plan) else item
-    return batch.parts if isinstance(batch, Batch) else ()
+    return batch.parts if isinstance(batch, Batch) else Parts.of(())

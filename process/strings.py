@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import STRING_INDEX, StringFlag
-from process.grouping import distinct
-from process.kernels import enclose, take_texts
+from process.grouping import distinct, group
+from process.kernels import enclose, group_bytes, take_texts
 from process.text_array import TextArray
 
 Ids = npt.NDArray[np.int64]
@@ -143,6 +143,26 @@ class StringTable:
             flags = np.concatenate([block.flags for block in run])
             self._blocks.append(_Block(np.concatenate(([0], *bounds)), flags, data))
 
+    def unite(self, count: int) -> Ids | None:
+        """Keep strings that are alike once, if there are all from 1 to ``count``: each segment has those of its own.
+
+        Returns:
+            The new id of each old one, from 0 on, which stays; None if nothing was done.
+        """
+        if self._firsts != [1] or len(self._blocks[0].flags) != count:
+            return None
+        (block,) = self._blocks
+        texts = TextArray(block.bounds, np.frombuffer(block.data, np.uint8))
+        found = group_bytes(texts)
+        if found is None:
+            return None
+        kinds, number = group(found[1] << 32 | block.flags)
+        firsts = np.empty(len(kinds), np.int64)
+        firsts[number[::-1]] = np.arange(count)[::-1]
+        united = take_texts(texts, firsts)
+        self._blocks = [_Block(united.offsets, block.flags[firsts], united.data.tobytes())]
+        return np.concatenate(([0], number + 1))
+
     def get(self, number: int) -> Text | None:
         """The string with an id, None if its block is lost."""
         at = bisect_right(self._firsts, number) - 1
@@ -226,6 +246,10 @@ class SetTable:
     def __init__(self) -> None:
         self._blocks: list[tuple[int, Ids]] = []
         self._joined: tuple[Ids, Ids, Ids, Ids] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """For pickle, without what follows from the rest."""
+        return {"_blocks": self._blocks, "_joined": None}
 
     def add(self, first: int, rows: Ids) -> bool:
         """Take a SETS block: string ids of shape (sets, 6). False if its own ids cannot be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from process.fd_scan import LOOKED_AT, NOT_BY_TASK, Scanner
 from process.fd_state import Effect
 from process.grouping import distinct, spread
 from process.lives import Lives, Step
-from process.merge import Member, keep, load_batch
+from process.merge import Members, keep, load_batch
 from process.read import (
     DURATION,
     FLAGS_ENTRY,
@@ -39,9 +40,8 @@ from process.read import (
     Unpacked,
     Words,
 )
+from process.runs import Runs, Sequences
 from process.strings import Text, elements, escape, first_element
-
-Sequences = npt.NDArray[np.int64]
 
 
 class Identity(NamedTuple):
@@ -87,14 +87,14 @@ class Survey:
 
     Attributes:
         batch: Its segments, without those that could not be used at all.
-        members: The same, each with what must be told of it.
+        members: The same, with what must be told of them.
         failed: Those that could not be used, and why.
         blocks: (first, count) of each sound EVENTS block, ascending.
         opened: Entry rows that nothing in this batch completes: int64 sequence numbers, ascending.
         closed: Entry rows that this batch itself completes, and events that are no calls, likewise.
         closes: Entry rows that it completes elsewhere, likewise.
         tasks: The distinct tasks of its events, uint64, ascending.
-        identities: By sequence number.
+        identities: By sequence number; without those that say again what was known anyhow.
         steps: What its calls say of processes, by sequence number.
         marks: By sequence number.
         span: Unix time of its first and last entry, ns; None without events, or if nobody asked about descriptors.
@@ -106,7 +106,7 @@ class Survey:
     """
 
     batch: Batch
-    members: list[Member]
+    members: Members
     failed: list[tuple[Part, str]]
     blocks: list[tuple[int, int]]
     opened: Sequences
@@ -155,17 +155,18 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
             else:
                 _look(block, seen, told, scanner)
         except SegmentError as error:
-            loaded.members[0].damage.append(block.damage(error))
+            loaded.members.damage.setdefault(0, []).append(block.damage(error))
     if len(loaded.members) == 1:
-        loaded.members[0].events = sum(count for _, count in seen.blocks)
+        loaded.members.events[0] = sum(count for _, count in seen.blocks)
     entries, returns = _joined(seen.entries), _joined(seen.returns)
     span = None
     if seen.blocks and scanner:
         began = batch.header.realtime_ns
         span = (_clamped(began + scanner.earliest), _clamped(began + scanner.latest))
         seen.tasks.append(scanner.sights()["task"])
+    steps = told.steps() if told else []
     return Survey(
-        batch=Batch(tuple(member.part for member in loaded.members)),
+        batch=Batch(loaded.members.parts),
         members=loaded.members,
         failed=loaded.failed,
         blocks=seen.blocks,
@@ -173,8 +174,8 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         closed=distinct(np.append(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children))),
         closes=np.setdiff1d(returns, entries, assume_unique=True),
         tasks=distinct(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
-        identities=_identities(contents),
-        steps=told.steps() if told else [],
+        identities=_identities(contents, steps, Runs(seen.blocks, seen.resets, contents.breaks)),
+        steps=steps,
         marks=_marks(contents),
         span=span,
         effect=_effect(scanner, batch, folder) if scanner else Effect(edges=edges.found, reset=edges.reset),
@@ -261,8 +262,8 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     return Effect(scan, scanner.sights(), scanner.edges.found, scanner.clock, path, scanner.edges.reset)
 
 
-_COMM_ARGV = 6
-"""Of ``TASK_ROW``, the word with two ids of strings."""
+_SEQ, _TASK, _PPID_FLAGS, _START, _COMM_ARGV = 0, 1, 4, 5, 6
+"""Words of ``TASK_ROW``; the last of these has two ids of strings."""
 _BITS = 12
 """Of a place in the table of tasks."""
 
@@ -321,20 +322,56 @@ def _clamped(time_ns: int) -> int:
     return min(time_ns, MAX_SEQUENCE)
 
 
-def _identities(contents: Contents) -> list[Identity]:
+def _identities(contents: Contents, steps: list[Step], runs: Runs) -> list[Identity]:
     """TASKS records with their strings; two for the same task and event leave the later."""
-    found = {}
-    known: dict[tuple[object, ...], Identity] = {}
-    ids = contents.tasks[_COMM_ARGV]
+    rows = contents.tasks
+    rows = rows[:, np.lexsort(rows[[_TASK, _SEQ]])]  # stable
+    rows = rows[:, np.append((rows[:2, 1:] != rows[:2, :-1]).any(axis=0), True)[: rows.shape[1]]]
+    rows = rows[:, _news(rows, steps, runs)]
+    ids = rows[_COMM_ARGV]
     comms, argvs = (contents.strings.several(half.astype(np.int64)) for half in (ids & LOW, ids >> HIGH))
-    for column, *pair in zip(contents.tasks.T.tolist(), comms, argvs, strict=True):
-        seq, task, _, _, ppid_flags, start, _, _ = column
-        texts = pair[0], pair[1]
-        same = known.get((ppid_flags, start, texts))  # each chunk says all anew
-        if same is None:
-            same = known[ppid_flags, start, texts] = _identity(seq, task, _halves(ppid_flags), start, texts)
-        found[seq, task] = Identity(seq, task, *same[2:])
-    return [found[key] for key in sorted(found)]
+    return [
+        _identity(seq, task, _halves(ppid_flags), start, texts)
+        for (seq, task, _, _, ppid_flags, start, _, _), texts in zip(
+            rows.T.tolist(), zip(comms, argvs, strict=True), strict=True
+        )
+    ]
+
+
+def _news(rows: Words, steps: list[Step], runs: Runs) -> npt.NDArray[np.bool_]:
+    """Which identities may change what is known: each chunk of a capture says all anew.
+
+    None of those does that repeat the last one of their process, while nothing is missing and nothing happens to it.
+
+    Args:
+        rows: TASKS records by event and task: uint64 of shape (8, n).
+        steps: What happens.
+        runs: Where nothing is missing.
+    """
+    news = np.ones(rows.shape[1], np.bool_)
+    if any(step.is_asid for step in steps) or not len(runs.starts):
+        return news
+    order = np.argsort(rows[_TASK] >> HIGH, kind="stable")
+    some, pids = rows[:, order], (rows[_TASK] >> HIGH)[order].tolist()
+    run = np.searchsorted(runs.starts.astype(np.uint64), some[_SEQ], "right") - 1
+    run[some[_SEQ] >= runs.ends.astype(np.uint64)[run]] = -1
+    is_told = (
+        some[[_TASK, _PPID_FLAGS, _START, _COMM_ARGV], 1:] == some[[_TASK, _PPID_FLAGS, _START, _COMM_ARGV], :-1]
+    ).all(axis=0)
+    is_told &= (run[1:] >= 0) & (run[1:] == run[:-1]) & (some[_PPID_FLAGS, 1:] >> HIGH & np.uint64(TaskFlag.PIDS) != 0)
+    happened: dict[int, list[int]] = {}
+    for step in steps:
+        for pid in {step.task >> 32, step.other, step.other >> 32}:
+            happened.setdefault(pid, []).append(step.seq)
+    told, times = np.flatnonzero(is_told) + 1, some[_SEQ].tolist()
+    idle = [at for at in told.tolist() if not _are_between(happened.get(pids[at]), times[at - 1], times[at])]
+    news[order[idle]] = False
+    return news
+
+
+def _are_between(times: list[int] | None, first: int, last: int) -> bool:
+    """Whether any of some ascending times is from a first to a last one."""
+    return times is not None and bisect_left(times, first) < bisect_right(times, last)
 
 
 def _halves(word: int) -> tuple[int, int]:

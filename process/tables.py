@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from process.discover import Part
 from process.fd_history import Sheet
 from process.fd_pieces import Made
 from process.garbage import give_back
@@ -87,9 +87,7 @@ def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tab
     return {
         "process": Table(kinds(PROCESS_COLUMNS), rows),
         **({"fd": _files(prepared, decoded, ids, workers)} if workers is not None else {}),
-        "segment": Table(
-            kinds(SEGMENT_COLUMNS), _segments(prepared, {part for plan, _ in decoded for part in plan.batch.parts})
-        ),
+        "segment": Table(kinds(SEGMENT_COLUMNS), _segments(prepared, decoded)),
         "stats": Table(
             kinds(STATS_COLUMNS), [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()]
         ),
@@ -135,22 +133,26 @@ def count_processes(tables: Tables) -> int:
     return len({(row[at[0]], row[at[1]]) for row in table.rows if row[at[1]] is not None})
 
 
-def _segments(prepared: Prepared, parts: set[Part]) -> list[tuple[Any, ...]]:
+def _segments(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
     """Rows of the table `segment`; one that could not be decoded has no rows."""
-    return [
-        (
-            plan.capture,
-            str(one.part.header.capture),
-            one.part.header.segment,
-            printable(one.part.name),
-            escape(one.part.header.abi.encode()),
-            min(one.part.header.first_event, MAX_SEQUENCE),
-            one.events,
-            rows if one.part in parts else 0,
-            one.size,
-            int(one.is_sealed),
-            len(one.damage),
+    whole = {plan.position for plan, _ in decoded if not plan.piece}
+    alone = {key for plan, _ in decoded if plan.piece for key in plan.batch.key}
+    rows: list[tuple[Any, ...]] = []
+    for plan, survey in zip(prepared.plans, prepared.surveys, strict=True):
+        members, header, keys = survey.members, survey.batch.header, survey.batch.key
+        counts = zip(keys, plan.counts, strict=True)
+        rows += zip(
+            repeat(plan.capture, len(keys)),
+            repeat(str(header.capture)),
+            (number for _, number in keys),
+            map(printable, members.parts.names()),
+            repeat(escape(header.abi.encode())),
+            (min(first, MAX_SEQUENCE) for first in members.parts.firsts()),
+            members.events.tolist(),
+            plan.counts if plan.position in whole else [count if key in alone else 0 for key, count in counts],
+            members.sizes.tolist(),
+            members.sealed.astype(int).tolist(),
+            (len(members.damage.get(k, ())) for k in range(len(keys))),
+            strict=False,
         )
-        for plan, survey in zip(prepared.plans, prepared.surveys, strict=True)
-        for one, rows in zip(survey.members, plan.counts, strict=True)
-    ]
+    return rows

@@ -19,9 +19,10 @@ import numpy.typing as npt
 
 from process.fd_state import edges_of
 from process.fd_timeline import Timeline
-from process.identify import Runs, State
+from process.identify import State
 from process.lives import Kind, Step
 from process.read import MAX_SEQUENCE
+from process.runs import Runs
 from process.survey import NOBODY, Identity, Survey
 
 Numbers = npt.NDArray[np.int64]

@@ -39,6 +39,6 @@ def divide(paths: Sequence[Path], workers: Workers, memory: int | None = None) -
         memory: Bytes that all processes may take together; None: what they need.
     """
     found = discover(paths)
-    space = room(memory, workers.jobs, (part.size for part in found.parts))
+    space = room(memory, workers.jobs, found.parts.sizes)
     workers.jobs, workers.apart, workers.backstop = space.jobs, memory is not None, space.backstop
     return Work(found, batches(found.parts, space.batch), space)

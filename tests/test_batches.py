@@ -1,6 +1,7 @@
 """Small segments that share a batch: the same rows as alone, and a bad one costs itself alone."""
 
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -18,7 +19,7 @@ from capture.chunk import Room
 from capture.segment import BlockType, Encoding, TaskFlag
 from captures import write_capture
 from decoding import frame_of, losses, rows_of
-from process import batch, merge
+from process import batch, merge, repair
 from process.batch import batches
 from process.decode import Decoder
 from process.discover import discover
@@ -73,7 +74,7 @@ def test_segments_share_a_batch_up_to_a_size_and_captures_never(tmp_path: Path) 
     write_capture(tmp_path / "a", segments=5)
     parts = discover([tmp_path / "a"]).parts
     assert [part.size for part in parts] == [part.files[0].stat().st_size for part in parts]
-    assert [one.parts for one in batches(parts)] == [tuple(parts)]
+    assert [tuple(one.parts) for one in batches(parts)] == [tuple(parts)]
     sized = [replace(part, size=size) for part, size in zip(parts, (9, 1 << 18, 1 << 19, 5, 6), strict=True)]
     assert [len(one.parts) for one in batches(sized)] == [2, 1, 2]
     full = [replace(part, size=batch.SMALL) for part in parts for _ in range(8)]
@@ -81,6 +82,29 @@ def test_segments_share_a_batch_up_to_a_size_and_captures_never(tmp_path: Path) 
     other = replace(parts[2], header=replace(parts[2].header, big_endian=True))
     assert [len(one.parts) for one in batches([*parts[:2], other, *parts[3:]])] == [2, 1, 2]
     assert batches([]) == []
+
+
+def test_files_are_found_alike_many_at_once_and_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = many(tmp_path)
+    for number, at in ((1, 70), (2, 3), (4, 10)):  # a wrong bit each
+        data = bytearray(paths[number].read_bytes())
+        data[at] ^= 4
+        paths[number].write_bytes(data)
+    paths[5].write_bytes(paths[5].read_bytes()[:100])
+    paths[6].write_bytes(b"")
+    shutil.copy(paths[7], tmp_path / "copy.seg")
+    os.mkfifo(tmp_path / "fifo.seg")
+    (tmp_path / "link.seg").symlink_to(paths[0])
+    one = Builder(segment=12, first=10_000)
+    one.event(READ, 3)
+    one.live(tmp_path)
+    found = []
+    for at_once in (1 << 11, 1, 5):
+        monkeypatch.setattr(repair, "_MANY", at_once)
+        found.append(discover([tmp_path]))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0].parts) == 11 and len(found[0].rejected) == 4
+    assert [len(part.copies) for part in found[0].parts] == [0] * 5 + [1] + [0] * 5
 
 
 def test_rows_and_the_ledger_are_those_of_segments_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +180,7 @@ def test_a_segment_that_cannot_be_read_is_left_out_of_its_batch(tmp_path: Path) 
     assert [(part.name, reason) for part, reason in loaded.failed] == [
         (paths[2].name, f"{paths[2]}: No such file or directory")
     ]
-    assert [member.part.name for member in loaded.members] == [paths[k].name for k in (0, 1, 3)]
+    assert [part.name for part in loaded.members.parts] == [paths[k].name for k in (0, 1, 3)]
 
 
 def test_segments_that_claim_the_same_events_are_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,25 @@ def test_events_come_back_out_of_planes(rows: list[list[int]], data: st.DataObje
         assert out[word].tolist() == [7, *expected, 7, 7]
 
 
+@settings(deadline=None)
+@given(st.lists(st.lists(st.lists(WORD, min_size=WORDS, max_size=WORDS), min_size=1, max_size=9), max_size=6),
+       st.booleans(), st.booleans())  # fmt: skip
+def test_many_blocks_come_back_out_of_planes(blocks: list[list[list[int]]], is_sorted: bool, is_narrow: bool) -> None:
+    arrays = [np.array(rows, np.uint64) for rows in blocks]
+    for rows in arrays:
+        rows[:, NR_STRINGS] &= np.uint64(0xFFFFFFFF0000FFFF if is_narrow else 0xFFFFFFFFFFFFFFFF)
+    counts = numbers([len(rows) for rows in arrays])
+    plain = [bytes(rows.view(np.uint8).reshape(len(rows), -1).T.tobytes()) for rows in arrays]
+    data = b"".join(map(planes_of, arrays) if is_sorted else plain)
+    expected = np.concatenate([np.zeros((0, WORDS), np.uint64), *arrays])
+    out = np.full((WORDS, len(expected)), 7, np.uint64)
+    done = kernels.unplane_all(data, counts, (NR_STRINGS, TIME) if is_sorted else None, out)
+    is_wide = (expected[:, NR_STRINGS] & np.uint64(0xFFFF0000) != 0).any()
+    assert done is not bool(is_sorted and is_wide)
+    if done:
+        np.testing.assert_array_equal(out, expected.T)
+
+
 @given(st.lists(st.tuples(WORD, WORD, st.integers(0, 3)), min_size=1, max_size=40))
 def test_the_span_of_events_is_that_of_their_entries_and_returns(rows: list[tuple[int, int, int]]) -> None:
     times, durations, flags = (words([row[k] for row in rows]) for k in range(3))

@@ -7,10 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from capture.segment import EventFlag
+from decoding import rows_of
 from fd_world import Event, Life, World, write
+from process import survey
 from process.overview import overview
 from segments import EXECVE, EXIT_GROUP, GETPID, LIST, NOT_RETURNED, Builder, task
 
@@ -156,3 +159,41 @@ def test_a_start_time_tells_a_process_from_the_next_and_is_known_after_a_gap(tmp
         (3, 3, 7, "[none]", 1, 4),
         (4, 2, 7, "a", 1, 6),
     ]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_identities_that_say_the_same_again_change_nothing(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = random.Random(seed)
+    tasks = [task(7), task(8), task(8, 9), task(9)]
+    first = 0
+    for number in range(8):
+        one = Builder(segment=number, first=first)
+        for _ in range(source.randrange(2, 12)):
+            who, other = source.choice(tasks), source.choice((7, 8, 9))
+            if source.random() < 0.6:
+                argv, comm = source.choice((None, None, b"sh\0", b"ls\0-l\0")), source.choice((b"", b"c"))
+                start, ppid = source.choice((0, 0, 0, 5)), source.choice((7, 7, 7, 8))
+                for seq in (None, one.next + source.randrange(3)):
+                    one.task(who, argv, comm, ppid, start=start, seq=seq)
+            if source.random() < 0.2:
+                one.event(EXIT_GROUP, 1, who=who, flags=NOT_RETURNED)
+            elif source.random() < 0.2:
+                one.event(CLONE, who=who, ret=other)
+            elif source.random() < 0.2:
+                one.event(CLONE, flags=CHILD, who=who, ret=task(other))
+            elif source.random() < 0.2:
+                execute(one, who, source.choice((b"sh", b"cat")))
+            elif source.random() < 0.1:
+                one.event(CLONE, flags=CHILD | EventFlag.RESET, who=who)
+            elif source.random() < 0.1:
+                one.skip(2)
+            one.event(GETPID, who=who)
+            if source.random() < 0.3:
+                one.block()
+        first = one.next
+        one.write(tmp_path)
+    found = rows_of(tmp_path), rows(tmp_path)
+    monkeypatch.setattr(survey, "_news", lambda rows, *_: np.ones(rows.shape[1], np.bool_))
+    assert (rows_of(tmp_path), rows(tmp_path)) == found
