@@ -83,18 +83,18 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Numbers] | 
     return None if count < 0 else (distinct[:count].copy(), inverse)
 
 
-def in_order(keys: Numbers) -> Numbers:
-    """The stable order of keys, as ``numpy.argsort(keys, kind="stable")``, by their digits.
+def in_order(keys: Numbers) -> tuple[Numbers, Numbers]:
+    """The stable order of keys, as ``numpy.argsort(keys, kind="stable")``, by their digits; and the keys in it.
 
     Args:
         keys: int64, fewer than 2**32.
     """
     keys = np.ascontiguousarray(keys, np.int64)
     assert len(keys) < 1 << 32
-    order = np.empty(len(keys), np.int64)
-    if _library.in_order(at(keys), integer(len(keys)), at(order)) == OUT_OF_MEMORY:
+    order, ordered = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
+    if _library.in_order(at(keys), integer(len(keys)), at(order), at(ordered)) == OUT_OF_MEMORY:
         raise MemoryError
-    return order
+    return order, ordered
 
 
 def number_texts_of(
@@ -183,7 +183,7 @@ def unplane(
     rows = None if rows is None else np.ascontiguousarray(rows, np.int64)
     done = _library.unplane(
         at(planes), integer(count), at(places), None if rows is None else at(rows), integer(take), integer(key),
-        integer(summed), integer(sum(1 << word for word in wanted)), at(out), integer(out.strides[0] // 8),
+        integer(summed), integer(sum(1 << word for word in wanted)), at(out[0]), integer(out.strides[0] // 8),
     )  # fmt: skip
     if done == OUT_OF_MEMORY:
         raise MemoryError
