@@ -46,7 +46,10 @@ class Numbered(NamedTuple):
     nulls: Mask
 
 
-INDEXED = np.dtype([(name, np.int64) for name in ("t1", "seq", "node", "change", "under_way", "next_call", "unclear")])
+INDEXED = np.dtype([
+    *((name, np.int64) for name in ("seq", "under_way")),
+    *((name, np.int32) for name in ("node", "change", "next_call", "unclear")),
+])  # fmt: skip
 """What `index_changes` makes of a change."""
 NODE = np.dtype([(name, np.int64) for name in ("group", "since", "unsure", "end", "ender", "tainted")])
 """What `last_changes` must know of a table."""
@@ -433,7 +436,7 @@ def index_changes(
     Returns:
         Of dtype `INDEXED`, in that order, and their times.
     """
-    assert changes.dtype.itemsize == _library.size_of_change()
+    assert changes.dtype.itemsize == _library.size_of_change() and len(changes) < 1 << 31
     changes, unsure = np.ascontiguousarray(changes), np.ascontiguousarray(unsure, np.int64)
     index, times = np.empty(len(order), INDEXED), np.empty(len(order), np.int64)
     _library.index_changes(

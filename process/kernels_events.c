@@ -316,10 +316,10 @@ int64_t size_of_change(void)
     return sizeof(struct change);
 }
 
-/* What process.fd_index.ChangeIndex keeps of a change, in its order. */
+/* What process.fd_index.ChangeIndex keeps of a change, in its order, beside its time. */
 struct indexed {
-    int64_t t1, seq, node, change, under_way, next_call;
-    int64_t is_unclear;
+    int64_t seq, under_way;
+    int32_t node, change, next_call, is_unclear;
 };
 
 void index_changes(const struct change *changes, const int64_t *nodes, const int64_t *order, const int64_t *starts,
@@ -333,8 +333,8 @@ void index_changes(const struct change *changes, const int64_t *nodes, const int
             earliest = change->since < earliest ? change->since : earliest;
             next = change->by ? next : i;
             index[i] = (struct indexed){
-                .t1 = change->t1, .seq = change->seq, .node = nodes[order[i]], .change = order[i],
-                .under_way = earliest, .next_call = next,
+                .seq = change->seq, .under_way = earliest, .node = (int32_t)nodes[order[i]],
+                .change = (int32_t)order[i], .next_call = (int32_t)next,
             };
             times[i] = change->t1;
         }
@@ -345,7 +345,7 @@ void index_changes(const struct change *changes, const int64_t *nodes, const int
             const struct change *change = changes + order[i];
             if (change->by)
                 continue;
-            index[i].is_unclear = (before >= 0 && index[before].t1 > change->t0) || change->t0 < unsure[index[i].node];
+            index[i].is_unclear = (before >= 0 && times[before] > change->t0) || change->t0 < unsure[index[i].node];
             before = i;
         }
     }
@@ -390,7 +390,7 @@ int64_t last_changes(const struct indexed *index, const int64_t *times, const in
         if (after > first) {
             const struct indexed *last = index + after - 1;
             int is_same = last->node == node[i];
-            if (is_same || last->t1 > mine->since) {
+            if (is_same || times[after - 1] > mine->since) {
                 found[i] = last->change;
                 clear = clear && is_same && !last->is_unclear;
             }
