@@ -59,7 +59,7 @@ _NUMBERS = (
     "note_times", "asked_by", "rows_of", "by_number", "results_of", "last_at",
     "last_changes", "size_of_change", "size_texts",
 )  # fmt: skip
-_NOTHING = ("count_rows", "index_changes", "write_texts", "enclose", "take_texts")
+_NOTHING = ("count_rows", "put_changes", "index_changes", "write_texts", "enclose", "take_texts")
 """Functions by what they return."""
 
 _library = load(_NUMBERS, _NOTHING)
@@ -419,6 +419,42 @@ def last_at(starts: Numbers, times: Numbers, which: Numbers, moments: Numbers, *
     if done == OUT_OF_MEMORY:
         raise MemoryError
     return found
+
+
+def put_changes(
+    made: npt.NDArray[np.void], which: Numbers, rows: Numbers, sequences: Numbers, t0: Numbers, t1: Numbers,
+    holders: Words, pending: Mask, fds: Numbers, sources: object, texts: object, joins: object, cloexecs: object,
+) -> None:  # fmt: skip
+    """Write changes that calls make, field by field as `process.fd_records.CHANGE` says.
+
+    Args:
+        made: Of dtype ``CHANGE``, zero.
+        which: Of each, the call: an index into all but the next four.
+        rows: Of each call, its event: an index into the next three.
+        sequences: Of each event.
+        t0: When it was entered.
+        t1: When it came back.
+        holders: Of each call.
+        pending: Whether it is not known to have come back.
+        fds: Of each call.
+        sources: Of each call, or of all, as are the next three.
+        texts: Codes of texts.
+        joins: As `process.fd_records.Join`.
+        cloexecs: As `process.fd_records.Cloexec`.
+    """
+    which, rows, sequences, t0, t1, fds = (
+        np.ascontiguousarray(one, np.int64) for one in (which, rows, sequences, t0, t1, fds)
+    )
+    holders, pending = np.ascontiguousarray(holders), np.ascontiguousarray(pending, np.bool_)
+    assert made.dtype.itemsize == _library.size_of_change() and len(made) == len(which)
+    assert len(sequences) == len(t0) == len(t1) and len(rows) == len(holders) == len(pending) == len(fds)
+    values = [np.ascontiguousarray(one, np.int64) for one in (sources, texts, joins, cloexecs)]
+    arrays = [isinstance(one, np.ndarray) for one in (sources, texts, joins, cloexecs)]
+    assert all(len(value) == (len(rows) if is_array else 1) for value, is_array in zip(values, arrays, strict=True))
+    _library.put_changes(
+        integer(len(which)), at(which), at(rows), at(sequences), at(t0), at(t1), at(holders), at(pending), at(fds),
+        *map(at, values), integer(sum(is_array << bit for bit, is_array in enumerate(arrays))), at(made),
+    )  # fmt: skip
 
 
 def index_changes(

@@ -316,6 +316,26 @@ int64_t size_of_change(void)
     return sizeof(struct change);
 }
 
+void put_changes(int64_t n, const int64_t *which, const int64_t *rows, const int64_t *sequences, const int64_t *t0,
+                 const int64_t *t1, const uint64_t *holders, const uint8_t *pending, const int64_t *fds,
+                 const int64_t *sources, const int64_t *texts, const int64_t *joins, const int64_t *cloexecs,
+                 int64_t arrays, struct change *made)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = which[i], row = rows[at];
+        struct change *change = made + i;
+        change->seq = change->head = sequences[row];
+        change->t0 = change->since = t0[row];
+        change->t1 = pending[at] ? NEVER : t1[row];
+        change->holder = holders[at];
+        change->fd = (int32_t)fds[at];
+        change->src = (int32_t)sources[arrays & 1 ? at : 0];
+        change->text = (int32_t)texts[arrays & 2 ? at : 0];
+        change->join = (uint8_t)joins[arrays & 4 ? at : 0];
+        change->cloexec = (uint8_t)cloexecs[arrays & 8 ? at : 0];
+    }
+}
+
 /* What process.fd_index.ChangeIndex keeps of a change, in its order, beside its time. */
 struct indexed {
     int64_t seq, under_way;
