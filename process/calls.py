@@ -268,7 +268,7 @@ class Events:
 
     def _word(self, index: int, rows: Rows) -> Words:
         """A word of some events; for a call of 4-byte words its upper half may be another word."""
-        word: Words = self.words[ARG0 + index % ARGS][rows]
+        word: Words = self.words[ARG0 + index % ARGS].take(rows)
         return word if index < ARGS else word >> HIGH
 
 

@@ -19,11 +19,9 @@ from process.fd_records import (
     CHANGE,
     CWD,
     LIFE,
-    NEVER,
     NONE,
     ROOT,
     UNKNOWN,
-    By,
     Cloexec,
     Join,
     Life,
@@ -32,7 +30,7 @@ from process.fd_records import (
     joined,
 )
 from process.grouping import group
-from process.kernels import take_texts
+from process.kernels import put_changes, take_texts
 from process.read import DURATION, FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
 
@@ -174,14 +172,11 @@ class Batch:
         at = np.flatnonzero(which & ((fd >= 0) | (fd == CWD) | (fd == ROOT)))
         if not len(at):
             return
-        rows, made = call.rows[at], np.zeros(len(at), CHANGE)
-        made["seq"] = made["head"] = self._sequences[rows]
-        made["t0"] = made["since"] = self._t0[rows]
-        made["t1"] = np.where(call.pending[at], NEVER, self._t1[rows])
-        made["holder"], made["by"] = call.tasks[at], By.CALL
-        made["fd"] = fd[at]
-        for name, value in (("src", src), ("text", text), ("join", join), ("cloexec", cloexec)):
-            made[name] = value[at] if isinstance(value, np.ndarray) else value
+        made = np.zeros(len(at), CHANGE)  # by calls: `By.CALL`
+        put_changes(
+            made, at, call.rows, self._sequences, self._t0, self._t1, call.tasks, call.pending, fd, src, text, join,
+            cloexec,
+        )  # fmt: skip
         self._changes.append(made)
 
     def lose(self, call: Called, which: Mask, fd: Numbers) -> None:

@@ -42,3 +42,7 @@ class TimeKeys:
             places[times < self._low] = 0
         keys: Numbers = (things << self._bits) + places
         return keys
+
+    def things(self, keys: Numbers) -> Numbers:
+        """The things that keys are of."""
+        return keys >> self._bits

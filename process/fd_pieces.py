@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from process.descriptors import Descriptors
 from process.fd_index import later
-from process.fd_keys import TimeKeys
 from process.fd_records import CLOSED, NEVER, Records, Scan, stored, taken
 from process.fd_rows import Stretch, records
 from process.fd_state import Start
 from process.fd_steps import Ends, Steps, of_changes, order_of, same_as_before
 from process.fd_timeline import Timeline
+from process.grouping import ranges
+from process.kernels import last_at
 from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]
@@ -170,17 +171,21 @@ def _early(piece: Piece, steps: Steps) -> Records:
 
 def _limits(piece: Piece, steps: Steps) -> tuple[Numbers, Numbers]:
     """Until when each step's neighbours alone decide, and which beginning of its table is the next (a number)."""
-    place = np.searchsorted(piece.groups, steps.group)
+    place_of = np.zeros(int(piece.groups[-1]) + 1, np.int64)
+    place_of[piece.groups] = np.arange(len(piece.groups))
+    place = place_of[steps.group]
     limit = piece.ends[place]
     groups, since, began = piece.begins
-    at = TimeKeys(len(piece.groups), since)
-    next_ = np.searchsorted(at.of(groups, since), at.of(place, np.minimum(steps.time, NEVER - 1)), "right")
+    starts = np.searchsorted(groups, np.arange(len(piece.groups) + 1))
+    next_ = last_at(starts, since, place, np.minimum(steps.time, NEVER - 1)) + 1
+    next_ = np.where(next_ > 0, next_, starts[place])
     earliest = np.append(later(began, groups), NEVER)[next_]
     limit = np.where(np.append(groups, -1)[next_] == place, np.minimum(limit, earliest), limit)
     if len(piece.reached):
         pairs = pair_of(steps.group, steps.fd)
-        near = np.minimum(np.searchsorted(piece.reached, pairs), len(piece.reached) - 1)
-        limit = np.where(piece.reached[near] == pairs, np.minimum(limit, piece.since[near]), limit)
+        low, high = np.searchsorted(pairs, piece.reached), np.searchsorted(pairs, piece.reached, "right")
+        mine = ranges(low, high)
+        limit[mine] = np.minimum(limit[mine], np.repeat(piece.since, high - low))
     return limit, next_
 
 

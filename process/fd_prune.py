@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from process.fd_keys import TimeKeys
 from process.fd_records import NEVER, NONE, By, Life, Records, joined, taken
-from process.grouping import group, in_order, ranges
+from process.grouping import group, ranges
+from process.kernels import in_order
 
 Numbers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -41,13 +42,13 @@ class Together:
         seq = changes["seq"].copy()
         self._at = TimeKeys(self._things.count, seq)
         keys = self._at.of(self._things.of, seq)
-        order = in_order(keys)
+        order, keys = in_order(keys)
         is_call = changes["by"] == By.CALL
         self._calls = int(is_call.sum())
         if self._calls < len(changes):
             is_call = is_call[order]
-            order = np.concatenate([order[is_call], order[~is_call]])
-        self.changes, self._keys, self._of = taken(changes, order), keys[order], self._things.of[order]
+            order, keys = (np.concatenate([one[is_call], one[~is_call]]) for one in (order, keys))
+        self.changes, self._keys, self._of = taken(changes, order), keys, self._at.things(keys)
 
     def net(self, lives: Records) -> Records:
         """The changes that can matter to others. Each stands for those before it: see ``since`` and ``head``.

@@ -237,7 +237,8 @@ def _rows(records: Records) -> npt.NDArray[np.uint64]:
 
 def recode(records: Records, codes: Numbers) -> None:
     """Give the texts of records other codes: `UNKNOWN` and `CLOSED` stay."""
-    records["text"] = np.concatenate([codes, (CLOSED, UNKNOWN)])[records["text"]]  # these two count from the end
+    known = np.concatenate([codes, (CLOSED, UNKNOWN)])
+    records["text"] = known.take(records["text"], mode="wrap")  # these two count from the end
 
 
 class Birth(IntEnum):

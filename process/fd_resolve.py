@@ -148,8 +148,10 @@ class Resolver:
         self._spread()
 
     def ask(self, questions: Questions) -> Answers:
-        """The answer to each question."""
-        return self._answers(self._find(questions))
+        """The answer to each question, but not whether exec closes what it is about."""
+        vertices = self._find(questions)
+        self._spread()
+        return Answers(self._name.take(vertices), source=self._origin.take(vertices))
 
     def results(self, changes: Numbers) -> Answers:
         """What descriptors were after changes, by the changes' indices."""
@@ -162,7 +164,7 @@ class Resolver:
 
     def _answers(self, vertices: Numbers) -> Answers:
         self._spread()
-        return Answers(self._name[vertices], self._cloexec[vertices], self._origin[vertices])
+        return Answers(self._name.take(vertices), self._cloexec.take(vertices), self._origin.take(vertices))
 
     def _find(self, questions: Questions) -> Numbers:
         """The vertex that answers each question."""

@@ -148,7 +148,8 @@ def place(changes: Records, files: Timeline, folders: Timeline, owners: Timeline
     """
     node, source = np.full(len(changes), -1), np.full(len(changes), -1)
     over = np.where(changes["t1"] == NEVER, changes["t0"] + 1, changes["t1"])
-    of_folder = np.isin(changes["fd"], (CWD, ROOT))
+    fd, src = changes["fd"], changes["src"]
+    of_folder = (fd == CWD) | (fd == ROOT)
     by_call = changes["by"] == By.CALL
     for timeline, mine in ((files, by_call & ~of_folder), (folders, by_call & of_folder)):
         node[mine] = timeline.at(changes["holder"][mine], over[mine], before=True)
@@ -156,8 +157,8 @@ def place(changes: Records, files: Timeline, folders: Timeline, owners: Timeline
     node[told] = folders.at(changes["holder"][told], changes["t1"][told])
     read = ~by_call & ~of_folder
     node[read] = owners.at(changes["holder"][read], changes["t1"][read])
-    from_folder = np.isin(changes["src"], (CWD, ROOT))
-    for timeline, mine in ((files, (changes["src"] != NONE) & ~from_folder), (folders, from_folder)):
+    from_folder = (src == CWD) | (src == ROOT)
+    for timeline, mine in ((files, (src != NONE) & ~from_folder), (folders, from_folder)):
         source[mine] = timeline.at(changes["holder"][mine], changes["t0"][mine])
     return node, source
 

@@ -106,7 +106,8 @@ class Steps:
 
     def only(self, which: Mask | Numbers) -> Steps:
         """Some of them."""
-        return Steps(**{name: column[which] for name, column in vars(self).items()})
+        at = np.flatnonzero(which) if which.dtype == np.bool_ else which
+        return Steps(**{name: column.take(at) for name, column in vars(self).items()})
 
 
 def order_of(group: Numbers, fd: Numbers, time: Numbers) -> npt.NDArray[np.intp]:

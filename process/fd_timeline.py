@@ -60,7 +60,7 @@ class Timeline:
         return last_at(self._starts, self.times, number[which], times, before=before)
 
     def _node(self, index: Numbers) -> Numbers:
-        return np.where(index >= 0, self.nodes[index], -1) if len(self.nodes) else index
+        return np.append(self.nodes, -1).take(index, mode="wrap")  # -1 is the last one
 
     def cut(self, holders: Words, first: Numbers, last: Numbers) -> Timeline:
         """The moves that matter to some holders, each between two times: those, and the one before."""

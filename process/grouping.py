@@ -39,10 +39,9 @@ def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 def in_order(keys: npt.NDArray[np.int64], then: npt.NDArray[np.int64] | None = None) -> Indices:
     """The stable order by keys; where two are equal, by what is given for then."""
-    order = kernels.in_order(keys)
+    order, ordered = kernels.in_order(keys)
     if then is None:
         return order
-    ordered = keys[order]
     return np.lexsort((then, keys)) if (ordered[1:] == ordered[:-1]).any() else order
 
 

@@ -81,7 +81,7 @@ def identify(state: State, sequences: Sequences, tasks: Words, which: Codes) -> 
     number = np.minimum(np.searchsorted(known, tasks), len(known) - 1)
     number[known[number] != tasks] = -1
     found = last_at(starts, since[order], number[which], sequences)
-    return _within_run(state, np.where(found >= 0, order[found], -1), since, sequences)
+    return _within_run(state, np.append(order, -1).take(found, mode="wrap"), since, sequences)  # -1 is the last one
 
 
 def marked(state: State, sequences: Sequences) -> Codes:

@@ -46,7 +46,10 @@ class Numbered(NamedTuple):
     nulls: Mask
 
 
-INDEXED = np.dtype([(name, np.int64) for name in ("t1", "seq", "node", "change", "under_way", "next_call", "unclear")])
+INDEXED = np.dtype([
+    *((name, np.int64) for name in ("seq", "under_way")),
+    *((name, np.int32) for name in ("node", "change", "next_call", "unclear")),
+])  # fmt: skip
 """What `index_changes` makes of a change."""
 NODE = np.dtype([(name, np.int64) for name in ("group", "since", "unsure", "end", "ender", "tainted")])
 """What `last_changes` must know of a table."""
@@ -60,7 +63,7 @@ _NUMBERS = (
     "size_of_change", "size_texts", "size_of_row", "mark_steps",
 )  # fmt: skip
 _NOTHING = (
-    "count_rows", "index_changes", "write_texts", "enclose", "take_texts", "look_at_paths", "rows_of_steps",
+    "count_rows", "put_changes", "index_changes", "write_texts", "enclose", "take_texts", "look_at_paths", "rows_of_steps",
 )  # fmt: skip
 """Functions by what they return."""
 
@@ -88,18 +91,18 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Numbers] | 
     return None if count < 0 else (distinct[:count].copy(), inverse)
 
 
-def in_order(keys: Numbers) -> Numbers:
-    """The stable order of keys, as ``numpy.argsort(keys, kind="stable")``, by their digits.
+def in_order(keys: Numbers) -> tuple[Numbers, Numbers]:
+    """The stable order of keys, as ``numpy.argsort(keys, kind="stable")``, by their digits; and the keys in it.
 
     Args:
         keys: int64, fewer than 2**32.
     """
     keys = np.ascontiguousarray(keys, np.int64)
     assert len(keys) < 1 << 32
-    order = np.empty(len(keys), np.int64)
-    if _library.in_order(at(keys), integer(len(keys)), at(order)) == OUT_OF_MEMORY:
+    order, ordered = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
+    if _library.in_order(at(keys), integer(len(keys)), at(order), at(ordered)) == OUT_OF_MEMORY:
         raise MemoryError
-    return order
+    return order, ordered
 
 
 def number_texts_of(
@@ -194,7 +197,7 @@ def unplane(
     rows = None if rows is None else np.ascontiguousarray(rows, np.int64)
     done = _library.unplane(
         at(planes), integer(count), at(places), None if rows is None else at(rows), integer(take), integer(key),
-        integer(summed), integer(sum(1 << word for word in wanted)), at(out), integer(out.strides[0] // 8),
+        integer(summed), integer(sum(1 << word for word in wanted)), at(out[0]), integer(out.strides[0] // 8),
     )  # fmt: skip
     if done == OUT_OF_MEMORY:
         raise MemoryError
@@ -451,6 +454,42 @@ def last_at(starts: Numbers, times: Numbers, which: Numbers, moments: Numbers, *
     return found
 
 
+def put_changes(
+    made: npt.NDArray[np.void], which: Numbers, rows: Numbers, sequences: Numbers, t0: Numbers, t1: Numbers,
+    holders: Words, pending: Mask, fds: Numbers, sources: object, texts: object, joins: object, cloexecs: object,
+) -> None:  # fmt: skip
+    """Write changes that calls make, field by field as `process.fd_records.CHANGE` says.
+
+    Args:
+        made: Of dtype ``CHANGE``, zero.
+        which: Of each, the call: an index into all but the next four.
+        rows: Of each call, its event: an index into the next three.
+        sequences: Of each event.
+        t0: When it was entered.
+        t1: When it came back.
+        holders: Of each call.
+        pending: Whether it is not known to have come back.
+        fds: Of each call.
+        sources: Of each call, or of all, as are the next three.
+        texts: Codes of texts.
+        joins: As `process.fd_records.Join`.
+        cloexecs: As `process.fd_records.Cloexec`.
+    """
+    which, rows, sequences, t0, t1, fds = (
+        np.ascontiguousarray(one, np.int64) for one in (which, rows, sequences, t0, t1, fds)
+    )
+    holders, pending = np.ascontiguousarray(holders), np.ascontiguousarray(pending, np.bool_)
+    assert made.dtype.itemsize == _library.size_of_change() and len(made) == len(which)
+    assert len(sequences) == len(t0) == len(t1) and len(rows) == len(holders) == len(pending) == len(fds)
+    values = [np.ascontiguousarray(one, np.int64) for one in (sources, texts, joins, cloexecs)]
+    arrays = [isinstance(one, np.ndarray) for one in (sources, texts, joins, cloexecs)]
+    assert all(len(value) == (len(rows) if is_array else 1) for value, is_array in zip(values, arrays, strict=True))
+    _library.put_changes(
+        integer(len(which)), at(which), at(rows), at(sequences), at(t0), at(t1), at(holders), at(pending), at(fds),
+        *map(at, values), integer(sum(is_array << bit for bit, is_array in enumerate(arrays))), at(made),
+    )  # fmt: skip
+
+
 def index_changes(
     changes: npt.NDArray[np.void], nodes: Numbers, order: Numbers, starts: Numbers, unsure: Numbers
 ) -> tuple[npt.NDArray[np.void], Numbers]:
@@ -466,7 +505,7 @@ def index_changes(
     Returns:
         Of dtype `INDEXED`, in that order, and their times.
     """
-    assert changes.dtype.itemsize == _library.size_of_change()
+    assert changes.dtype.itemsize == _library.size_of_change() and len(changes) < 1 << 31
     changes, unsure = np.ascontiguousarray(changes), np.ascontiguousarray(unsure, np.int64)
     index, times = np.empty(len(order), INDEXED), np.empty(len(order), np.int64)
     _library.index_changes(

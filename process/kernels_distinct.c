@@ -144,7 +144,7 @@ struct keyed {
 enum { DIGIT = 11, DIGITS = 1 << DIGIT };
 
 /* Sort by one digit of the keys after the other, the lowest first; those that all have in common cost nothing. */
-int64_t in_order(const int64_t *keys, int64_t n, int64_t *order)
+int64_t in_order(const int64_t *keys, int64_t n, int64_t *order, int64_t *sorted)
 {
     int64_t low = n ? keys[0] : 0, high = low, is_sorted = 1;
     for (int64_t i = 1; i < n; i++) {
@@ -153,8 +153,10 @@ int64_t in_order(const int64_t *keys, int64_t n, int64_t *order)
         is_sorted &= keys[i - 1] <= keys[i];
     }
     if (is_sorted) {
-        for (int64_t i = 0; i < n; i++)
+        for (int64_t i = 0; i < n; i++) {
             order[i] = i;
+            sorted[i] = keys[i];
+        }
         return 0;
     }
     struct keyed *from = malloc((size_t)n * sizeof *from), *to = malloc((size_t)n * sizeof *to);
@@ -178,12 +180,14 @@ int64_t in_order(const int64_t *keys, int64_t n, int64_t *order)
         }
         for (int64_t i = 0; i < n; i++)
             to[starts[from[i].key >> shift & (DIGITS - 1)]++] = from[i];
-        struct keyed *sorted = to;
+        struct keyed *moved = to;
         to = from;
-        from = sorted;
+        from = moved;
     }
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         order[i] = from[i].index;
+        sorted[i] = (int64_t)(from[i].key + (uint64_t)low);
+    }
     free(from), free(to), free(starts);
     return 0;
 }

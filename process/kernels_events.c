@@ -345,10 +345,30 @@ int64_t size_of_change(void)
     return sizeof(struct change);
 }
 
-/* What process.fd_index.ChangeIndex keeps of a change, in its order. */
+void put_changes(int64_t n, const int64_t *which, const int64_t *rows, const int64_t *sequences, const int64_t *t0,
+                 const int64_t *t1, const uint64_t *holders, const uint8_t *pending, const int64_t *fds,
+                 const int64_t *sources, const int64_t *texts, const int64_t *joins, const int64_t *cloexecs,
+                 int64_t arrays, struct change *made)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = which[i], row = rows[at];
+        struct change *change = made + i;
+        change->seq = change->head = sequences[row];
+        change->t0 = change->since = t0[row];
+        change->t1 = pending[at] ? NEVER : t1[row];
+        change->holder = holders[at];
+        change->fd = (int32_t)fds[at];
+        change->src = (int32_t)sources[arrays & 1 ? at : 0];
+        change->text = (int32_t)texts[arrays & 2 ? at : 0];
+        change->join = (uint8_t)joins[arrays & 4 ? at : 0];
+        change->cloexec = (uint8_t)cloexecs[arrays & 8 ? at : 0];
+    }
+}
+
+/* What process.fd_index.ChangeIndex keeps of a change, in its order, beside its time. */
 struct indexed {
-    int64_t t1, seq, node, change, under_way, next_call;
-    int64_t is_unclear;
+    int64_t seq, under_way;
+    int32_t node, change, next_call, is_unclear;
 };
 
 void index_changes(const struct change *changes, const int64_t *nodes, const int64_t *order, const int64_t *starts,
@@ -362,8 +382,8 @@ void index_changes(const struct change *changes, const int64_t *nodes, const int
             earliest = change->since < earliest ? change->since : earliest;
             next = change->by ? next : i;
             index[i] = (struct indexed){
-                .t1 = change->t1, .seq = change->seq, .node = nodes[order[i]], .change = order[i],
-                .under_way = earliest, .next_call = next,
+                .seq = change->seq, .under_way = earliest, .node = (int32_t)nodes[order[i]],
+                .change = (int32_t)order[i], .next_call = (int32_t)next,
             };
             times[i] = change->t1;
         }
@@ -374,7 +394,7 @@ void index_changes(const struct change *changes, const int64_t *nodes, const int
             const struct change *change = changes + order[i];
             if (change->by)
                 continue;
-            index[i].is_unclear = (before >= 0 && index[before].t1 > change->t0) || change->t0 < unsure[index[i].node];
+            index[i].is_unclear = (before >= 0 && times[before] > change->t0) || change->t0 < unsure[index[i].node];
             before = i;
         }
     }
@@ -419,7 +439,7 @@ int64_t last_changes(const struct indexed *index, const int64_t *times, const in
         if (after > first) {
             const struct indexed *last = index + after - 1;
             int is_same = last->node == node[i];
-            if (is_same || last->t1 > mine->since) {
+            if (is_same || times[after - 1] > mine->since) {
                 found[i] = last->change;
                 clear = clear && is_same && !last->is_unclear;
             }

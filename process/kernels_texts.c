@@ -3,10 +3,14 @@
 
 static int digits_of(uint64_t value)
 {
+#ifdef __GNUC__
+    return 16 - __builtin_clzll(value | 1) / 4;
+#else
     int digits = 1;
     while (value >>= 4)
         digits++;
     return digits;
+#endif
 }
 
 static const char NULL_TEXT[6] = {'[', 'N', 'U', 'L', 'L', ']'};

@@ -278,19 +278,19 @@ class SetTable:
             int64 of shape (6, n): 0 where an argument has no string, ``LOST`` throughout for a lost set.
         """
         found, position, rows = self._places(numbers)
-        ids: Ids = rows[np.where(found, position, 0)].T.copy()
+        ids: Ids = rows.take(np.where(found, position, 0), axis=1)
         ids[:, ~found & (numbers > 0)] = LOST
         return ids
 
     def of_argument(self, numbers: Ids, position: int) -> Ids:
         """Likewise, of one argument alone: int64 of shape (n,)."""
         found, at, rows = self._places(numbers)
-        ids: Ids = rows[np.where(found, at, 0), position]
+        ids: Ids = rows[position].take(np.where(found, at, 0))
         ids[~found & (numbers > 0)] = LOST
         return ids
 
     def _places(self, numbers: Ids) -> tuple[npt.NDArray[np.bool_], Ids, Ids]:
-        """Whether each set is there, and where among all rows, which come third."""
+        """Whether each set is there, and where among all rows, which come third: of shape (6, n)."""
         if self._joined is None:
             self._joined = self._join()
         firsts, starts, ends, rows = self._joined
@@ -308,7 +308,8 @@ class SetTable:
         firsts = np.array([first for first, _ in blocks], np.int64)
         heads = np.flatnonzero(np.append(True, np.diff(firsts) != np.diff(starts)))  # mostly all follow each other
         ends = ends[np.append(heads[1:], len(blocks)) - 1]
-        return firsts[heads], starts[heads], ends, np.concatenate([rows for _, rows in blocks])
+        rows = np.ascontiguousarray(np.concatenate([rows for _, rows in blocks]).T)
+        return firsts[heads], starts[heads], ends, rows
 
 
 def escape(data: bytes, quote: str = "") -> str:

@@ -253,6 +253,28 @@ def test_the_last_time_before_a_moment_is_found_in_any_order_of_questions(
             assert at == (starts[thing] + count - 1 if count else -1)
 
 
+@given(st.data())
+def test_changes_by_calls_are_written_as_numpy_would(data: st.DataObject) -> None:
+    def drawn(low: int, high: int, count: int) -> np.ndarray:
+        return numbers(data.draw(st.lists(st.integers(low, high), min_size=count, max_size=count)))
+
+    events, calls = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+    rows, (sequences, t0, t1) = drawn(0, events - 1, calls), (drawn(-9, 99, events) for _ in range(3))
+    holders, pending, fds = drawn(0, 9, calls).view(np.uint64), drawn(0, 1, calls) != 0, drawn(-101, 9, calls)
+    several = (drawn(-101, 5, calls), drawn(-2, 5, calls), drawn(0, 6, calls), drawn(0, 3, calls).astype(np.uint8))
+    values = [one if data.draw(st.booleans()) else int(one[0]) for one in several]
+    which = numbers(data.draw(st.lists(st.integers(0, calls - 1), max_size=8)))
+    made, expected = np.zeros(len(which), CHANGE), np.zeros(len(which), CHANGE)
+    kernels.put_changes(made, which, rows, sequences, t0, t1, holders, pending, fds, *values)
+    expected["seq"] = expected["head"] = sequences[rows[which]]
+    expected["t0"] = expected["since"] = t0[rows[which]]
+    expected["t1"] = np.where(pending[which], NEVER, t1[rows[which]])
+    expected["holder"], expected["fd"], expected["by"] = holders[which], fds[which], By.CALL
+    for name, value in zip(("src", "text", "join", "cloexec"), values, strict=True):
+        expected[name] = value[which] if isinstance(value, np.ndarray) else value
+    assert made.tobytes() == expected.tobytes()
+
+
 MOMENT = st.one_of(st.integers(0, 12), st.just(NEVER))
 
 
@@ -360,7 +382,8 @@ def test_arguments_are_numbered_by_what_their_texts_are_made_of(way: str, data: 
 @given(st.lists(SIGNED, max_size=200), st.sampled_from([0, 11, 40]))
 def test_the_order_of_keys_is_stable(keys: list[int], shift: int) -> None:
     given = numbers(keys) >> shift
-    assert (kernels.in_order(given) == np.argsort(given, kind="stable")).all()
+    order, ordered = kernels.in_order(given)
+    assert (order == np.argsort(given, kind="stable")).all() and (ordered == given[order]).all()
 
 
 @given(st.lists(st.text("ab\0\u00e9", max_size=20), max_size=60))
