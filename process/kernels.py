@@ -63,7 +63,8 @@ _NUMBERS = (
     "size_of_change", "size_texts", "size_of_row", "mark_steps",
 )  # fmt: skip
 _NOTHING = (
-    "count_rows", "put_changes", "index_changes", "write_texts", "enclose", "take_texts", "look_at_paths", "rows_of_steps",
+    "count_rows", "put_changes", "index_changes", "write_texts", "enclose", "take_texts", "look_at_paths",
+    "rows_of_steps",
 )  # fmt: skip
 """Functions by what they return."""
 
