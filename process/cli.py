@@ -43,13 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
             _stopped()
-        if arguments is None and not ended.code:
-            _leave()
         raise
 
 
-def _leave() -> None:
-    """End well, and at once: the interpreter would take each object apart first, a tenth of a second after a decode."""
+def command() -> None:
+    """The console script. If all went well it ends at once.
+
+    The interpreter would take each object apart first, for a tenth of a second after a decode.
+    """
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
     atexit._run_exitfuncs()  # among them those that take temporary folders away
     with suppress(OSError, ValueError):  # nobody reads what is said: left to the interpreter, which says so
         sys.stdout.flush()
