@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from process.errors import ProcessError
 from process.fd_outline import Outline, Source, Tables
-from process.fd_pieces import Alone, Made, Piece, make_alone, pair_of, programs_at
+from process.fd_pieces import Alone, Left, Made, Piece, make_alone, pair_of, programs_at
 from process.fd_records import ALWAYS, CLOSED, UNKNOWN, Birth, Records, taken
 from process.fd_resolve import Answers
 from process.fd_rows import Stretch, records
@@ -135,21 +135,19 @@ class History:
         if not pieces:
             return []
         done = self._done(pieces, made, run)
-        if sum(len(one.steps.fd) for one in done) > _MANY:
+        if sum(one.passed_on for one in done) > _MANY:
             release()
             give_back()
-        rows = [one.rows_alone() for one in done]
-        begun = self._begun or self._all_begun(Steps.joined([one.steps for one in done]))
-        parts = [begun, *((one.steps, one.names) for one in done)]
-        del done, begun
-        steps = Steps.joined([some for some, _ in parts])
+        parts = [one.take() for one in done]
+        parts.insert(0, self._begun or self._all_begun(Steps.joined([one.steps for one in parts])))
+        steps = Steps.joined([one.steps for one in parts])
         steps.name, names = _renamed(steps.name, parts)
         del parts  # some hundred bytes for each step
         source, programs = self._source, _Programs(self._source)
         rest = (_records(programs, self._tables.ends, some) for some in _in_stretches(steps))
-        return _sheets(source, ids, rows, rest, names, before)
+        return _sheets(source, ids, done, rest, names, before)
 
-    def _all_begun(self, changes: Steps) -> tuple[Steps, TextArray]:
+    def _all_begun(self, changes: Steps) -> Left:
         """As `_begun`, and what tables that go on held when they did."""
         whole = join_all(self._source.effects, self._source.starts)
         births = _begun(whole, self._tables)
@@ -206,18 +204,18 @@ def distinct_early(parts: Sequence[Records]) -> Records:
     return found
 
 
-def _renamed(codes: Codes, parts: Sequence[tuple[Steps, TextArray]]) -> tuple[Codes, TextArray]:
+def _renamed(codes: Codes, parts: Sequence[Left]) -> tuple[Codes, TextArray]:
     """Names of the steps of several as codes into one list, in which each text is once.
 
     Args:
         codes: Of all of them.
-        parts: They, and what the codes of each are into.
+        parts: They, with what the codes of each are into.
     """
-    before = np.cumsum([0, *(len(names) for _, names in parts)])[:-1]
-    every = TextArray.joined([names for _, names in parts])
+    before = np.cumsum([0, *(len(one.names) for one in parts)])[:-1]
+    every = TextArray.joined([one.names for one in parts])
     firsts, number = group_texts(every)
     code_of = np.append(number, (CLOSED, UNKNOWN)).astype(np.int32)  # these two count from the end
-    at = codes + np.where(codes >= 0, np.repeat(before, [len(steps.fd) for steps, _ in parts]), 0)
+    at = codes + np.where(codes >= 0, np.repeat(before, [len(one.steps.fd) for one in parts]), 0)
     return code_of[at], take_texts(every, firsts)
 
 
@@ -264,9 +262,9 @@ class _Bunch:
         self.count += count
 
 
-def _named(steps: Steps, whole: Whole) -> tuple[Steps, TextArray]:
-    """Steps without what made them, and what their names are codes into."""
-    return steps, steps.only_names(whole.resolver.names)
+def _named(steps: Steps, whole: Whole) -> Left:
+    """Steps without what made them."""
+    return Left(steps, steps.only_names(whole.resolver.names))
 
 
 def _begun(whole: Whole, tables: Tables) -> Steps:

@@ -9,13 +9,16 @@ begun by then, one that never came back, a table that begins anew or ends), clos
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import pickle
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from process.descriptors import Descriptors
+from process.errors import ProcessError
 from process.fd_index import later
 from process.fd_records import CLOSED, NEVER, Records, Scan, stored, taken
 from process.fd_rows import Stretch, records
@@ -28,6 +31,8 @@ from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+Shelved = TypeVar("Shelved", "Left", Stretch)
 
 EARLY = np.dtype([("pair", np.int64), ("began", np.int64), ("batch", np.int64)])
 """A change that reaches into other batches than its own: of a descriptor (see `pair_of`), since when, and into which:
@@ -82,30 +87,71 @@ class Alone:
     scan: Scan | None
 
 
+@dataclass(frozen=True)
+class Left:
+    """Steps that are left.
+
+    Attributes:
+        steps: They, in the order of the changes.
+        names: What their names are codes into.
+    """
+
+    steps: Steps
+    names: TextArray
+
+    def save(self, path: Path) -> None:
+        """Keep it in a file, for this run alone.
+
+        Raises:
+            OSError: There is no room.
+        """
+        with path.open("wb") as file:
+            pickle.dump(self, file, pickle.HIGHEST_PROTOCOL)
+
+    @classmethod
+    def load(cls, path: Path) -> Left:
+        """What was kept.
+
+        Raises:
+            ProcessError: It is gone.
+        """
+        try:
+            with path.open("rb") as file:
+                found: Left = pickle.load(file)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise ProcessError(f"{path.parent}: what was kept there is gone; is someone clearing it?") from None
+        return found
+
+
 @dataclass
 class Made:
     """What came of it.
 
     Attributes:
-        steps: Those that are left, in the order of the changes, with names that are codes into ``names``.
-        names: Texts.
+        left: The steps that are left, or the file that they were saved in.
+        passed_on: How many they are.
         early: Of dtype `EARLY`.
         rows: The rows, or the file that they were saved in.
         count: Of rows.
         first: The lowest sequence number of these, and ``last`` the highest.
     """
 
-    steps: Steps
-    names: TextArray
+    left: Left | Path
+    passed_on: int
     early: Records
     rows: Stretch | Path
     count: int = 0
     first: int = 0
     last: int = -1
 
-    def rows_alone(self) -> Made:
-        """The same without the steps."""
-        return replace(self, steps=self.steps.only(np.zeros(0, np.intp)), names=TextArray.of(()))
+    def take(self) -> Left:
+        """The steps, which are not here any more then.
+
+        Raises:
+            ProcessError: What was kept of them is gone.
+        """
+        left, self.left = self.left, Path()
+        return Left.load(left) if isinstance(left, Path) else left
 
 
 def pair_of(group: npt.NDArray[np.signedinteger], fd: npt.NDArray[np.signedinteger]) -> Numbers:
@@ -144,18 +190,25 @@ def make(piece: Piece, start: Start, found: Descriptors) -> Made:
     kept = np.flatnonzero(~drops)
     left = steps.only(kept[np.argsort(which[kept])])
     left.node = start.numbers.astype(np.int32)[left.node]
-    names = left.only_names(found.names)
+    rest = Left(left, left.only_names(found.names))
     stretch = Stretch.of(rows, found.names)
-    made = Made(left, names, early, stretch, len(rows))
+    made = Made(rest, len(left.fd), early, stretch, len(rows))
     if len(rows):
         made.first, made.last = int(rows["seq"].min()), int(rows["seq"].max())
-        if piece.path is not None:
-            try:
-                stretch.save(piece.path)
-                made.rows = piece.path
-            except OSError:  # no room: they stay in memory
-                piece.path.unlink(missing_ok=True)
+    if piece.path is not None:
+        made.left = _saved(rest, piece.path.with_suffix(".left"))
+        made.rows = _saved(stretch, piece.path)
     return made
+
+
+def _saved(what: Shelved, path: Path) -> Shelved | Path:
+    """Keep something in a file; without room for it, it stays in memory."""
+    try:
+        what.save(path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return what
+    return path
 
 
 def _early(piece: Piece, steps: Steps) -> Records:

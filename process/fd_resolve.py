@@ -186,12 +186,12 @@ class Resolver:
         pending: list[tuple[Numbers, Numbers]] = []
         while len(keys):
             nodes, fds = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype(np.int64)
-            columns = self._nodes[nodes]
-            kind, ranged = columns["kind"], (fds >= columns["low"]) & (fds <= columns["high"])
+            kind, tainted, parent = (self._nodes[name][nodes] for name in ("kind", "tainted", "parent"))
+            ranged = (fds >= self._nodes["low"][nodes]) & (fds <= self._nodes["high"][nodes])
             shut = (kind == Birth.WHOLE) | ((kind == Birth.RANGE) & ranged)
             copied = np.isin(kind, (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC)) & ~shut
-            copied &= ~columns["tainted"] & (columns["parent"] >= 0)
-            unmoved = (fds == ROOT) & np.isin(kind, (Birth.FRESH, Birth.BASE)) & ~columns["tainted"]
+            copied &= ~tainted & (parent >= 0)
+            unmoved = (fds == ROOT) & np.isin(kind, (Birth.FRESH, Birth.BASE)) & ~tainted
             vertex = np.where(shut, _SHUT, np.where(unmoved, _SLASH, _NOBODY))
             vertex[copied] = self._count + np.arange(copied.sum())
             edge = np.select(
@@ -199,8 +199,8 @@ class Resolver:
                 [_COPIED, _EXECED, _MARKED], int(Join.SAME),
             )  # fmt: skip
             self._remember(keys, vertex)
-            old = columns[copied]
-            asked = Questions(old["parent"].astype(np.int64), fds[copied], old["t0"], old["t1"], old["seq"])
+            t0, t1, seq = (self._nodes[name][nodes[copied]] for name in ("t0", "t1", "seq"))
+            asked = Questions(parent[copied].astype(np.int64), fds[copied], t0, t1, seq)
             found = self._look(asked)
             self._grow(found, edge[copied])
             need = found < 0

@@ -35,6 +35,7 @@ from process.fd_records import (
     Scan,
     joined,
     recode,
+    shelve,
     stored,
     taken,
 )
@@ -279,16 +280,26 @@ def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
     ).crosses
 
 
-def join_all(effects: Sequence[Effect], starts: Numbers) -> Whole:
-    """Put the effects of a capture's segments together."""
+def join_all(effects: Sequence[Effect], starts: Numbers, shelf: Path | None = None) -> Whole:
+    """Put the effects of a capture's segments together.
+
+    Args:
+        effects: They, in order; what is the same in several is then held once.
+        starts: As for `gaps_of`.
+        shelf: Takes their changes, of which a copy is made here (`shelve`); None: they stay in memory.
+    """
     gaps, unsure = gaps_of(effects, starts)
     codes: dict[str, int] = {}
     changes = joined([np.zeros(0, CHANGE), *(effect.scan.changes for effect in effects)])
     sizes = [len(effect.scan.changes) for effect in effects]
-    for effect, end, size in zip(effects, np.cumsum(sizes).tolist(), sizes, strict=True):
-        recoded = np.array([codes.setdefault(text, len(codes)) for text in effect.scan.texts], np.int64)
-        recode(changes[end - size : end], recoded)
+    parts = [[codes.setdefault(text, len(codes)) for text in effect.scan.texts] for effect in effects]
     names = list(codes)
+    for effect, part, end, size in zip(effects, parts, np.cumsum(sizes).tolist(), sizes, strict=True):
+        recode(changes[end - size : end], np.array(part, np.int64))
+        effect.scan.texts = [names[code] for code in part]
+    del parts
+    if shelf is not None:
+        shelve([effect.scan for effect in effects], shelf)
     segment = np.repeat(np.arange(len(effects)), sizes)
     steps = np.concatenate([effect.scan.lives for effect in effects])
     lives = Lives(steps, _seen(effects), gaps, unsure)
@@ -311,22 +322,27 @@ def _seen(effects: Sequence[Effect]) -> list[tuple[int, int, int]]:
     return [(task, *times) for task, times in sorted(found.items())]
 
 
-def compose(effects: Sequence[Effect], starts: Numbers, *, history: bool = False) -> tuple[list[Start], Whole]:
+def compose(
+    effects: Sequence[Effect], starts: Numbers, *, history: bool = False, shelf: Path | None = None
+) -> tuple[list[Start], Whole]:
     """What each segment must know, and all of them together.
 
     Args:
         effects: Of a capture's segments, in order; records without a time are given one.
         starts: As for `gaps_of`.
         history: Whether somebody will ask what all tables held when they were made.
+        shelf: As for `join_all`.
     """
     clocks = settle(effects, starts)
-    whole = join_all(effects, starts)
+    whole = join_all(effects, starts, shelf)
     began = np.array(clocks, np.int64)[whole.segment]
     long = np.flatnonzero((whole.node >= 0) & (whole.changes["since"] < began))
     latest = _Latest(whole, len(effects))
     needs = []
+    edges = np.searchsorted(whole.segment, np.arange(len(effects) + 1)).tolist()
     for k, effect in enumerate(effects):
-        needs.append(_needs(whole, effect, clocks[k], latest.changes(), long[whole.segment[long] > k]))
+        own = whole.changes[edges[k] : edges[k + 1]]
+        needs.append(_needs(whole, effect, own, clocks[k], latest.changes(), long[whole.segment[long] > k]))
         latest.take(k)
     del latest
     roots = [np.flatnonzero(copied_nodes(whole.nodes))] if history else [one.roots for one in needs]
@@ -356,18 +372,18 @@ class _Needs(NamedTuple):
     roots: Numbers
 
 
-def _needs(whole: Whole, effect: Effect, clock: int, last: Numbers, long: Numbers) -> _Needs:
+def _needs(whole: Whole, effect: Effect, own: Records, clock: int, last: Numbers, long: Numbers) -> _Needs:
     """Find out for one segment.
 
     Args:
         whole: All segments.
         effect: Its own.
+        own: Its changes.
         clock: The latest return before it.
         last: The last change before it of each descriptor.
         long: Changes of later segments that were under way when their segments began.
     """
-    sights, own = effect.sights, effect.scan.changes
-    tasks, first = sights["task"], sights["first"]
+    tasks, first = effect.sights["task"], effect.sights["first"]
     files = whole.files.cut(tasks, first, np.full(len(tasks), effect.clock))
     told = np.setdiff1d(own["holder"][own["by"] == By.FOLDER], tasks)
     tasks, first = np.concatenate([tasks, told]), np.concatenate([first, np.full(len(told), clock)])

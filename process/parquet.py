@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -94,27 +95,13 @@ def new_part(
     Raises:
         ProcessError: It cannot be written.
     """
-
-    def write(made: Made) -> None:
-        ready = {name: one if isinstance(one, Integers) else Coded.of(one) for name, one in made.items()}
-        rows = _rows(ready)
-        longest = max((one.size(MOST) for one in ready.values() if isinstance(one, Coded)), default=0)
-        pieces = min(rows, longest // MOST + 1)
-        if pieces == 1:
-            with _told(path):
-                part.write(ready)
-            return
-        del ready  # before others are made
-        for stretch in split(made, rows, pieces):
-            write(stretch)
-
     known = metadata(columns, layout) if told is None else told
     with _told(path):
         file = path.open("wb")
     try:
         with _told(path):
             part = Part(file, columns, layout, known)
-        yield write
+        yield partial(_write, part, path)
         with _told(path):
             part.finish()
             file.close()
@@ -123,6 +110,21 @@ def new_part(
             file.close()
         path.unlink(missing_ok=True)
         raise
+
+
+def _write(part: Part, path: Path, made: Made) -> None:
+    """Write rows; at the top level, since a function within another that calls itself is a cycle, which holds all."""
+    ready = {name: one if isinstance(one, Integers) else Coded.of(one) for name, one in made.items()}
+    rows = _rows(ready)
+    longest = max((one.size(MOST) for one in ready.values() if isinstance(one, Coded)), default=0)
+    pieces = min(rows, longest // MOST + 1)
+    if pieces == 1:
+        with _told(path):
+            part.write(ready)
+        return
+    del ready  # before others are made
+    for stretch in split(made, rows, pieces):
+        _write(part, path, stretch)
 
 
 Buffer = bytes | memoryview

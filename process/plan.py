@@ -109,7 +109,7 @@ def compose(
         running: What captures say of themselves that were not sealed, and of which all files were given.
         trees: Whether anybody will ask which program a process ran.
         histories: Gets that of each capture, for the table `fd`; None if nobody makes it.
-        folder: Takes what workers make for that.
+        folder: Takes what workers make for that, and changes of descriptors while they do.
 
     Returns:
         A plan for each segment, and the tree of each capture, empty if nobody asks.
@@ -127,7 +127,7 @@ def compose(
         starts: Sequence[Start | None] = [None] * len(segments)
         if all(survey.has_files for survey in segments):
             effects = [survey.effect for survey in segments]
-            found, whole = _starts(effects, runs, histories is not None)
+            found, whole = _starts(effects, runs, histories is not None, folder)
             if histories is not None:
                 zero = segments[0].batch.header.realtime_ns
                 histories.append(History(Source(number, effects, found, runs.starts, grown[-1], zero, folder), whole))
@@ -153,11 +153,11 @@ def compose(
     return plans, grown
 
 
-def _starts(effects: list[Effect], runs: Runs, history: bool) -> tuple[list[Start], Whole]:
+def _starts(effects: list[Effect], runs: Runs, history: bool, folder: Path | None) -> tuple[list[Start], Whole]:
     """What must be known of descriptors at the start of each batch of a capture, and its batches put together."""
     if fd_state.crosses(effects, runs.starts):
         fd_state.unpruned(effects)
-    return fd_state.compose(effects, runs.starts, history=history)
+    return fd_state.compose(effects, runs.starts, history=history, shelf=folder if history else None)
 
 
 def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from process.columns import show_files
 from process.errors import ProcessError
-from process.fd_records import shelve
 from process.flush import Aside
 from process.garbage import give_back, keep_freed
 from process.ledger import Ledger
@@ -72,8 +71,6 @@ def make(
     prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
-    if prepared.folder.path is not None:
-        shelve([survey.effect.scan for survey in prepared.surveys], prepared.folder.path)
     give_back()
     progress.begin(sum(plan.rows for plan in prepared.plans))
     path, decoded, made = write(prepared, folder, workers, names, progress.decoded)

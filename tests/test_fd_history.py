@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from capture.segment import FileFlag
 from fd_world import NR, RETURNED, World, write
 from process import fd_history, fd_pieces, fd_rows
 from process.decode import Decoder
-from process.fd_pieces import Alone, Made, Piece, make_alone
+from process.errors import ProcessError
+from process.fd_pieces import Alone, Left, Made, Piece, make_alone
 from process.fd_records import Records
 from process.fd_steps import Ends, Steps
 from process.frames import dtypes, frame, frames
@@ -238,3 +240,30 @@ def test_rows_made_a_few_steps_at_a_time_are_those_of_all_at_once(
     monkeypatch.setattr(fd_history, "records", counted)
     assert files(tmp_path) == whole
     assert len(stretches) > 20
+
+
+@pytest.mark.parametrize("place", ["", "none"])
+def test_what_is_passed_on_lies_in_files_if_there_is_room(place: str, tmp_path: Path) -> None:
+    busy(0, tmp_path, 3)
+    expected = files(tmp_path)
+    with Workers(1) as workers:
+        prepared = prepare([tmp_path], workers, history=True).with_pieces()
+        plans = [
+            replace(plan, files=plan.files and replace(plan.files, path=tmp_path / place / plan.label))
+            for plan in prepared.plans
+        ]
+        decoders = [Decoder(plan) for plan in plans]
+        assert sum(len(made) for decoder in decoders for made in frames(decoder)) == 2400
+        decoded = [(decoder.plan, decoder.tally) for decoder in decoders]
+        left = [tally.files.left for _, tally in decoded if tally.files is not None]
+        assert len(left) == 3 and all(isinstance(one, Left if place else Path) for one in left)
+        assert files_of(prepared, decoded, workers) == expected
+
+
+@pytest.mark.parametrize("content", [None, b"", b"something else"])
+def test_what_was_passed_on_and_is_gone_is_told_in_a_line(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "0.left"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ProcessError, match="what was kept there is gone"):
+        Left.load(path)

@@ -33,7 +33,7 @@ from process.write_parquet import FD_GLOB, PART_GLOB, write_part
 from process.write_sqlite import write_rows
 
 M = 1 << 20
-LIMIT = 220
+LIMIT = 190
 """MiB."""
 
 
