@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,7 @@ class Spare:
     def __init__(self) -> None:
         self._need, self._is_first = 0, True
         self._work: object = None
+        self._idle_since: float | None = None
 
     def begin(self, work: object) -> None:
         """Call before a batch; ``work`` is what is done with it: another may need more."""
@@ -45,14 +47,22 @@ class Spare:
             keep_freed()
         if work is not self._work:
             self._work, self._is_first = work, True
+        self._idle_since = None
 
     def settle(self) -> None:
         """Call after a batch: what is held beyond the need of one goes back, with all that is free."""
-        held = _resident()
+        held, self._idle_since = resident(), time.monotonic()
         if self._is_first:
             self._need = max(self._need, held)
         self._is_first = held > _MOST * self._need
         if self._is_first:
+            give_back()
+
+    def rest(self, seconds: float) -> None:
+        """Give all back if there has been no batch for so long; another thread may call it, now and then."""
+        since = self._idle_since
+        if since is not None and time.monotonic() - since >= seconds:
+            self._idle_since = None
             give_back()
 
 
@@ -75,7 +85,7 @@ def give_back() -> None:
         trim(0)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Bytes that this process holds in memory; 0 where nobody tells."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE

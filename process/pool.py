@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from capture.segment import SegmentError
 from process.backstop import Backstop, confine
 from process.errors import ProcessError
-from process.garbage import Spare, collect_rarely, give_back
+from process.garbage import Spare, collect_rarely, give_back, resident
 from process.memory import peak
 from process.stopping import begin_worker, held, mask_kept
 
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 _LIBRARIES = ("numpy.ma",)
 """What every worker needs, this by the first call of `numpy.unique`: loaded before its memory is confined, since it is
 counted from what it begins with."""
+
+_SMALL = 128 << 20
+"""Bytes that a process may hold of which copies are made: each counts as large as it."""
+_REST = 0.25
+"""Seconds without work after which a worker gives back the memory that it keeps."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -243,9 +248,9 @@ def _guarded(function: Callable[[Item], Result], item: Item, is_limited: bool) -
 
 
 def _may_fork() -> bool:
-    """Whether a copy of this process would be whole: a thread would be missing in it, with the locks that it holds."""
+    """Whether a copy of this process would be whole, since a thread would be missing in it, with its locks; and small."""
     try:
-        return len(os.listdir("/proc/self/task")) == 1
+        return len(os.listdir("/proc/self/task")) == 1 and resident() <= _SMALL
     except OSError:  # not Linux, whose libraries may not survive a fork
         return False
 
@@ -253,8 +258,8 @@ def _may_fork() -> bool:
 def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
     """Workers, each with one thread of Polars, which few need.
 
-    They are copies of this process, and there at once, if it has no threads yet; Polars starts some when it is
-    imported, the pool itself one. Otherwise they are spawned, and import all that they need.
+    They are copies of this process, and there at once, if it has no threads yet and holds little; Polars starts some
+    when it is imported, the pool itself one. Otherwise they are spawned, and import all that they need.
 
     Args:
         jobs: How many.
@@ -281,7 +286,10 @@ def _begin_worker(limit: int | None) -> None:
 
 
 def _follow_parent() -> None:
+    """End with the parent; and keep no memory while it puts together what a large capture's surveys tell."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    while parent is not None:
+        parent.join(_REST)
+        if not parent.is_alive():
+            os._exit(1)
+        _spare.rest(_REST)
