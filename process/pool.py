@@ -248,7 +248,7 @@ def _guarded(function: Callable[[Item], Result], item: Item, is_limited: bool) -
 
 
 def _may_fork() -> bool:
-    """Whether a copy of this process would be whole, since a thread would be missing in it, with its locks; and small."""
+    """Whether a copy of this process would be whole, which it is not if there are other threads, and small."""
     try:
         return len(os.listdir("/proc/self/task")) == 1 and resident() <= _SMALL
     except OSError:  # not Linux, whose libraries may not survive a fork
