@@ -28,7 +28,9 @@ def run(folder: Path, *words: object, setup: str = "", peak: bool = True) -> tup
     code = (
         f"import resource\n{setup}\nfrom process.cli import main\n"
         "try: main()\n"
-        "finally: print('peak', next(int(x.split()[1]) for x in open('/proc/self/status') if x[:6] == 'VmHWM:') >> 10)\n"
+        "finally:\n"
+        "    status = open('/proc/self/status').read()\n"
+        "    print('peak', int(status.partition('VmHWM:')[2].split()[0]) >> 10)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], cwd=folder, capture_output=True, text=True, check=False,
