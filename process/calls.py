@@ -126,10 +126,6 @@ class Rules:
             return found.name in names
         return any(reached(found, one, self._big_endian).name in names for one in numbers(found))
 
-    def have_ways(self, numbers: npt.NDArray[np.integer]) -> bool:
-        """Whether any of some numbers, of events that name no ABI, is a way to other calls."""
-        return any(self.target(0, one).way is not None for one in set(numbers.tolist()))
-
     def _calls(self, abi_number: int, number: int, rows: Rows, words: Words) -> Iterator[Call]:
         """The calls of the events of one number: several if it is a way to others."""
         found = self.target(abi_number, number)

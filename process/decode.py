@@ -37,7 +37,7 @@ from process.schema import ARGS, SCHEMA
 from process.slices import Slice, joined
 from process.tally import Tally
 from process.values import Made
-from process.wanted import Wanted
+from process.wanted import NUMBERS, Wanted
 
 if TYPE_CHECKING:
     from process.predicates import Conditions
@@ -74,6 +74,18 @@ class _Held(NamedTuple):
     rows: npt.NDArray[np.intp]
     piece: Slice
     ids: npt.NDArray[np.int64]
+
+
+class _Told(NamedTuple):
+    """What is known of calls by their numbers.
+
+    Attributes:
+        is_plain: Whether all are what their numbers say, and have each argument in a register of its own.
+        names_files: Whether an argument that is asked for may be a descriptor in any of them.
+    """
+
+    is_plain: bool
+    names_files: bool
 
 
 class Decoder:
@@ -125,6 +137,7 @@ class Decoder:
         self._clock = Clock(self._segment.slices, plan.dropped)
         may = conditions.of_calls(rules) if conditions is not None else None
         self._wanted = Wanted(may) if may is not None else None
+        self._known: dict[tuple[int, ...], _Told] = {}
 
     def columns(self) -> Iterator[Made]:
         """The rows, in order, a slice at a time: the wanted columns, in the order of ``schema.SCHEMA``.
@@ -242,24 +255,38 @@ class Decoder:
 
     def _names_files(self, piece: Slice) -> bool:
         """Whether an argument that is asked for may be a descriptor in any call of a slice."""
-        if not self._shows_files:
-            return False
-        flags, numbers = piece.words[FLAGS_ENTRY], piece.words[NR_STRINGS] & LOW
-        keys, _ = group(((flags >> ABI_SHIFT & ABI_MASK) << HIGH | numbers).view(np.int64))
-        positions = range(ARGS) if "fd_source" in self._asked else [
-            k for k in range(ARGS) if f"arg{k}_repr" in self._asked
-        ]  # fmt: skip
-        return any(
-            found.way is not None or any(found.args[k].kind == "fd" for k in positions if k < len(found.args))
-            for found in (self._segment.rules.target(key >> 32, key & 0xFFFFFFFF) for key in keys.tolist())
-        )
+        return self._shows_files and self._told(piece).names_files
 
     def _is_plain(self, piece: Slice) -> bool:
         """Whether calls of a slice are what their numbers say, and have each argument in a register of its own."""
-        rules, numbers, flags = self._segment.rules, piece.words[NR_STRINGS] & LOW, piece.words[FLAGS_ENTRY]
-        if rules.own.word != 8 or (flags >> np.uint64(16) & np.uint64(0xFF)).any():
-            return False
-        return not rules.have_ways(np.flatnonzero(np.bincount(numbers)) if (numbers < 1 << 16).all() else numbers)
+        return self._told(piece).is_plain
+
+    def _told(self, piece: Slice) -> _Told:
+        """What the numbers of a slice's calls tell, or those of all calls that are wanted."""
+        numbers = piece.words[NR_STRINGS] & LOW
+        abis = piece.words[FLAGS_ENTRY] >> ABI_SHIFT & ABI_MASK
+        if abis.any() or numbers.max(initial=0) >= NUMBERS:
+            keys = tuple(group((abis << HIGH | numbers).view(np.int64))[0].tolist())
+        elif self._wanted is not None:
+            keys = self._wanted.met()
+        else:
+            keys = tuple(np.flatnonzero(np.bincount(numbers)).tolist())
+        if keys not in self._known:
+            self._known[keys] = self._tell(keys)
+        return self._known[keys]
+
+    def _tell(self, keys: tuple[int, ...]) -> _Told:
+        """The same of some numbers, each with its ABI in the upper half."""
+        rules = self._segment.rules
+        found = [rules.target(key >> 32, key & 0xFFFFFFFF) for key in keys]
+        has_ways = any(one.way is not None for one in found)
+        positions = [k for k in range(ARGS) if not {f"arg{k}_repr", "fd_source"}.isdisjoint(self._asked)]
+        return _Told(
+            is_plain=rules.own.word == 8 and not has_ways and all(key < NUMBERS for key in keys),
+            names_files=has_ways or any(
+                one.args[k].kind == "fd" for one in found for k in positions if k < len(one.args)
+            ),
+        )  # fmt: skip
 
 
 def _planned(plan: Plan) -> Start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
@@ -13,9 +14,16 @@ import polars as pl
 
 from process import schema
 from process.decode import Decoder
+from process.library import at, integer, load
 from process.schema import Kind, Kinds
 from process.text_array import TextArray
 from process.values import Integers, Made, Values
+
+_library = load(("arrow_texts", "size_of_arrow_schema", "size_of_arrow_array"))
+_SIZES: Final = _library.size_of_arrow_schema, _library.size_of_arrow_array
+_capsule: Final = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
 
 DTYPES: Final = {Kind.INTEGER: pl.Int64(), Kind.TEXT: pl.String(), Kind.LABEL: pl.Categorical()}
 
@@ -62,10 +70,28 @@ def series(column: Values) -> pl.Series:
 
 
 def texts(array: TextArray) -> pl.Series:
-    """Texts as a String column."""
-    where = pl.DataFrame({"start": array.offsets[:-1], "length": np.diff(array.offsets)})
-    text = pl.lit(array.data.tobytes()).bin.slice("start", "length").cast(pl.String)
-    return where.select(text.alias("")).to_series()
+    """Texts as a String column, by Arrow's C interface: in an eighth of the time that expressions take to cut bytes.
+
+    Raises:
+        MemoryError: There is too little.
+    """
+    schema, made = (ctypes.create_string_buffer(size()) for size in _SIZES)
+    if _library.arrow_texts(
+        integer(len(array)), at(array.offsets), at(array.data), ctypes.byref(schema), ctypes.byref(made)
+    ):
+        raise MemoryError
+    return pl.Series(_Exported(schema, made))
+
+
+class _Exported:
+    """An Arrow array for whoever takes it over, which must happen once."""
+
+    def __init__(self, schema: ctypes.Array[ctypes.c_char], array: ctypes.Array[ctypes.c_char]) -> None:
+        self._schema, self._array = schema, array
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """Arrow's PyCapsule interface."""
+        return _capsule(self._schema, b"arrow_schema", None), _capsule(self._array, b"arrow_array", None)
 
 
 @cache

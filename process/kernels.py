@@ -59,7 +59,7 @@ _STEP = [4, 4, 8, 8, 8, 1, 4, 8, 4, 1, 1, 1, 1, 1, 1]
 
 _NUMBERS = (
     "group", "group_texts", "number_texts_of", "in_order", "places_of", "unplane", "unplane_all", "stored_word",
-    "span_of", "note_times", "asked_by", "rows_of", "by_number", "results_of", "last_at", "last_changes",
+    "span_of", "note_times", "fresh_in", "asked_by", "rows_of", "by_number", "results_of", "last_at", "last_changes",
     "size_of_change", "size_texts", "size_of_row", "mark_steps",
 )  # fmt: skip
 _NOTHING = (
@@ -219,6 +219,20 @@ def span_of(times: Words, durations: Words, flags: Words) -> Span:
     entries = np.empty(2, np.uint64)
     returned = _library.span_of(at(times), at(durations), at(flags), integer(len(times)), at(entries))
     return Span(int(entries[0]), int(entries[1]), returned)
+
+
+def fresh_in(values: Words, bits: int, table: Words) -> Words:
+    """Values that stand in their places of a table no more, or not yet, in their order; they do afterwards.
+
+    Args:
+        values: uint64.
+        bits: Of a place, as `grouping.spread` gives it.
+        table: uint64 of shape (1 << bits,).
+    """
+    values = np.ascontiguousarray(values)
+    assert len(table) == 1 << bits and values.dtype == table.dtype == np.uint64
+    fresh = np.empty(len(values) + 1, np.uint64)
+    return fresh[: _library.fresh_in(at(values), integer(len(values)), integer(bits), at(table), at(fresh))]
 
 
 def note_times(tasks: Words, times: Numbers, bits: int, known: Words, first: Numbers, last: Numbers) -> Numbers:

@@ -167,6 +167,18 @@ int64_t span_of(const uint64_t *times, const uint64_t *durations, const uint64_t
     return returned;
 }
 
+int64_t fresh_in(const uint64_t *values, int64_t n, int64_t bits, uint64_t *table, uint64_t *fresh)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t at = spread(values[i], bits);
+        fresh[count] = values[i];
+        count += table[at] != values[i];
+        table[at] = values[i];
+    }
+    return count;
+}
+
 int64_t note_times(const uint64_t *tasks, const int64_t *times, int64_t n, int64_t bits, int64_t tries, uint64_t *known,
                    int64_t *first, int64_t *last, int64_t *missed)
 {

@@ -21,7 +21,8 @@ from process.fd_prune import Together
 from process.fd_records import ALWAYS, Scan, store
 from process.fd_scan import LOOKED_AT, NOT_BY_TASK, Scanner
 from process.fd_state import Effect
-from process.grouping import distinct, spread
+from process.grouping import distinct
+from process.kernels import fresh_in
 from process.lives import Lives, Step
 from process.merge import Members, keep, load_batch
 from process.read import (
@@ -300,11 +301,9 @@ class _Events:
 
         Most stand in the table already, and one that shares its place with another is noted again.
         """
-        fresh = tasks[self._task_at[spread(tasks, _BITS)] != tasks]
+        fresh = fresh_in(tasks, _BITS, self._task_at)
         if len(fresh):
-            fresh = distinct(fresh)
-            self._task_at[spread(fresh, _BITS)] = fresh
-            self.tasks.append(fresh)
+            self.tasks.append(distinct(fresh))
 
 
 def _no_tasks() -> Words:

@@ -14,7 +14,7 @@ from process.read import Indices, Ready, Unpacked, Words
 
 Mask = npt.NDArray[np.bool_]
 
-_NUMBERS = 1 << 13
+NUMBERS = 1 << 13
 """Numbers below this one have a table; all but those of x32 and arm's old ABI are."""
 
 May = Callable[[int, list[int]], Collection[bool]]
@@ -35,6 +35,7 @@ class Wanted:
         """Prepare; ``may`` says which numbers are wanted."""
         self._may = may
         self._tables: dict[int, tuple[Mask, Mask]] = {}
+        self._met: tuple[int, ...] | None = None
 
     def rows(self, block: Unpacked | Ready) -> Indices:
         """Which events of a block may be of the calls, or of one that may lead to them: their indices, ascending."""
@@ -47,6 +48,12 @@ class Wanted:
             found = np.flatnonzero(self._of_abi(0, narrow.astype(np.uint64)))
         return found
 
+    def met(self) -> tuple[int, ...]:
+        """The numbers of the header's ABI that are wanted, of those that were met so far."""
+        if self._met is None:
+            self._met = tuple(np.flatnonzero(self._table(0)[1]).tolist())
+        return self._met
+
     def _among(self, numbers: Words, abis: Words | None) -> Mask:
         if abis is None:
             return self._of_abi(0, numbers)
@@ -57,7 +64,7 @@ class Wanted:
         return wanted
 
     def _of_abi(self, abi: int, numbers: Words) -> Mask:
-        if (numbers >= _NUMBERS).any():  # those of x32 and arm's old ABI
+        if (numbers >= NUMBERS).any():  # those of x32 and arm's old ABI
             values, which = group(numbers)
             return np.array(self._may(abi, values.tolist()), np.bool_)[which]
         known, table = self._table(abi)
@@ -65,10 +72,10 @@ class Wanted:
         if not known[slots].all():
             fresh = distinct(slots[~known[slots]])
             table[fresh] = self._may(abi, fresh.tolist())
-            known[fresh] = True
+            known[fresh], self._met = True, None
         found: Mask = table[slots]
         return found
 
     def _table(self, abi: int) -> tuple[Mask, Mask]:
         """Which numbers of an ABI have been asked about, and which of these are wanted."""
-        return self._tables.setdefault(abi, (np.zeros(_NUMBERS, np.bool_), np.zeros(_NUMBERS, np.bool_)))
+        return self._tables.setdefault(abi, (np.zeros(NUMBERS, np.bool_), np.zeros(NUMBERS, np.bool_)))

@@ -487,3 +487,16 @@ def test_paths_are_looked_at_as_by_a_pattern(paths: list[str]) -> None:
     assert absolute.tolist() == [path.startswith("/") for path in paths]
     assert tidy.tolist() == [not re.search(r"/(?:/|\.{1,2}(?:/|\Z)|\Z)", path) for path in paths]
     assert of_kernel.tolist() == [path.startswith(("/proc/", "/dev/")) for path in paths]
+
+
+@given(st.lists(st.sampled_from([0, 1, 5, 2**64 - 1, *(k << 32 for k in range(40))])), st.integers(1, 6))
+def test_a_value_is_fresh_until_another_takes_its_place(values: list[int], bits: int) -> None:
+    table = np.zeros(1 << bits, np.uint64)
+    table[0] = 1
+    places, held, fresh = spread(np.array(values, np.uint64), bits).tolist(), table.tolist(), []
+    for value, place in zip(values, places, strict=True):
+        if held[place] != value:
+            fresh.append(value)
+        held[place] = value
+    assert kernels.fresh_in(np.array(values, np.uint64), bits, table).tolist() == fresh
+    assert table.tolist() == held
