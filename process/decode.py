@@ -267,7 +267,7 @@ class Decoder:
         abis = piece.words[FLAGS_ENTRY] >> ABI_SHIFT & ABI_MASK
         if abis.any() or numbers.max(initial=0) >= NUMBERS:
             keys = tuple(group((abis << HIGH | numbers).view(np.int64))[0].tolist())
-        elif self._wanted is not None:
+        elif self._wanted is not None and self._wanted.has_met(numbers):
             keys = self._wanted.met()
         else:
             keys = tuple(np.flatnonzero(np.bincount(numbers)).tolist())

@@ -64,7 +64,7 @@ _NUMBERS = (
 )  # fmt: skip
 _NOTHING = (
     "count_rows", "put_changes", "index_changes", "write_texts", "enclose", "take_texts", "look_at_paths",
-    "rows_of_steps",
+    "rows_of_steps", "words_at",
 )  # fmt: skip
 """Functions by what they return."""
 
@@ -202,6 +202,34 @@ def unplane(
     )  # fmt: skip
     if done == OUT_OF_MEMORY:
         raise MemoryError
+
+
+def words_at(
+    planes: Bytes, rows: Numbers, places: Numbers | slice, key: int | None, wanted: Iterable[int], out: Words
+) -> None:
+    """Some words of some records, by their indices and by where they are stored; otherwise as `unplane`.
+
+    Args:
+        planes: uint8 of shape (words, 8, records), contiguous.
+        rows: Which records.
+        places: Where they are stored; a slice if one behind the other.
+        key: Index of the word by which records are sorted; None if they are as they were recorded.
+        wanted: The words to make, none of which is stored as differences.
+        out: uint64 of shape (words, n); the wanted words go to their rows, which must be contiguous.
+    """
+    count, take = planes.shape[2], len(rows)
+    start = places.start if isinstance(places, slice) else 0
+    assert planes.flags.c_contiguous and out.shape == (len(planes), take)
+    assert start + take <= count if isinstance(places, slice) else len(places) == take
+    assert take < 2 or out.strides[1] == 8
+    rows = np.ascontiguousarray(rows, np.int64)
+    where = None if isinstance(places, slice) else np.ascontiguousarray(places, np.int64)
+    if take:
+        _library.words_at(
+            at(planes), integer(count), at(rows), None if where is None else at(where), integer(start), integer(take),
+            integer(-1 if key is None else key), integer(sum(1 << word for word in wanted)), at(out[0]),
+            integer(out.strides[0] // 8),
+        )  # fmt: skip
 
 
 class Span(NamedTuple):

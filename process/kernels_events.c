@@ -27,15 +27,15 @@ int64_t places_of(const uint16_t *keys, int64_t count, uint32_t *places)
     return 0;
 }
 
-/* The words that planes are of: a byte of each in a plane, the lowest first. Compilers make shuffles of it. */
-static void interlace(const uint8_t *restrict planes, int64_t count, uint64_t *restrict words)
+/* The words that planes are of: a byte of each in a plane, the lowest first, and the next plane so many bytes behind.
+ * Compilers make shuffles of it. */
+static void interlace(const uint8_t *restrict planes, int64_t next, int64_t count, uint64_t *restrict words)
 {
     static const uint16_t one = 1;
     const uint8_t *first = planes;
-    int64_t next = count;
     if (!*(const uint8_t *)&one) { /* big-endian */
-        first = planes + 7 * count;
-        next = -count;
+        first = planes + 7 * next;
+        next = -next;
     }
     const uint8_t *restrict a = first, *restrict b = a + next, *restrict c = b + next, *restrict d = c + next;
     const uint8_t *restrict e = d + next, *restrict f = e + next, *restrict g = f + next, *restrict h = g + next;
@@ -100,7 +100,7 @@ int64_t unplane(const uint8_t *payload, int64_t count, const uint32_t *places, c
             }
             continue;
         }
-        interlace(planes, count, stored);
+        interlace(planes, count, count, stored);
         if (word == summed) {
             uint64_t sum = 0;
             for (int64_t i = 0, next = 0; next < take; i++) {
@@ -122,6 +122,23 @@ int64_t unplane(const uint8_t *payload, int64_t count, const uint32_t *places, c
     return 0;
 }
 
+void words_at(const uint8_t *payload, int64_t count, const int64_t *rows, const int64_t *places, int64_t start,
+              int64_t take, int64_t key, uint64_t wanted, uint64_t *out, int64_t stride)
+{
+    for (int64_t word = 0; wanted >> word; word++) {
+        const uint8_t *planes = payload + 8 * word * count;
+        uint64_t *found = out + word * stride;
+        if (!(wanted >> word & 1))
+            continue;
+        if (!places)
+            interlace(planes + start, count, take, found);
+        for (int64_t i = 0; places && i < take; i++)
+            found[i] = word_at(planes, count, places[i]);
+        for (int64_t i = 0; word == key && i < take; i++)
+            found[i] = (found[i] & ~LOW) | (word_at(planes, count, rows[i]) & LOW);
+    }
+}
+
 int64_t unplane_all(const uint8_t *payloads, const int64_t *counts, int64_t blocks, int64_t width, int64_t key,
                     int64_t summed, uint64_t *out, int64_t stride)
 {
@@ -135,7 +152,7 @@ int64_t unplane_all(const uint8_t *payloads, const int64_t *counts, int64_t bloc
         int64_t count = counts[block];
         const uint8_t *planes = payloads + (key < 0 ? 0 : 8 * key * count);
         for (int64_t word = 0; key < 0 && word < width; word++)
-            interlace(payloads + 8 * word * count, count, out + word * stride);
+            interlace(payloads + 8 * word * count, count, count, out + word * stride);
         for (int64_t i = 0; key >= 0 && i < count; i++) {
             keys[i] = (uint16_t)(planes[i] | planes[count + i] << 8);
             done = planes[2 * count + i] | planes[3 * count + i] ? UNSUITED : done;
@@ -238,7 +255,7 @@ int64_t stored_word(const uint8_t *planes, int64_t count, uint64_t *found)
             found[i] = same;
         return 1;
     }
-    interlace(planes, count, found);
+    interlace(planes, count, count, found);
     return 0;
 }
 

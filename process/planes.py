@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.grouping import ranges
-from process.kernels import places_of, stored_word, unplane
+from process.kernels import places_of, stored_word, unplane, words_at
 
 Words = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.intp]
@@ -24,8 +23,8 @@ _LOW_HALF, _HIGH_HALF = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF00000000)
 class Block(Protocol):
     """Events of which some can be taken."""
 
-    def take(self, word: int, some: Some) -> Words:
-        """A word of some of them."""
+    def fill_some(self, some: Some, out: Words, wanted: Iterable[int]) -> None:
+        """Write some words of some of them to their rows of ``out``, uint64 of shape (words, n)."""
 
     def words(self, some: Some) -> Words:
         """All words of some of them: uint64 of shape (words, n)."""
@@ -55,8 +54,7 @@ class Planes:
         """The low half of the key of each record, of 16 bits if all fit."""
         planes = self._planes[self._key or 0]
         if planes[2:4].any():
-            wide = np.zeros(self.count, np.uint64)
-            _interlace(planes, range(4), wide)
+            wide: Words = stored_word(planes)[0] & _LOW_HALF
             return wide
         narrow: npt.NDArray[np.uint16] = planes[1].astype(np.uint16) << np.uint16(8) | planes[0]
         return narrow
@@ -85,14 +83,9 @@ class Planes:
         """A word of all records in the order in which they are stored; of the key the upper half alone is."""
         return stored_word(self._planes[word])[0]
 
-    def some(self, word: int, rows: Indices, places: Indices | slice) -> Words:
-        """A word of some records, by their indices and their `places`."""
-        planes = self._planes[word][:, places]
-        plain = np.zeros(len(rows), np.uint64)
-        _interlace(planes, range(4 if word == self._key else 0, 8), plain)
-        if word == self._key:
-            plain |= self.keys[rows]
-        return plain
+    def some(self, out: Words, wanted: Iterable[int], rows: Indices, places: Indices | slice) -> None:
+        """Write some words of some records to their rows of ``out``, by the records' indices and `places`."""
+        words_at(self._planes, rows, places, self._key, wanted, out)
 
     def words(self, rows: Indices, places: Indices | slice) -> Words:
         """All words of some records, by their indices and their `places`: uint64 of shape (words, n)."""
@@ -157,18 +150,8 @@ class Some:
 
     def fill(self, out: Words, wanted: Iterable[int]) -> None:
         """Write some words to their rows of ``out``, uint64 of shape (12, count)."""
-        for word in wanted:
-            out[word] = self._block.take(word, self)
+        self._block.fill_some(self, out, wanted)
 
     def words(self) -> Words:
         """All words: uint64 of shape (12, count)."""
         return self._block.words(self)
-
-
-def _interlace(planes: npt.NDArray[np.uint8], places: Iterable[int], words: Words) -> None:
-    """Put planes, one for each byte of a word, into words that are zero; most planes are zero, and cost little."""
-    octets = words.view(np.uint8).reshape(-1, 8)
-    filled = planes.max(axis=1) if len(words) else np.zeros(8, np.uint8)
-    for place in places:
-        if filled[place]:
-            octets[:, place if sys.byteorder == "little" else 7 - place] = planes[place]

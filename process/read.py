@@ -225,10 +225,10 @@ class Ready:
         """Some of the events: their indices, ascending."""
         return Some(self, rows, rows)
 
-    def take(self, word: int, some: Some) -> Words:
-        """A word of some of the events."""
-        taken: Words = self._words[word, some.rows]
-        return taken
+    def fill_some(self, some: Some, out: Words, wanted: Iterable[int]) -> None:
+        """Write some words of some of the events to their rows of ``out``."""
+        for word in wanted:
+            out[word] = self._words[word, some.rows]
 
     def words(self, some: Some) -> Words:
         """All words of some of the events."""
@@ -350,12 +350,16 @@ class Unpacked:
         """Some of the events: their indices, ascending."""
         return Some(self, rows, rows if self._planes is None else self._planes.places(rows))
 
-    def take(self, word: int, some: Some) -> Words:
-        """A word of some of the events; a time takes as long as all of them, since it needs those before it."""
-        if word == TIME or self._planes is None:
-            taken: Words = self.word(word)[some.rows]
-            return taken
-        return self._planes.some(word, some.rows, some.places)
+    def fill_some(self, some: Some, out: Words, wanted: Iterable[int]) -> None:
+        """Write some words of some of the events to their rows of ``out``.
+
+        A time takes as long as all of them, since it needs those before it.
+        """
+        times = {TIME} if self._planes is not None else set(wanted)
+        for word in times.intersection(wanted):
+            out[word] = self.word(word)[some.rows]
+        if self._planes is not None:
+            self._planes.some(out, set(wanted) - times, some.rows, some.places)
 
     def words(self, some: Some) -> Words:
         """All words of some of the events."""

@@ -54,6 +54,10 @@ class Wanted:
             self._met = tuple(np.flatnonzero(self._table(0)[1]).tolist())
         return self._met
 
+    def has_met(self, numbers: Words) -> bool:
+        """Whether some numbers are all among `met`; each is below `NUMBERS`."""
+        return bool(self._table(0)[1][numbers.astype(np.intp)].all())
+
     def _among(self, numbers: Words, abis: Words | None) -> Mask:
         if abis is None:
             return self._of_abi(0, numbers)
