@@ -6,7 +6,8 @@ import ctypes
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def collect_rarely() -> None:
     """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 50, 100)
+
+
+@contextmanager
+def collecting_rarely() -> Iterator[None]:
+    """As `collect_rarely` for as long as a block takes: in a process that is not ours."""
+    before = gc.get_threshold()
+    gc.set_threshold(_NEW_OBJECTS, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Spare:

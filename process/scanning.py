@@ -14,6 +14,7 @@ from capture.segment import SegmentError
 from process.decode import Decoder
 from process.fd_state import Start
 from process.frames import frames as frames_of
+from process.garbage import collecting_rarely
 from process.lazy import lazy
 from process.plan import Plan
 from process.pool import Workers
@@ -43,7 +44,8 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
     """
     several = [paths] if isinstance(paths, str | PathLike) else list(paths)
     found = [Path(path) for path in several]
-    prepared = prepare(found, Workers(1), files=False, trees=False)
+    with collecting_rarely():
+        prepared = prepare(found, Workers(1), files=False, trees=False)
     for _, note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -378,6 +378,14 @@ def _halves(word: int) -> tuple[int, int]:
     return word & 0xFFFFFFFF, word >> 32
 
 
+@lru_cache(1 << 10)
+def _arguments(argv: Text | None) -> tuple[str, str | None]:
+    """The first of a process's arguments, and all as a JSON list; most processes are of few programs."""
+    if argv is None:
+        return escape(first_element(None)), None
+    return escape(first_element(argv)), json.dumps([escape(one) for one in elements(argv)], ensure_ascii=False)
+
+
 def _identity(
     seq: int, task: int, ppid_flags: tuple[int, int], start: int, texts: tuple[Text | None, Text | None]
 ) -> Identity:
@@ -385,11 +393,11 @@ def _identity(
     ppid, flags = ppid_flags
     comm = texts[0] if flags & TaskFlag.COMM else None
     argv = texts[1] if flags & TaskFlag.ARGV else None
-    name, known = escape(first_element(argv)), escape(comm.data) if comm is not None else ""
+    name, listed = _arguments(argv)
+    known = escape(comm.data) if comm is not None else ""
     if not name and known:
         name = f"[{known}]" if flags & TaskFlag.KERNEL else known
     source = ("derived" if flags & TaskFlag.DERIVED else "profile") if name else "unknown"
-    listed = None if argv is None else json.dumps([escape(element) for element in elements(argv)], ensure_ascii=False)
     return Identity(
         seq=seq,
         task=task,
