@@ -184,8 +184,10 @@ class Decoder:
                 rows, ids, piece = rows[kept], ids[kept], piece.only(kept)
             if not len(rows):
                 continue
-            self._fill(piece, self._asked)
-            if self._names_files(piece):
+            piece.fill(_CALL)
+            told = self._told(piece)
+            self._fill(piece, self._asked, told)
+            if self._shows_files and told.names_files:
                 piece.fill(_DESCRIBED)
             piece = piece.alone()
             if held and (held[-1].piece.filled != piece.filled or count >= self._segment.slices.events):
@@ -244,22 +246,14 @@ class Decoder:
         kept = np.flatnonzero(here)
         return rows.only(kept), np.ones(len(kept), np.bool_)
 
-    def _fill(self, piece: Slice, columns: Collection[str]) -> None:
-        """Fill the words of some columns."""
+    def _fill(self, piece: Slice, columns: Collection[str], told: _Told | None = None) -> None:
+        """Fill the words of some columns; ``told`` if it is known already."""
         wanted = {word for name in columns for word in _WORDS_OF.get(name, range(WORDS))}
         if NR_STRINGS in wanted:
             piece.fill(_CALL)
-            if not self._is_plain(piece):
+            if not (told or self._told(piece)).is_plain:
                 wanted = set(range(WORDS))
         piece.fill(wanted)
-
-    def _names_files(self, piece: Slice) -> bool:
-        """Whether an argument that is asked for may be a descriptor in any call of a slice."""
-        return self._shows_files and self._told(piece).names_files
-
-    def _is_plain(self, piece: Slice) -> bool:
-        """Whether calls of a slice are what their numbers say, and have each argument in a register of its own."""
-        return self._told(piece).is_plain
 
     def _told(self, piece: Slice) -> _Told:
         """What the numbers of a slice's calls tell, or those of all calls that are wanted."""

@@ -156,7 +156,8 @@ class Slices:
     ) -> Few:
         block = self._found[first].unpacked(count)
         rows = choose(block)
-        piece = Slice(first + rows, np.zeros((WORDS, len(rows)), np.uint64), [(0, block.some(rows))], set())
+        words = np.empty((WORDS, len(rows)), np.uint64)  # the others are zero once it is `joined`
+        piece = Slice(first + rows, words, [(0, block.some(rows))], set())
         return Few(number, start, first, count, rows, piece)
 
     def _groups(self) -> list[list[tuple[int, int]]]:
