@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -18,8 +18,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """malloc.h of glibc."""
 _LARGEST = 1 << 25
 """Bytes; glibc takes no greater threshold."""
-_NEW_OBJECTS = 100_000
-"""After so many the youngest are looked through; Python's default is 700."""
+_THRESHOLDS = 100_000, 50, 100
+"""After so many new objects the youngest are looked through; Python's default is 700."""
 
 
 def collect_rarely() -> None:
@@ -28,18 +28,30 @@ def collect_rarely() -> None:
     Looking through all of them again and again takes a tenth of the time then.
     """
     gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS, 50, 100)
+    gc.set_threshold(*_THRESHOLDS)
 
 
-@contextmanager
-def collecting_rarely() -> Iterator[None]:
-    """As `collect_rarely` for as long as a block takes: in a process that is not ours."""
-    before = gc.get_threshold()
-    gc.set_threshold(_NEW_OBJECTS, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
+class _Rarely:
+    """As `collect_rarely` for as long as a block takes, in a process that is not ours; several may be under way."""
+
+    def __init__(self) -> None:
+        self._lock, self._count, self._before = threading.Lock(), 0, gc.get_threshold()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._before = gc.get_threshold()
+                gc.set_threshold(*_THRESHOLDS)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                gc.set_threshold(*self._before)
+
+
+collecting_rarely = _Rarely()
 
 
 class Spare:

@@ -72,7 +72,7 @@ def lazy(frames: Frames, schema: Mapping[str, pl.DataType | type[pl.DataType]] =
             needed = None if with_columns is None else list(dict.fromkeys([*with_columns, *_roots(predicate)]))
             made, rest = frames(needed, None), predicate
         while not _ending.is_set():
-            with _at_work, collecting_rarely():
+            with _at_work, collecting_rarely:
                 frame = next(made, None)
                 if frame is not None and left is not None:
                     frame = frame.head(left)

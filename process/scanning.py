@@ -44,7 +44,7 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
     """
     several = [paths] if isinstance(paths, str | PathLike) else list(paths)
     found = [Path(path) for path in several]
-    with collecting_rarely():
+    with collecting_rarely:
         prepared = prepare(found, Workers(1), files=False, trees=False)
     for _, note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import uuid
 from collections.abc import Iterable
@@ -245,3 +246,11 @@ def test_some_records_of_planes_are_those_of_all(data: st.DataObject, limit: int
     planes.some(out, asked, some, places)
     for word in range(WORDS):
         assert (out[word] == (rows[some, word] if word in asked else 7)).all()
+
+
+def test_a_query_leaves_pythons_thresholds_as_they_were(tmp_path: Path) -> None:
+    before = gc.get_threshold()
+    synthetic.generate(tmp_path, 2000)
+    queries = [process.scan(tmp_path).select("name") for _ in range(3)]
+    assert len(set(map(len, pl.collect_all(queries)))) == 1
+    assert gc.get_threshold() == before
