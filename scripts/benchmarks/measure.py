@@ -16,7 +16,7 @@ from time import perf_counter
 
 from benchmarks.part import say
 
-_SAMPLE = 0.02
+_SAMPLE = 0.05
 """Seconds between two looks at the memory."""
 _PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -72,6 +72,7 @@ def take_turns(repeats: int, steps: Mapping[str, Callable[[], Cost]]) -> dict[st
     costs: dict[str, list[Cost]] = {name: [] for name in steps}
     for turn in range(repeats):
         for name, step in steps.items():
+            os.sync()  # what the step before has left to write is not this one's
             costs[name].append(step())
             say(f"{turn + 1}/{repeats} {name}: {costs[name][-1].seconds:.2f} s")
     return {
