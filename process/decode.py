@@ -14,7 +14,6 @@ from process.calls import Rules
 from process.clock import Clock
 from process.columns import Rows, Segment, show_files
 from process.fd_pieces import make
-from process.fd_records import forget
 from process.fd_state import Start
 from process.grouping import group
 from process.merge import kept, load_batch
@@ -149,10 +148,7 @@ class Decoder:
         if self.tally.rows != self.plan.rows:
             raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
         if self.plan.files is not None:
-            start = _planned(self.plan)
-            self.tally.files = make(self.plan.files, start, self._segment.descriptors)
-            if start.stored is not None:  # nobody will ask again
-                forget(start.stored)
+            self.tally.files = make(self.plan.files, _planned(self.plan), self._segment.descriptors)
 
     def _of_all(self) -> Iterator[Made]:
         """The rows out of all events."""

@@ -179,15 +179,10 @@ def store(scan: Scan, path: Path) -> bool:
         np.save(path.with_suffix(".npy"), scan.changes)
         path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
     except OSError:
-        forget(path)
+        for suffix in (".npy", ".json"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
         return False
     return True
-
-
-def forget(path: Path) -> None:
-    """Remove what `store` kept; the next files get its pages, which the machine has at hand."""
-    for suffix in (".npy", ".json"):
-        path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def stored(path: Path) -> Scan | None:

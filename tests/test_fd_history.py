@@ -242,6 +242,18 @@ def test_rows_made_a_few_steps_at_a_time_are_those_of_all_at_once(
     assert len(stretches) > 20
 
 
+def test_rows_of_a_batch_can_be_made_again_until_the_table_is_whole(tmp_path: Path) -> None:
+    """A batch may turn out to reach into another only when that one is decoded."""
+    busy(0, tmp_path, 3)
+    prepared = prepare([tmp_path], Workers(1), history=True).with_pieces()
+    for plan in prepared.plans:
+        decoder = Decoder(plan)
+        list(decoder.columns())
+        assert plan.files is not None and plan.start is not None and decoder.tally.files is not None
+        again = make_alone(Alone(plan.files, plan.start, None))
+        assert again is not None and again.count == decoder.tally.files.count > 0
+
+
 @pytest.mark.parametrize("place", ["", "none"])
 def test_what_is_passed_on_lies_in_files_if_there_is_room(place: str, tmp_path: Path) -> None:
     busy(0, tmp_path, 3)
