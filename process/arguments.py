@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from process.calls import Events
 from process.grouping import Indices, group
-from process.kernels import KIND, enclose, group_texts, number_texts_of, take_texts, texts
+from process.kernels_distinct import KIND, group_texts, number_texts_of
+from process.kernels_texts import enclose, take_texts, texts
 from process.prototypes import Argument
 from process.read import Words
 from process.schema import ARGS

@@ -22,7 +22,7 @@ from capture.segment import EventFlag, Header
 from process import abis
 from process.abis import Abi
 from process.grouping import Number, by_code, group
-from process.kernels import ByNumber, by_number
+from process.kernels_events import ByNumber, by_number
 from process.prototypes import Argument
 from process.read import ABI_MASK, ABI_SHIFT, ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
 from process.render import to_signed, to_unsigned

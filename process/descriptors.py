@@ -12,7 +12,7 @@ from process.fd_records import CWD, NONE, Scan, joined, recode
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
 from process.fd_state import Start, give_time, place, plant
-from process.kernels import asked_by
+from process.kernels_events import asked_by
 from process.read import DURATION, FLAGS_ENTRY, TIME, Flags, Ready, Words
 from process.text_array import TextArray
 

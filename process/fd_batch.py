@@ -30,7 +30,8 @@ from process.fd_records import (
     joined,
 )
 from process.grouping import group
-from process.kernels import put_changes, take_texts
+from process.kernels_changes import put_changes
+from process.kernels_texts import take_texts
 from process.read import DURATION, FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
 

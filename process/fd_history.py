@@ -33,7 +33,8 @@ from process.fd_steps import (
 )  # fmt: skip
 from process.garbage import give_back
 from process.grouping import distinct, ranges
-from process.kernels import group_texts, take_texts
+from process.kernels_distinct import group_texts
+from process.kernels_texts import take_texts
 from process.pool import Failure, Outcome
 from process.schema import FD_COLUMNS
 from process.text_array import TextArray

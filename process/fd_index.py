@@ -10,7 +10,7 @@ import numpy.typing as npt
 from process.fd_keys import TimeKeys
 from process.fd_records import NEVER, ROOT, Records
 from process.grouping import in_order
-from process.kernels import NODE, index_changes, last_changes
+from process.kernels_changes import NODE, index_changes, last_changes
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_records import Join
-from process.kernels import look_at_paths, take_texts
+from process.kernels_texts import look_at_paths, take_texts
 from process.strings import escape
 from process.text_array import TextArray
 

@@ -26,7 +26,7 @@ from process.fd_state import Start
 from process.fd_steps import Ends, Steps, of_changes, order_of, same_as_before
 from process.fd_timeline import Timeline
 from process.grouping import ranges
-from process.kernels import last_at
+from process.kernels_changes import last_at
 from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from process.fd_keys import TimeKeys
 from process.fd_records import NEVER, NONE, By, Life, Records, joined, taken
 from process.grouping import group, ranges
-from process.kernels import in_order
+from process.kernels_distinct import in_order
 
 Numbers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]

@@ -16,7 +16,7 @@ from process.fd_captured import Captured
 from process.fd_edges import Edges
 from process.fd_records import ALWAYS, Records, Scan
 from process.fd_sights import Sights
-from process.kernels import span_of
+from process.kernels_events import span_of
 from process.read import (
     DURATION,
     FLAGS_ENTRY,

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.fd_records import SIGHT, Records
-from process.kernels import note_times
+from process.kernels_events import note_times
 from process.read import Words
 
 Numbers = npt.NDArray[np.int64]

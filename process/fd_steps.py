@@ -17,7 +17,7 @@ from process.fd_keys import TimeKeys
 from process.fd_records import NEVER, UNKNOWN, By, Cloexec, Join, Records
 from process.fd_resolve import Answers
 from process.grouping import distinct, group, in_order
-from process.kernels import take_texts
+from process.kernels_texts import take_texts
 from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.grouping import group
-from process.kernels import last_at
+from process.kernels_changes import last_at
 from process.read import Words
 
 Numbers = npt.NDArray[np.int64]

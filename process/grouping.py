@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from process import kernels
+from process import kernels_distinct
 
 Number = TypeVar("Number", np.int64, np.uint64)
 Indices = npt.NDArray[np.intp]
@@ -22,7 +22,7 @@ def group(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Indices]:
     Args:
         values: int64 or uint64 of shape (n,).
     """
-    found = kernels.group(values)
+    found = kernels_distinct.group(values)
     if found is None:
         distinct, inverse = np.unique(values, return_inverse=True)
         return distinct, inverse
@@ -39,7 +39,7 @@ def distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 def in_order(keys: npt.NDArray[np.int64], then: npt.NDArray[np.int64] | None = None) -> Indices:
     """The stable order by keys; where two are equal, by what is given for then."""
-    order, ordered = kernels.in_order(keys)
+    order, ordered = kernels_distinct.in_order(keys)
     if then is None:
         return order
     return np.lexsort((then, keys)) if (ordered[1:] == ordered[:-1]).any() else order

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from process.kernels import last_at
+from process.kernels_changes import last_at
 from process.naming import Namer
 from process.read import Words
 from process.runs import Runs, Sequences

@@ -1,6 +1,6 @@
 /* The loops of decoding that numpy could only do in many passes.
  *
- * Arrays are contiguous and of the lengths that kernels.py has checked; nothing here trusts a value in them to be an
+ * Arrays are contiguous and of the lengths that the modules which bind them have checked; nothing here trusts a value in them to be an
  * index unless it was made by this project. Nothing is kept from call to call, and no Python is called, so that the
  * interpreter's lock is free meanwhile (ctypes).
  */

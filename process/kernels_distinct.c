@@ -1,4 +1,4 @@
-/* Distinct values and orders of arrays. kernels.py says what each function takes and gives. */
+/* Distinct values and orders of arrays. The module of the same name says what each function takes and gives. */
 #include "hashing.h"
 #include "kernels.h"
 

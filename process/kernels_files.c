@@ -1,4 +1,4 @@
-/* Rows of the table fd out of steps of descriptors. kernels.py says what each function takes and gives. */
+/* Rows of the table fd out of steps of descriptors. The module of the same name says what each function takes and gives. */
 #include "kernels.h"
 
 #define NEVER INT64_MAX

@@ -1,4 +1,4 @@
-/* Texts, one after the other in memory. kernels.py says what each function takes and gives. */
+/* Texts, one after the other in memory. The module of the same name says what each function takes and gives. */
 #include "kernels.h"
 
 static int digits_of(uint64_t value)

@@ -1,4 +1,10 @@
-"""The compiled library, which the build makes beside this file (hatch_build.py), and what is passed to it."""
+"""The compiled library, which the build makes beside this file (hatch_build.py), and what is passed to it.
+
+numpy makes a pass over memory for each step of a calculation; where one pass could take many steps, or the next step
+depends on the last, such a loop is there. A module of the name of each C file binds it (`kernels_*.py` and those of the
+outputs), and says what of numpy's a function stands for. Arguments are checked by the callers' types; lengths are
+theirs to get right, and made contiguous by the bindings.
+"""
 
 from __future__ import annotations
 

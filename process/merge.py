@@ -19,7 +19,7 @@ from capture.segment import COUNTERS, ROW_SIZES, Block, BlockType, Encoding, Seg
 from process.batch import Batch
 from process.discover import Part, Parts
 from process.grouping import ranges
-from process.kernels import unplane_all
+from process.kernels_planes import unplane_all
 from process.planes import Planes
 from process.read import (
     HIGH,

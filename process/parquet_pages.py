@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from process.kernels import group_texts
+from process.kernels_distinct import group_texts
 from process.library import OUT_OF_MEMORY, SEED, UNSUITED, at, integer, load
 from process.parquet_footer import Encoding
 from process.text_array import TextArray

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.grouping import ranges
-from process.kernels import places_of, stored_word, unplane, words_at
+from process.kernels_planes import places_of, stored_word, unplane, words_at
 
 Words = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.intp]

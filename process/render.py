@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from process import kernels
+from process import kernels_texts
 from process.read import Words
 from process.text_array import TextArray
 
@@ -15,7 +15,7 @@ def signed_hexadecimal(values: npt.NDArray[np.int64]) -> TextArray:
     negative, bits = values < 0, values.view(np.uint64)
     magnitudes, none = np.where(negative, np.uint64(0) - bits, bits), np.zeros(len(values), np.uint32)
     signs, nothing = TextArray.of(("", "-")), TextArray.of(("",))
-    return kernels.texts(magnitudes, negative.astype(np.uint32), none != 0, none, signs, nothing)
+    return kernels_texts.texts(magnitudes, negative.astype(np.uint32), none != 0, none, signs, nothing)
 
 
 def to_signed(values: Words, word_size: int) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from capture.segment import EventFlag
 from errno_tables.tsv import TableError
 from process.calls import MAX_ERRNO, Events
 from process.grouping import group
-from process.kernels import results_of
+from process.kernels_events import results_of
 from process.read import FLAGS_ENTRY
 from process.render import signed_hexadecimal
 from process.schema import STATUSES

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from capture.segment import STRING_INDEX, StringFlag
 from process.grouping import distinct, group
-from process.kernels import enclose, group_bytes, take_texts
+from process.kernels_distinct import group_bytes
+from process.kernels_texts import enclose, take_texts
 from process.text_array import TextArray
 
 Ids = npt.NDArray[np.int64]

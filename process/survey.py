@@ -22,7 +22,7 @@ from process.fd_records import ALWAYS, Scan, store
 from process.fd_scan import LOOKED_AT, NOT_BY_TASK, Scanner
 from process.fd_state import Effect
 from process.grouping import distinct
-from process.kernels import fresh_in
+from process.kernels_events import fresh_in
 from process.lives import Lives, Step
 from process.merge import Members, keep, load_batch
 from process.read import (

@@ -13,7 +13,7 @@ from process.fd_pieces import Made
 from process.fd_timeline import Timeline
 from process.grouping import group
 from process.identify import State
-from process.kernels import count_rows
+from process.kernels_events import count_rows
 from process.read import HIGH, Words
 from process.survey import NOBODY
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from process.calls import Rules
 from process.grouping import distinct, group
-from process.kernels import rows_of
+from process.kernels_events import rows_of
 from process.read import Indices, Ready, Unpacked, Words
 
 Mask = npt.NDArray[np.bool_]
