@@ -148,7 +148,10 @@ class Decoder:
         if self.tally.rows != self.plan.rows:
             raise SegmentError(f"{self.plan.batch.name}: changed while it was decoded; decode again")
         if self.plan.files is not None:
-            self.tally.files = make(self.plan.files, _planned(self.plan), self._segment.descriptors)
+            start = _planned(self.plan)
+            self.tally.files = make(self.plan.files, start, self._segment.descriptors)
+            if start.stored is not None:  # rarely read again: its pages are of more use to what is written now
+                start.stored.unlink(missing_ok=True)
 
     def _of_all(self) -> Iterator[Made]:
         """The rows out of all events."""

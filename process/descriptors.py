@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from capture.segment import SegmentError
+from process.batch import Batch
+from process.calls import Rules
 from process.fd_records import CWD, NONE, Scan, joined, recode
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
 from process.fd_state import Start, give_time, place, plant
 from process.kernels_events import asked_by
+from process.merge import load_batch
 from process.read import DURATION, FLAGS_ENTRY, TIME, Flags, Ready, Words
+from process.slices import Slices
 from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]
@@ -118,3 +123,20 @@ def scan_blocks(scanner: Scanner, blocks: Iterable[tuple[int, Words]]) -> Scan:
     for first, words in blocks:
         scanner.add(first, Ready(words.shape[1], words), words, Flags(words[FLAGS_ENTRY]))
     return scanner.finish()
+
+
+def scan_again(batch: Batch, blocks: list[tuple[int, int]]) -> Scan:
+    """What a batch does to descriptors, read from its segments once more.
+
+    Args:
+        batch: It.
+        blocks: (first, count) of the EVENTS blocks to scan.
+
+    Raises:
+        SegmentError: A segment cannot be used, or is not what it was.
+        OSError: It cannot be read.
+    """
+    loaded = load_batch(batch)
+    for _, reason in loaded.failed:
+        raise SegmentError(reason)
+    return scan_blocks(Scanner(loaded.contents, Rules(batch.header)), Slices(loaded.contents, blocks).blocks())

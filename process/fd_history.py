@@ -43,7 +43,7 @@ from process.values import Made as Columns
 
 Numbers = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
-Run = Callable[[Callable[[Alone], Made | None], Sequence[Alone]], Iterator[Outcome[Alone, Made | None]]]
+Run = Callable[[Callable[[Alone], Made], Sequence[Alone]], Iterator[Outcome[Alone, Made]]]
 """As `Workers.run`."""
 
 _MANY = 1 << 18
@@ -131,6 +131,9 @@ class History:
             run: Runs what workers do, for the others.
             before: Rows of the captures before it.
             release: Called before what is left between batches is put together, if that is much: ends idle workers.
+
+        Raises:
+            ProcessError: As `Left.load`, or a batch cannot be read again.
         """
         pieces = [piece for piece in self.pieces if piece is not None]
         if not pieces:
@@ -157,7 +160,11 @@ class History:
         return _named(births.only(np.argsort(births.seq, kind="stable")), whole)
 
     def _done(self, pieces: Sequence[Piece], made: dict[int, Made], run: Run) -> list[Made]:
-        """What comes of all pieces; of those of which one turns out to reach into another, again."""
+        """What comes of all pieces; of those of which one turns out to reach into another, again.
+
+        Raises:
+            ProcessError: A segment is gone or has changed since, and so is what was kept of it.
+        """
         outline = self._outline
         todo = [outline.alone(piece) for piece in pieces if piece.number not in made]
         done = {piece.number: (piece, made.pop(piece.number)) for piece in pieces if piece.number in made}
@@ -165,9 +172,11 @@ class History:
         while True:
             for outcome in run(make_alone, todo):
                 found, piece = outcome.result, outcome.item.piece
-                if found is None or isinstance(found, Failure):
-                    found = make_alone(outcome.item) or make_alone(outline.alone(piece, with_scan=True))
-                assert found is not None  # it has its scan
+                if isinstance(found, Failure) and piece.number in done:  # its segments were there a moment ago
+                    name = outcome.item.batch.name
+                    raise ProcessError(f"{name}: cannot be read again for the table fd: {found.reason}; decode again")
+                if isinstance(found, Failure):  # it could not be decoded, which has been told
+                    found = make_alone(outline.alone(piece, is_lost=True))
                 done[piece.number] = piece, found
             early = distinct_early([self._early, *(made.early for _, made in done.values())])
             todo = []

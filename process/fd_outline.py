@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from process.batch import Batch
 from process.fd_pieces import EARLY, EVERY, Alone, Piece, pair_of
 from process.fd_records import ALWAYS, NEVER, Birth, Life, Records
 from process.fd_state import Effect, Start, Whole, gaps_of
@@ -33,7 +34,8 @@ class Source:
 
     Attributes:
         number: Its number in the output.
-        effects: Of its batches, in order.
+        batches: Its batches, each with its EVENTS blocks, in order.
+        effects: Of these.
         known: What is known of descriptors when each starts.
         starts: Sequence numbers at which events follow a gap, or the capture's first event.
         tree: Its programs.
@@ -42,6 +44,7 @@ class Source:
     """
 
     number: int
+    batches: Sequence[tuple[Batch, list[tuple[int, int]]]]
     effects: Sequence[Effect]
     known: Sequence[Start]
     starts: Numbers
@@ -120,10 +123,15 @@ class Outline:
         np.maximum.at(highest, whole.segment[over] + 1, times[over])
         self._clock = np.maximum.accumulate(highest)
 
-    def alone(self, piece: Piece, *, with_scan: bool = False) -> Alone:
-        """A piece with what it takes to make it without the batch's rows; ``with_scan``: what was kept is gone."""
-        effect, start = self._source.effects[piece.number], self._source.known[piece.number]
-        return Alone(piece, start, effect.scan if effect.stored is None or with_scan else None)
+    def alone(self, piece: Piece, *, is_lost: bool = False) -> Alone:
+        """A piece with what it takes to make it without the batch's rows.
+
+        Of a batch that ``is_lost`` it is made of its net effect: without what it opened and closed itself.
+        """
+        source, number = self._source, piece.number
+        effect = source.effects[number]
+        scan = effect.scan if effect.stored is None or is_lost else None
+        return Alone(piece, source.known[number], scan, *source.batches[number])
 
     def early(self, whole: Whole) -> Records:
         """The changes that reach into other batches, as far as their net effects tell."""

@@ -9,7 +9,6 @@ begun by then, one that never came back, a table that begins anew or ends), clos
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from process.descriptors import Descriptors
+from process.batch import Batch
+from process.descriptors import Descriptors, scan_again
 from process.errors import ProcessError
 from process.fd_index import later
 from process.fd_records import CLOSED, NEVER, Records, Scan, stored, taken
@@ -27,6 +27,7 @@ from process.fd_steps import Ends, Steps, of_changes, order_of, same_as_before
 from process.fd_timeline import Timeline
 from process.grouping import ranges
 from process.kernels_changes import last_at
+from process.shelf import get_columns, get_texts, put_columns, put_texts
 from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]
@@ -38,6 +39,8 @@ EARLY = np.dtype([("pair", np.int64), ("began", np.int64), ("batch", np.int64)])
 """A change that reaches into other batches than its own: of a descriptor (see `pair_of`), since when, and into which:
 those before this one. One that never came back reaches into all."""
 EVERY = np.iinfo(np.int64).max
+_NEAR = {"began": "time"}
+"""Columns of `Steps` that differ little from others."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,16 @@ class Alone:
     Attributes:
         piece: It.
         start: What is known of descriptors when the batch starts.
-        scan: The batch's own records, if they are not kept where ``start`` says.
+        scan: The batch's own records, if the survey has them.
+        batch: Whose they are, where they are read again if what was kept of them is gone.
+        blocks: (first, count) of the EVENTS blocks that were surveyed.
     """
 
     piece: Piece
     start: Start
     scan: Scan | None
+    batch: Batch
+    blocks: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,8 @@ class Left:
             OSError: There is no room.
         """
         with path.open("wb") as file:
-            pickle.dump(self, file, pickle.HIGHEST_PROTOCOL)
+            put_columns(file, vars(self.steps), _NEAR)
+            put_texts(file, self.names)
 
     @classmethod
     def load(cls, path: Path) -> Left:
@@ -117,10 +125,10 @@ class Left:
         """
         try:
             with path.open("rb") as file:
-                found: Left = pickle.load(file)
-        except (OSError, EOFError, pickle.UnpicklingError):
+                columns = get_columns(file, lambda count: vars(Steps.room(count)), _NEAR)
+                return cls(Steps(**columns), get_texts(file))
+        except (OSError, ValueError, EOFError):
             raise ProcessError(f"{path.parent}: what was kept there is gone; is someone clearing it?") from None
-        return found
 
 
 @dataclass
@@ -160,12 +168,17 @@ def pair_of(group: npt.NDArray[np.signedinteger], fd: npt.NDArray[np.signedinteg
     return pair
 
 
-def make_alone(alone: Alone) -> Made | None:
-    """Make the rows; None if what the survey kept is gone."""
-    scan, start = alone.scan, alone.start
+def make_alone(alone: Alone) -> Made:
+    """Make the rows.
+
+    Raises:
+        SegmentError: What was kept of the batch is gone, and its segments cannot be read again.
+        OSError: Likewise.
+    """
+    scan, kept = alone.scan, alone.start.stored
     if scan is None:
-        scan = stored(start.stored) if start.stored is not None else Scan()
-    return None if scan is None else make(alone.piece, start, Descriptors(start, scan))
+        scan = (stored(kept) if kept is not None else None) or scan_again(alone.batch, alone.blocks)
+    return make(alone.piece, alone.start, Descriptors(alone.start, scan))
 
 
 def make(piece: Piece, start: Start, found: Descriptors) -> Made:

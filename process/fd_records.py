@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from process.shelf import get_records, get_texts, put_records, put_texts
+from process.text_array import TextArray
 
 Numbers = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
@@ -173,14 +175,18 @@ class Scan:
     texts: list[str] = field(default_factory=list)
 
 
+_NEAR: Final = {"t1": "t0", "since": "t0", "head": "seq"}
+"""Fields of `CHANGE` that differ little from others."""
+
+
 def store(scan: Scan, path: Path) -> bool:
-    """Keep a scan's changes in two files; whether there was room for them."""
+    """Keep a scan's changes in a file; whether there was room for them."""
     try:
-        np.save(path.with_suffix(".npy"), scan.changes)
-        path.with_suffix(".json").write_text(json.dumps(scan.texts), "utf-8")
+        with path.open("wb") as file:
+            put_records(file, scan.changes, _NEAR)
+            put_texts(file, TextArray.of(scan.texts))
     except OSError:
-        for suffix in (".npy", ".json"):
-            path.with_suffix(suffix).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return False
     return True
 
@@ -188,8 +194,8 @@ def store(scan: Scan, path: Path) -> bool:
 def stored(path: Path) -> Scan | None:
     """What `store` kept; None if it is not there any more."""
     try:
-        changes: Records = np.load(path.with_suffix(".npy"))
-        return Scan(changes, texts=json.loads(path.with_suffix(".json").read_text("utf-8")))
+        with path.open("rb") as file:
+            return Scan(get_records(file, CHANGE, _NEAR), texts=get_texts(file).to_list())
     except (OSError, ValueError, EOFError):
         return None
 

@@ -17,6 +17,7 @@ from process.fd_steps import ENDS, HOW, Ends, Steps, some_texts
 from process.grouping import group, in_order
 from process.kernels_files import rows_of_steps
 from process.read import MAX_SEQUENCE
+from process.shelf import get_records, get_texts, put_records, put_texts
 from process.text_array import TextArray
 from process.values import Integers, Made, Texts
 
@@ -44,6 +45,8 @@ ROW = np.dtype(
 """A row. It begins with event ``seq`` at ``time``, and ends with ``end_seq`` at ``end_time`` (`NEVER` if that is not
 known). ``program`` is an index in the capture's tree, ``name`` a code; -1 is null, as in ``pid`` and ``end_seq``, and
 in ``ended`` for what did not end. ``group`` is of its table."""
+_NEAR = {"end_seq": "seq", "end_time": "time"}
+"""Fields that differ little from others."""
 KEYS = ("seq", "time", "pid", "fd", "group")
 """What rows are ordered by."""
 _SOURCES, _HOW, _ENDS = (TextArray.of(words) for words in (SOURCES, HOW, ENDS))
@@ -86,8 +89,8 @@ class Stretch:
             OSError: There is no room.
         """
         with path.open("wb") as file:
-            for array in (self.rows, self.names.offsets, self.names.data):
-                np.save(file, array)
+            put_records(file, self.rows, _NEAR)
+            put_texts(file, self.names)
 
     @classmethod
     def load(cls, path: Path) -> Stretch:
@@ -97,8 +100,7 @@ class Stretch:
             OSError, ValueError, EOFError: It is gone, or something else is there.
         """
         with path.open("rb") as file:
-            rows, offsets, data = (np.load(file) for _ in range(3))
-        return cls(rows, TextArray(offsets, data))
+            return cls(get_records(file, ROW, _NEAR), get_texts(file))
 
     def in_order(self) -> Stretch:
         """The same by `KEYS`."""

@@ -63,6 +63,7 @@ class Effect:
         clock: The latest return.
         stored: Where the scan is kept unpruned; None if it is here.
         reset: The last reset in it: the sequence number after it, and its time.
+        is_whole: Whether the scan is here unpruned, although it was kept elsewhere, too.
     """
 
     scan: Scan = field(default_factory=Scan)
@@ -71,6 +72,7 @@ class Effect:
     clock: int = ALWAYS
     stored: Path | None = None
     reset: tuple[int, int] = (-1, 0)
+    is_whole: bool = False
 
 
 def _no_timeline() -> Timeline:
@@ -216,12 +218,12 @@ def unpruned(effects: Sequence[Effect]) -> None:
         ProcessError: What was kept of one is gone.
     """
     for effect in effects:
-        if effect.stored is None:
+        if effect.stored is None or effect.is_whole:
             continue
         scan = stored(effect.stored)
         if scan is None:
             raise ProcessError(f"{effect.stored.parent}: what was kept there is gone; is someone clearing it?")
-        effect.scan.changes, effect.scan.texts = scan.changes, scan.texts
+        effect.scan.changes, effect.scan.texts, effect.is_whole = scan.changes, scan.texts, True
 
 
 def edges_of(effects: Sequence[Effect]) -> Iterator[list[tuple[int, int, int]]]:

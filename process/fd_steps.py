@@ -94,6 +94,11 @@ class Steps:
         """Some after the other; at least one."""
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
+    @classmethod
+    def room(cls, count: int) -> Steps:
+        """Room for so many, which have no values yet."""
+        return cls(**{name: np.empty(count, dtype) for name, dtype in _DTYPES.items()})
+
     def order(self) -> npt.NDArray[np.intp]:
         """Their order, as `order_of`."""
         return order_of(self.group.astype(np.int64), self.fd.astype(np.int64), self.time)
@@ -108,6 +113,14 @@ class Steps:
         """Some of them."""
         at = np.flatnonzero(which) if which.dtype == np.bool_ else which
         return Steps(**{name: column.take(at) for name, column in vars(self).items()})
+
+
+_DTYPES: dict[str, type[np.generic]] = {
+    **dict.fromkeys(("group", "fd"), np.int32), **dict.fromkeys(("time", "began", "seq"), np.int64),
+    "is_birth": np.bool_, "node": np.int32, "pid": np.int64, "name": np.int32,
+    **dict.fromkeys(("cloexec", "source", "how"), np.int8), **dict.fromkeys(("begins", "told", "is_open"), np.bool_),
+}  # fmt: skip
+"""Of the columns of `Steps`, in their order."""
 
 
 def order_of(group: Numbers, fd: Numbers, time: Numbers) -> npt.NDArray[np.intp]:

@@ -18,6 +18,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """malloc.h of glibc."""
 _LARGEST = 1 << 25
 """Bytes; glibc takes no greater threshold."""
+_LITTLE = 160 << 20
+"""Bytes that a process may go on to hold: two and a half times what it begins with."""
 _THRESHOLDS = 100_000, 50, 100
 """After so many new objects the youngest are looked through; Python's default is 700."""
 
@@ -107,6 +109,16 @@ def give_back() -> None:
     trim = _trim()
     if trim is not None:
         trim(0)
+
+
+def settle(is_limited: bool) -> None:
+    """Call between two kinds of work: what is free goes back, but for a little, which the next will take again.
+
+    Args:
+        is_limited: Whether nobody may hold more than is needed.
+    """
+    if is_limited or resident() > _LITTLE:
+        give_back()
 
 
 def resident() -> int:

@@ -130,7 +130,9 @@ def compose(
             found, whole = _starts(effects, runs, histories is not None, folder)
             if histories is not None:
                 zero = segments[0].batch.header.realtime_ns
-                histories.append(History(Source(number, effects, found, runs.starts, grown[-1], zero, folder), whole))
+                batches = [(survey.batch, survey.blocks) for survey in segments]
+                source = Source(number, batches, effects, found, runs.starts, grown[-1], zero, folder)
+                histories.append(History(source, whole))
             starts = found
             del whole  # some hundred bytes for each change that others can need
         for survey, state, start in zip(segments, known, starts, strict=True):

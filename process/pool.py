@@ -33,7 +33,7 @@ counted from what it begins with."""
 
 _SMALL = 128 << 20
 """Bytes that a process may hold of which copies are made: each counts as large as it."""
-_REST = 0.25
+_REST = 0.5
 """Seconds without work after which a worker gives back the memory that it keeps."""
 
 Item = TypeVar("Item")

@@ -39,8 +39,6 @@ Result = TypeVar("Result")
 
 SUFFIX: Final = ".resume"
 """The folder has the output's name with this."""
-_BESIDE: Final = (".npy", ".json")
-"""Suffixes of the files that a path without one stands for (`fd_records.store`)."""
 _PRIVATE: Final = ".batch"
 """Of a file that only this run uses (`merge.keep`)."""
 _PACKAGES: Final[tuple[ModuleType, ...]] = (capture, errno_tables, process)
@@ -244,8 +242,8 @@ def _outside(item: object, files: list[Path], value: Part | Parts | Path) -> Any
         return _outside(item, files, Parts.of((value,)))[0]
     if value.suffix == _PRIVATE:
         return None
-    beside = [path for path in map(value.with_suffix, _BESIDE) if path.is_file()]
-    files += ([value] if value.is_file() else []) + beside
+    if value.is_file():
+        files.append(value)
     return value.suffix
 
 

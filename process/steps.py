@@ -11,7 +11,7 @@ from pathlib import Path
 from process.columns import show_files
 from process.errors import ProcessError
 from process.flush import Aside
-from process.garbage import give_back, keep_freed
+from process.garbage import keep_freed, settle
 from process.ledger import Ledger
 from process.output import Format, sync
 from process.parquet import FILES, metadata
@@ -21,7 +21,7 @@ from process.prepare import Prepared, plan_work, survey_work
 from process.rerun import succeeded
 from process.resume import link
 from process.schema import FD_COLUMNS, SCHEMA
-from process.tables import Decoded, Tables, account, count_processes, tables
+from process.tables import Decoded, Tables, account, count_processes, each_table, tables
 from process.work import Work
 
 
@@ -71,7 +71,7 @@ def make(
     prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
-    give_back()
+    settle(workers.apart)
     progress.begin(sum(plan.rows for plan in prepared.plans))
     path, decoded, made = write(prepared, folder, workers, names, progress.decoded)
     rows, errors = sum(tally.rows for _, tally in decoded), sum(tally.errors for _, tally in decoded)
@@ -107,8 +107,8 @@ def _write_parquet(
             decoded.append((plan, tally))
             advance(tally.rows)
         _finish(prepared, decoded, workers)
-        made = tables(prepared, decoded, workers if show_files(columns) else None)
-        write_tables(folder, made, workers, aside, of_files)
+        small = each_table(prepared, decoded, workers if show_files(columns) else None)
+        made = write_tables(folder, small, workers, aside, of_files)
         workers.dismiss()
         aside.end()
     return folder, decoded, made

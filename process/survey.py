@@ -250,7 +250,7 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     scan = scanner.finish()
     together = Together(scan.changes)
     scan.changes = together.changes
-    path = None if folder is None else folder / _label(batch)
+    path = None if folder is None else folder / f"{_label(batch)}.scan"
     if path is not None and store(scan, path):
         scan = Scan(together.net(scan.lives), scan.lives, scan.texts)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 
 from process.fd_history import Sheet
 from process.fd_pieces import Made
-from process.garbage import give_back
+from process.garbage import settle
 from process.ledger import Ledger, Severity
 from process.plan import Plan
 from process.pool import Workers
@@ -82,16 +82,22 @@ def account(decoded: Decoded, ledger: Ledger) -> None:
 
 
 def tables(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Tables:
-    """The small tables of an output, without `fd` if nobody is to make it; the ledger last: it must be complete."""
+    """All that `each_table` gives."""
+    return dict(each_table(prepared, decoded, workers))
+
+
+def each_table(prepared: Prepared, decoded: Decoded, workers: Workers | None) -> Iterator[tuple[str, Table | Files]]:
+    """The small tables of an output, whose ledger must be complete.
+
+    The one that takes longest to make comes last: `fd`, which is left out if nobody is to make it.
+    """
     rows, ids = _processes(prepared, decoded)
-    return {
-        "process": Table(kinds(PROCESS_COLUMNS), rows),
-        **({"fd": _files(prepared, decoded, ids, workers)} if workers is not None else {}),
-        "segment": Table(kinds(SEGMENT_COLUMNS), _segments(prepared, decoded)),
-        "stats": Table(
-            kinds(STATS_COLUMNS), [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()]
-        ),
-    }
+    yield "process", Table(kinds(PROCESS_COLUMNS), rows)
+    yield "segment", Table(kinds(SEGMENT_COLUMNS), _segments(prepared, decoded))
+    stats = [(*row, min(count, MAX_SEQUENCE)) for *row, count in prepared.ledger.rows()]
+    yield "stats", Table(kinds(STATS_COLUMNS), stats)
+    if workers is not None:
+        yield "fd", _files(prepared, decoded, ids, workers)
 
 
 def _processes(prepared: Prepared, decoded: Decoded) -> tuple[list[tuple[Any, ...]], list[dict[int, int]]]:
@@ -121,7 +127,7 @@ def _files(prepared: Prepared, decoded: Decoded, ids: list[dict[int, int]], work
         named = np.full(len(tree.programs), -1)
         named[list(known)] = list(known.values())
         found.sheets += history.sheets(pieces, named, workers.anew, found.count, workers.end)
-    give_back()
+    settle(workers.apart)
     return found
 
 

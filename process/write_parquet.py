@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -50,27 +50,33 @@ def write_part(
 
 
 def write_tables(
-    folder: Path, tables: Tables, workers: Workers, aside: Aside, told: Mapping[str, str] | None = None
-) -> None:
+    folder: Path, tables: Iterable[tuple[str, Table | Files]], workers: Workers, aside: Aside,
+    told: Mapping[str, str] | None = None,
+) -> Tables:  # fmt: skip
     """Write each small table as NAME.json, a list of objects, one a line; workers write one in pieces, as Parquet.
 
     Args:
         folder: Of the dataset.
-        tables: They.
-        workers: Make the pieces.
-        aside: Meanwhile writes the others, and puts all of them on the disk.
+        tables: They, with their names, as they are made: those before are written meanwhile.
+        workers: Make the pieces, and the others.
+        aside: Puts all of them on the disk.
         told: The metadata of the pieces.
+
+    Returns:
+        They.
 
     Raises:
         OSError: The folder cannot be written.
         ProcessError: Likewise, or a worker failed.
     """
-    for name, table in tables.items():
-        if not isinstance(table, Files):
-            aside.do(_write_small, folder / f"{name}.json", table)
-    for table in tables.values():
+    written: Tables = {}
+    for name, table in tables:
+        written[name] = table
         if isinstance(table, Files):
             _write_pieces(table, workers, aside, partial(_write_piece, folder=folder, told=told))
+        else:
+            aside.do(workers.ahead(partial(_write_small, folder / f"{name}.json"), table))
+    return written
 
 
 def _write_small(path: Path, table: Table) -> None:

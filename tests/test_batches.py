@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 from contextlib import closing
@@ -19,6 +20,7 @@ from capture.chunk import Room
 from capture.segment import BlockType, Encoding, TaskFlag
 from captures import write_capture
 from decoding import frame_of, losses, rows_of
+from fd_world import World, write
 from process import batch, merge, repair
 from process.batch import batches
 from process.decode import Decoder
@@ -265,6 +267,27 @@ def test_a_segment_that_vanishes_before_it_is_decoded_costs_itself_alone(
     if format_ is Format.PARQUET:
         told = json.loads((out / "segment.json").read_text())
         assert [row["rows"] for row in told] == [0 if path == paths[5] else n for path, n in rows.items()]
+
+
+def test_a_batch_that_fails_where_processes_share_tables_does_not_need_what_the_others_have_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans of its segments are made when what was kept of the others is gone."""
+    world = World(random.Random(3))
+    world.shares = True
+    paths = [Path(str(path)) for path in write(world.run(2500), tmp_path / "caps", [80, 160, 240, 320, 400, 480])]
+    monkeypatch.setattr(batch, "MOST", sum(path.stat().st_size for path in paths[:3]))
+    rows = [count for plan in prepare([tmp_path / "caps"], Workers(1)).plans for count in plan.counts]
+
+    def deadly(plan: Plan, folder: Path, **options: Any) -> tuple[Tally, Path]:
+        if paths[4].name in [part.name for part in plan.batch.parts]:
+            raise MemoryError
+        return write_part(plan, folder, **options)
+
+    monkeypatch.setattr("process.write_parquet.write_part", deadly)
+    summary = decode([tmp_path / "caps"], tmp_path / "out", Format.PARQUET)
+    assert [item.partition(":")[0] for item in losses(summary.ledger)] == [paths[4].name]
+    assert summary.rows == sum(rows) - rows[4]
 
 
 def test_a_segment_that_kills_its_decoder_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_without_names_of_files_nothing_is_found_out_about_descriptors(capture: 
     prepared = prepare([capture], Workers(1), files=False)
     full = prepare([capture], Workers(1))
     assert prepared.folder.path is not None and full.folder.path is not None
-    assert not list(prepared.folder.path.glob("*.npy")) and list(full.folder.path.glob("*.npy"))
+    assert not list(prepared.folder.path.glob("*.scan")) and list(full.folder.path.glob("*.scan"))
     for light, heavy in zip(prepared.plans, full.plans, strict=True):
         assert light.start is None and heavy.start is not None
         assert (light.counts, light.blocks) == (heavy.counts, heavy.blocks)

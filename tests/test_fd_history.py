@@ -19,7 +19,8 @@ from fd_world import NR, RETURNED, World, write
 from process import fd_history, fd_pieces, fd_rows
 from process.decode import Decoder
 from process.errors import ProcessError
-from process.fd_pieces import Alone, Left, Made, Piece, make_alone
+from process.fd_outline import Outline
+from process.fd_pieces import EARLY, Alone, Left, Made, Piece, make_alone
 from process.fd_records import Records
 from process.fd_steps import Ends, Steps
 from process.frames import dtypes, frame, frames
@@ -203,7 +204,7 @@ def test_rows_made_with_those_of_their_batches_are_the_rows_that_are_made_alone(
     busy(seed, tmp_path, 12)
     alone: list[int] = []
 
-    def counted(item: Alone) -> Made | None:
+    def counted(item: Alone) -> Made:
         alone.append(item.piece.number)
         return make_alone(item)
 
@@ -250,8 +251,31 @@ def test_rows_of_a_batch_can_be_made_again_until_the_table_is_whole(tmp_path: Pa
         decoder = Decoder(plan)
         list(decoder.columns())
         assert plan.files is not None and plan.start is not None and decoder.tally.files is not None
-        again = make_alone(Alone(plan.files, plan.start, None))
-        assert again is not None and again.count == decoder.tally.files.count > 0
+        assert plan.start.stored is not None and not plan.start.stored.exists()  # read again
+        alone = Alone(plan.files, plan.start, None, plan.batch, plan.blocks)
+        assert make_alone(alone).count == decoder.tally.files.count > 0
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_batches_of_which_one_turns_out_to_reach_into_another_are_read_again(
+    is_gone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept of them is gone by then. If their segments are, too, the run ends in a line."""
+    busy(0, tmp_path, 12)
+    expected = files(tmp_path)
+    monkeypatch.setattr(Outline, "early", lambda *_: np.zeros(0, EARLY))  # net effects tell nothing of it
+    with Workers(1) as workers:
+        prepared = prepare([tmp_path], workers, history=True).with_pieces()
+        decoders = [Decoder(plan) for plan in prepared.plans]
+        assert sum(len(made) for decoder in decoders for made in frames(decoder)) == 2400
+        decoded = [(decoder.plan, decoder.tally) for decoder in decoders]
+        if not is_gone:
+            assert files_of(prepared, decoded, workers) == expected
+            return
+        for path in tmp_path.glob("*.seg"):
+            path.unlink()
+        with pytest.raises(ProcessError, match=r"\.seg: cannot be read again for the table fd: .*; decode again$"):
+            files_of(prepared, decoded, workers)
 
 
 @pytest.mark.parametrize("place", ["", "none"])
