@@ -46,15 +46,15 @@ class Segment:
     """
 
     def __init__(
-        self, plan: Plan, contents: Contents, rules: Rules, start: Callable[[], Start], events: int | None = None
+        self, plan: Plan, contents: Contents, rules: Rules, start: Callable[[], Start], slices: Slices
     ) -> None:
-        """Prepare; ``start`` gives what is known of descriptors when the batch starts; ``events``: of a slice.
+        """Prepare; ``start`` gives what is known of descriptors when the batch starts.
 
         Raises:
             SegmentError: The segment is not what it was when it was surveyed.
         """
         self.plan, self.contents, self.rules = plan, contents, rules
-        self.slices = Slices(contents, plan.blocks, events)
+        self.slices = slices
         self._start = start
 
     @cached_property

@@ -33,7 +33,7 @@ from process.read import (
     WORDS,
 )
 from process.schema import ARGS, SCHEMA
-from process.slices import Slice, joined
+from process.slices import Slice, Slices, joined
 from process.tally import Tally
 from process.values import Made
 from process.wanted import NUMBERS, Wanted
@@ -103,6 +103,8 @@ class Decoder:
         conditions: Conditions | None = None,
         start: Callable[[], Start] | None = None,
         events: int | None = None,
+        *,
+        is_ahead: bool = False,
     ) -> None:
         """Read the segments.
 
@@ -112,6 +114,7 @@ class Decoder:
             conditions: What rows must meet; others are left out, and little is done for them.
             start: Gives what is known of descriptors when the batch starts, if the plan does not.
             events: How many are decoded at a time; `slices.SLICE` if not told.
+            is_ahead: As for `Slices`.
 
         Raises:
             SegmentError: One cannot be used at all.
@@ -132,7 +135,8 @@ class Decoder:
             rules = Rules(plan.batch.header)
         except SegmentError as error:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
-        self._segment = Segment(plan, contents, rules, start or partial(_planned, plan), events)
+        slices = Slices(contents, plan.blocks, events, is_ahead=is_ahead)
+        self._segment = Segment(plan, contents, rules, start or partial(_planned, plan), slices)
         self._clock = Clock(self._segment.slices, plan.dropped)
         may = conditions.of_calls(rules) if conditions is not None else None
         self._wanted = Wanted(may) if may is not None else None

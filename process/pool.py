@@ -69,10 +69,11 @@ class Workers:
         apart: Whether even one has a process of its own, whose memory is free when it ends.
         backstop: Where one is stopped that takes memory without end; None: nowhere. Of those that are yet to start.
         memory: Bytes that this process and they held at the most while there were any.
+        reads_ahead: Whether what runs in this process may have a thread that inflates blocks.
     """
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs, self.apart, self.memory = jobs, False, 0
+    def __init__(self, jobs: int, *, reads_ahead: bool = False) -> None:
+        self.jobs, self.apart, self.memory, self.reads_ahead = jobs, False, 0, reads_ahead and jobs == 1
         self.backstop: Backstop | None = None
         self._pool: ProcessPoolExecutor | None = None
         self._leaving: threading.Thread | None = None

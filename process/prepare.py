@@ -160,7 +160,8 @@ def survey_all(
     made: list[Survey] = []
     failed: list[tuple[Part, str]] = []
     divided: list[Batch] = []
-    for outcome in workers.run(partial(survey, folder=folder.path, files=files), wanted):
+    look = partial(survey, folder=folder.path, files=files, is_ahead=workers.reads_ahead)
+    for outcome in workers.run(look, wanted):
         if isinstance(outcome.result, Survey):
             made.append(outcome.result)
             failed += outcome.result.failed

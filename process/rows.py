@@ -54,7 +54,7 @@ class Source:
         if self.prepared is not None:
             conditions = Conditions(selection.expression())
             for plan in self.prepared.plans:
-                for frame in frames(Decoder(plan, columns, conditions)):
+                for frame in frames(Decoder(plan, columns, conditions, is_ahead=True)):
                     yield frame.select(columns)
         elif self.path is not None and self.path.is_dir():
             yield from _of_dataset(self.path, selection, columns)

@@ -45,13 +45,13 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
     several = [paths] if isinstance(paths, str | PathLike) else list(paths)
     found = [Path(path) for path in several]
     with collecting_rarely:
-        prepared = prepare(found, Workers(1), files=False, trees=False)
+        prepared = prepare(found, Workers(1, reads_ahead=True), files=False, trees=False)
     for _, note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)
 
     @cache
     def whole() -> tuple[Prepared, dict[object, Start | None]]:
-        again = prepare(found, Workers(1), trees=False)
+        again = prepare(found, Workers(1, reads_ahead=True), trees=False)
         return again, {plan.batch.key: plan.start for plan in again.plans}
 
     def start_of(plan: Plan) -> Start:
@@ -63,6 +63,6 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
     def frames(columns: list[str] | None, predicate: pl.Expr | None) -> Iterator[pl.DataFrame]:
         asked = conditions(predicate)
         for plan in prepared.plans:
-            yield from frames_of(Decoder(plan, columns, asked, partial(start_of, plan)))
+            yield from frames_of(Decoder(plan, columns, asked, partial(start_of, plan), is_ahead=True))
 
     return lazy(frames)

@@ -13,6 +13,7 @@ from capture.segment import SegmentError
 from process.batch import SLICE
 from process.planes import Some
 from process.read import WORDS, Contents, Ready, Unpacked, Words
+from process.read_ahead import unpacking
 
 Sequences = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.intp]
@@ -105,19 +106,22 @@ class Slices:
         events: Of a slice, about.
     """
 
-    def __init__(self, contents: Contents, blocks: list[tuple[int, int]], events: int | None = None) -> None:
+    def __init__(
+        self, contents: Contents, blocks: list[tuple[int, int]], events: int | None = None, *, is_ahead: bool = False
+    ) -> None:
         """Take (first, count) of each block.
 
         Args:
             contents: The segment.
             blocks: The planned ones.
             events: Of a slice; `SLICE` if not told.
+            is_ahead: Whether a thread inflates blocks before they are asked for, where only some events are chosen.
 
         Raises:
             SegmentError: They are not there any more.
         """
         self._found = {block.first: block for block in contents.events}
-        self._blocks = blocks
+        self._blocks, self._is_ahead = blocks, is_ahead
         self._kept: dict[int, Words] = {}
         self.events = SLICE if events is None else events
         self._room = _KEPT * self.events
@@ -145,20 +149,16 @@ class Slices:
         Args:
             choose: Gives the indices of those in a block, ascending.
         """
+        each = unpacking(((self._found[first], count) for first, count in self._blocks), self._is_ahead)
         for number, blocks in enumerate(self._groups()):
             start = 0
-            for first, count in blocks:
-                yield self._few(number, start, first, count, choose)
+            for (first, count), unpacked in zip(blocks, each, strict=False):
+                block = unpacked()
+                rows = choose(block)
+                words = np.empty((WORDS, len(rows)), np.uint64)  # the others are zero once it is `joined`
+                piece = Slice(first + rows, words, [(0, block.some(rows))], set())
+                yield Few(number, start, first, count, rows, piece)
                 start += count
-
-    def _few(
-        self, number: int, start: int, first: int, count: int, choose: Callable[[Unpacked | Ready], Indices]
-    ) -> Few:
-        block = self._found[first].unpacked(count)
-        rows = choose(block)
-        words = np.empty((WORDS, len(rows)), np.uint64)  # the others are zero once it is `joined`
-        piece = Slice(first + rows, words, [(0, block.some(rows))], set())
-        return Few(number, start, first, count, rows, piece)
 
     def _groups(self) -> list[list[tuple[int, int]]]:
         """The blocks of each slice."""

@@ -34,13 +34,12 @@ from process.read import (
     TASK,
     TIME,
     Contents,
-    EventBlock,
     Flags,
     Ready,
-    Stretch,
     Unpacked,
     Words,
 )
+from process.read_ahead import unpacking
 from process.runs import Runs, Sequences
 from process.strings import Text, elements, escape, first_element
 
@@ -130,7 +129,7 @@ class Survey:
         return sum(count for _, count in self.blocks)
 
 
-def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Survey:
+def survey(batch: Batch, folder: Path | None = None, files: bool = True, is_ahead: bool = False) -> Survey:
     """Reduce a batch to what the others need from it.
 
     Args:
@@ -138,6 +137,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
         folder: Keeps all that they do to descriptors, and what was read of several, for their decoder; else the
             survey has the former, and the decoder reads again.
         files: Whether anybody will ask what descriptors are; finding out takes most of the time.
+        is_ahead: Whether a thread inflates blocks meanwhile.
 
     Raises:
         SegmentError: No segment of it can be used at all, or they cannot be read as one.
@@ -149,12 +149,13 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
     seen, told = _Events(), Lives(contents, rules) if rules else None
     scanner = Scanner(contents, rules) if files else None
     edges = Edges(contents.breaks) if scanner is None else scanner.edges
-    for block in contents.events:
+    each = unpacking(((block, block.count) for block in contents.events), is_ahead)
+    for block, unpacked in zip(contents.events, each, strict=True):
         try:
             if scanner is None:
-                _glance(block, seen, told, edges)
+                _glance(block.first, unpacked(), seen, told, edges)
             else:
-                _look(block, seen, told, scanner)
+                _look(block.first, unpacked(), seen, told, scanner)
         except SegmentError as error:
             loaded.members.damage.setdefault(0, []).append(block.damage(error))
     if len(loaded.members) == 1:
@@ -187,36 +188,26 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Surv
     )
 
 
-def _look(block: EventBlock | Stretch, seen: _Events, told: Lives | None, scanner: Scanner) -> None:
-    """Take of a block all that is needed.
-
-    Raises:
-        SegmentError: The payload does not unpack.
-    """
-    unpacked, first = block.unpacked(block.count), block.first
+def _look(first: int, unpacked: Unpacked | Ready, seen: _Events, told: Lives | None, scanner: Scanner) -> None:
+    """Take of a block all that is needed; ``first`` is the sequence number of its first event."""
     words = unpacked.with_words(LOOKED_AT)
     flags = Flags(words[FLAGS_ENTRY])
-    seen.add(first, block.count, flags)
+    seen.add(first, unpacked.count, flags)
     seen.add_tasks(words[TASK, flags.rows(NOT_BY_TASK)])  # the scanner has the others
     if told:
         told.add(first, unpacked, flags)
     scanner.add(first, unpacked, words, flags)
 
 
-def _glance(block: EventBlock | Stretch, seen: _Events, told: Lives | None, edges: Edges) -> None:
-    """Take of a block what is needed if nobody asks for descriptors.
-
-    Raises:
-        SegmentError: The payload does not unpack.
-    """
-    unpacked, first = block.unpacked(block.count), block.first
+def _glance(first: int, unpacked: Unpacked | Ready, seen: _Events, told: Lives | None, edges: Edges) -> None:
+    """Take of a block what is needed if nobody asks for descriptors."""
     flags = Flags(unpacked.word(FLAGS_ENTRY))
-    seen.add(first, block.count, flags)
+    seen.add(first, unpacked.count, flags)
     seen.add_tasks(unpacked.in_any_order(TASK))
     if told:
         told.add(first, unpacked, flags)
     timed = [(row, int(unpacked.word(TIME)[row])) for row in flags.rows(EventFlag.RESET).tolist()]
-    for start, end in edges.stretches(first, block.count, timed):
+    for start, end in edges.stretches(first, unpacked.count, timed):
         edges.take(first + start, end - start, partial(_came_back, unpacked, start), ALWAYS)
 
 
