@@ -23,4 +23,4 @@ def _scan(options: Options) -> Report:
     )
 
 
-PART = Part("scan", "two columns of one call by process.scan, against a full decode; one thread", _scan)
+PART = Part("scan", "two columns of one call by process.scan, against a full decode; one thread of Polars", _scan)
