@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from process.calls import Events
+from process.events import Words
 from process.grouping import Indices, group
 from process.kernels_distinct import KIND, group_texts, number_texts_of
 from process.kernels_texts import enclose, take_texts, texts
 from process.prototypes import Argument
-from process.read import Words
 from process.schema import ARGS
 from process.strings import LOST, StringTable
 from process.targets import VALUES

@@ -4,7 +4,7 @@ The words of a segment are registers, raw (docs/FORMAT.md). What they mean is de
 slice (`process.targets`), and the values are then taken for all its events at once:
 
     rules = Rules(header)                       # once for each segment
-    events = rules.resolve(words)               # words: uint64 (12, n), as process.read gives them
+    events = rules.resolve(words)               # words: uint64 (12, n), as process.events gives them
     for call in events.named({"sys_openat", "sys_dup2"}):
         fds = events.argument(call, 0)          # int64, one for each of call.rows; None if it was not recorded
         results, failed = events.result(call)   # int64 and bool; the result of a call that failed is -errno
@@ -21,10 +21,10 @@ import numpy.typing as npt
 from capture.segment import EventFlag, Header
 from process import abis
 from process.abis import Abi
+from process.events import ABI_MASK, ABI_SHIFT, ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
 from process.grouping import Number, by_code, group
 from process.kernels_events import ByNumber, by_number
 from process.prototypes import Argument
-from process.read import ABI_MASK, ABI_SHIFT, ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
 from process.render import to_signed, to_unsigned
 from process.schema import ARGS
 from process.targets import Place, Target, Way, numbers, reached, target

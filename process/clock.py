@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from process.events import DURATION, TIME
 from process.fd_records import ALWAYS
-from process.read import DURATION, TIME
 from process.slices import Slice, Slices
 
 Numbers = npt.NDArray[np.int64]

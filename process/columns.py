@@ -13,13 +13,14 @@ from capture.segment import EventFlag
 from process.arguments import NO_FILE, NO_FILES, Arguments, FileNames
 from process.calls import Events, Rules
 from process.descriptors import Descriptors, may_be_folder, scan_blocks, to_fd
+from process.events import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Words
 from process.fd_records import NONE, SOURCES, stored
 from process.fd_scan import Scanner
 from process.fd_state import Start
 from process.grouping import group
 from process.identify import Codes, identify, marked
 from process.plan import Plan
-from process.read import DURATION, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, TASK, TIME, Contents, Words
+from process.read import Contents
 from process.results import Results
 from process.schema import ARGS, SCHEMA
 from process.slices import Indices, Sequences, Slice, Slices

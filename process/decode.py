@@ -13,12 +13,7 @@ from capture.segment import SegmentError
 from process.calls import Rules
 from process.clock import Clock
 from process.columns import Rows, Segment, show_files
-from process.fd_pieces import make
-from process.fd_state import Start
-from process.grouping import group
-from process.merge import kept, load_batch
-from process.plan import Plan
-from process.read import (
+from process.events import (
     ABI_MASK,
     ABI_SHIFT,
     ARG0,
@@ -32,6 +27,11 @@ from process.read import (
     TIME,
     WORDS,
 )
+from process.fd_pieces import make
+from process.fd_state import Start
+from process.grouping import group
+from process.merge import kept, load_batch
+from process.plan import Plan
 from process.schema import ARGS, SCHEMA
 from process.slices import Slice, Slices, joined
 from process.tally import Tally

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from capture.segment import SegmentError
 from process.batch import Batch
 from process.calls import Rules
+from process.events import DURATION, FLAGS_ENTRY, TIME, Flags, Ready, Words
 from process.fd_records import CWD, NONE, Scan, joined, recode
 from process.fd_resolve import Answers, Questions, Resolver
 from process.fd_scan import Scanner
 from process.fd_state import Start, give_time, place, plant
 from process.kernels_events import asked_by
 from process.merge import load_batch
-from process.read import DURATION, FLAGS_ENTRY, TIME, Flags, Ready, Words
 from process.slices import Slices
 from process.text_array import TextArray
 

@@ -14,6 +14,7 @@ from capture.segment import UNKNOWN as NO_DURATION
 from capture.segment import EventFlag, Header, StringFlag
 from errno_tables.tsv import TableError
 from process.calls import Call, Events
+from process.events import DURATION, FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, Words
 from process.fd_names import as_they_are, path_below
 from process.fd_records import (
     CHANGE,
@@ -32,7 +33,6 @@ from process.fd_records import (
 from process.grouping import group
 from process.kernels_changes import put_changes
 from process.kernels_texts import take_texts
-from process.read import DURATION, FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, Words
 from process.strings import LOST, SetTable, StringTable, Text, escape
 
 Numbers = npt.NDArray[np.int64]

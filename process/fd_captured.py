@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from process.events import HIGH, LOW, Words
 from process.fd_records import ALWAYS, CHANGE, CWD, LIFE, NEVER, NONE, UNKNOWN, By, Life, Records, Scan, joined
 from process.grouping import distinct
-from process.read import HIGH, LOW, Contents, Words
+from process.read import Contents
 from process.strings import escape
 
 Numbers = npt.NDArray[np.int64]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
+from process.events import MAX_SEQUENCE
 from process.fd_records import ALWAYS
-from process.read import MAX_SEQUENCE
 
 
 class Edges:

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from process.errors import ProcessError
+from process.fd_needs import bases, copied_nodes
 from process.fd_outline import Outline, Source, Tables
 from process.fd_pieces import Alone, Left, Made, Piece, make_alone, pair_of, programs_at
 from process.fd_records import ALWAYS, CLOSED, UNKNOWN, Birth, Records, taken
 from process.fd_resolve import Answers
 from process.fd_rows import Stretch, records
-from process.fd_state import Whole, bases, copied_nodes, join_all
+from process.fd_state import Whole, join_all
 from process.fd_steps import (
     EXECED,
     FORKED,

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from process.events import MAX_SEQUENCE
 from process.fd_records import NEVER, SOURCES, Cloexec, Records, joined, taken
 from process.fd_steps import ENDS, HOW, Ends, Steps, some_texts
 from process.grouping import group, in_order
 from process.kernels_files import rows_of_steps
-from process.read import MAX_SEQUENCE
 from process.shelf import get_records, get_texts, put_records, put_texts
 from process.text_array import TextArray
 from process.values import Integers, Made, Texts

@@ -10,6 +10,19 @@ import numpy.typing as npt
 
 from capture.segment import EventFlag
 from process.calls import Rules
+from process.events import (
+    DURATION,
+    FLAGS_ENTRY,
+    MAX_SEQUENCE,
+    TASK,
+    TIME,
+    WORDS,
+    Flags,
+    Indices,
+    Ready,
+    Unpacked,
+    Words,
+)
 from process.fd_batch import Batch
 from process.fd_calls import HANDLERS
 from process.fd_captured import Captured
@@ -17,20 +30,7 @@ from process.fd_edges import Edges
 from process.fd_records import ALWAYS, Records, Scan
 from process.fd_sights import Sights
 from process.kernels_events import span_of
-from process.read import (
-    DURATION,
-    FLAGS_ENTRY,
-    MAX_SEQUENCE,
-    TASK,
-    TIME,
-    WORDS,
-    Contents,
-    Flags,
-    Indices,
-    Ready,
-    Unpacked,
-    Words,
-)
+from process.read import Contents
 from process.wanted import Wanted, named
 
 Numbers = npt.NDArray[np.int64]

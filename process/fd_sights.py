@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from process.events import Words
 from process.fd_records import SIGHT, Records
 from process.kernels_events import note_times
-from process.read import Words
 
 Numbers = npt.NDArray[np.int64]
 

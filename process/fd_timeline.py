@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from process.events import Words
 from process.grouping import group
 from process.kernels_changes import last_at
-from process.read import Words
 
 Numbers = npt.NDArray[np.int64]
 

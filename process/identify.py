@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from process.events import Words
 from process.kernels_changes import last_at
 from process.naming import Namer
-from process.read import Words
 from process.runs import Runs, Sequences
 from process.survey import Identity, Mark, Survey
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from capture.segment import EventFlag
 from process.calls import Call, Events, Rules
+from process.events import FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, WORDS, Flags, Ready, Unpacked, Words
 from process.grouping import distinct
-from process.read import FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, WORDS, Contents, Flags, Ready, Unpacked, Words
+from process.read import Contents
 from process.strings import Text, elements, escape, first_element
 from process.wanted import Wanted, named
 

@@ -18,29 +18,23 @@ import zstandard
 from capture.segment import COUNTERS, ROW_SIZES, Block, BlockType, Encoding, SegmentError
 from process.batch import Batch
 from process.discover import Part, Parts
-from process.grouping import ranges
-from process.kernels_planes import unplane_all
-from process.planes import Planes
-from process.read import (
+from process.events import (
     HIGH,
     LOW,
     MAX_SEQUENCE,
-    MAX_TOGETHER,
     NR_STRINGS,
     TIME,
-    Contents,
     Damage,
     EventBlock,
     Stretch,
     Words,
-    broken,
     damage_of,
     flat,
-    in_order,
-    join,
-    load,
-    pairs,
 )
+from process.grouping import ranges
+from process.kernels_planes import unplane_all
+from process.planes import Planes
+from process.read import MAX_TOGETHER, Contents, broken, in_order, join, load, pairs
 from process.sound import Blocks, Files, Records, read_sound
 from process.strings import MAX_ID, StringTable
 
@@ -396,7 +390,7 @@ def _unpack(kind: int, blocks: Blocks) -> Words:
 
 
 def _of_planes(kind: int, counts: Numbers, data: bytes) -> Words:
-    """The words of blocks that are stored as byte planes; see `read.Unpacked`."""
+    """The words of blocks that are stored as byte planes; see `events.Unpacked`."""
     found = np.empty((ROW_SIZES[kind] // 8, int(counts.sum())), np.uint64)
     if kind != BlockType.EVENTS:
         unplane_all(data, counts, None, found)

@@ -21,11 +21,11 @@ import numpy as np
 
 from process.batch import Batch
 from process.discover import Part, Parts
+from process.events import Damage
 from process.fd_records import Scan
 from process.fd_state import Effect
 from process.lives import Step
 from process.merge import Members
-from process.read import Damage
 from process.survey import Identity, Mark, Survey
 from process.tally import Count, Tally
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from capture.running import Running
 from capture.segment import COUNTERS
-from process import fd_state
+from process import fd_needs, fd_state
 from process.batch import Batch
+from process.events import MAX_SEQUENCE
 from process.fd_history import History
 from process.fd_outline import Source
 from process.fd_pieces import Piece
@@ -24,7 +25,6 @@ from process.grouping import distinct
 from process.identify import State, states
 from process.ledger import Ledger, Severity
 from process.merge import Members
-from process.read import MAX_SEQUENCE
 from process.runs import Runs, Sequences
 from process.survey import Survey
 from process.tree import Tree, cut, grow
@@ -159,7 +159,7 @@ def _starts(effects: list[Effect], runs: Runs, history: bool, folder: Path | Non
     """What must be known of descriptors at the start of each batch of a capture, and its batches put together."""
     if fd_state.crosses(effects, runs.starts):
         fd_state.unpruned(effects)
-    return fd_state.compose(effects, runs.starts, history=history, shelf=folder if history else None)
+    return fd_needs.compose(effects, runs.starts, history=history, shelf=folder if history else None)
 
 
 def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:

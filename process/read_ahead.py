@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache, partial
 
-from process.read import EventBlock, Ready, Stretch, Unpacked
+from process.events import EventBlock, Ready, Stretch, Unpacked
 
 _AHEAD = 3
 """Blocks at a time: a few hundred KB each."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from capture.segment import EVENT_ROW, FILE_ROW, MARK_ROW, SET_ROW, TASK_ROW, Block, BlockType, SegmentError
 from process.discover import Part
-from process.read import Damage, damage_of, join, words
+from process.events import Damage, damage_of, words
+from process.read import join
 from process.strings import StringTable, escape
 from process.text import printable
 

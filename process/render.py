@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process import kernels_texts
-from process.read import Words
+from process.events import Words
 from process.text_array import TextArray
 
 

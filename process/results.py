@@ -11,9 +11,9 @@ import errno_tables
 from capture.segment import EventFlag
 from errno_tables.tsv import TableError
 from process.calls import MAX_ERRNO, Events
+from process.events import FLAGS_ENTRY
 from process.grouping import group
 from process.kernels_events import results_of
-from process.read import FLAGS_ENTRY
 from process.render import signed_hexadecimal
 from process.schema import STATUSES
 from process.text_array import TextArray

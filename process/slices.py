@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from capture.segment import SegmentError
 from process.batch import SLICE
+from process.events import WORDS, Ready, Unpacked, Words
 from process.planes import Some
-from process.read import WORDS, Contents, Ready, Unpacked, Words
+from process.read import Contents
 from process.read_ahead import unpacking
 
 Sequences = npt.NDArray[np.int64]

@@ -28,7 +28,8 @@ from capture.segment import (
     SegmentError,
 )
 from process.discover import Part, Parts
-from process.read import MAX_SEQUENCE, MAX_TOGETHER, kept_from
+from process.events import MAX_SEQUENCE
+from process.read import MAX_TOGETHER, kept_from
 from process.repair import open_segment
 from process.strings import StringTable
 

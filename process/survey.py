@@ -16,6 +16,7 @@ from capture.segment import EventFlag, Header, SegmentError, TaskFlag
 from process.batch import Batch
 from process.calls import Rules
 from process.discover import Part
+from process.events import DURATION, FLAGS_ENTRY, HIGH, LOW, MAX_SEQUENCE, TASK, TIME, Flags, Ready, Unpacked, Words
 from process.fd_edges import Edges
 from process.fd_prune import Together
 from process.fd_records import ALWAYS, Scan, store
@@ -25,20 +26,7 @@ from process.grouping import distinct
 from process.kernels_events import fresh_in
 from process.lives import Lives, Step
 from process.merge import Members, keep, load_batch
-from process.read import (
-    DURATION,
-    FLAGS_ENTRY,
-    HIGH,
-    LOW,
-    MAX_SEQUENCE,
-    TASK,
-    TIME,
-    Contents,
-    Flags,
-    Ready,
-    Unpacked,
-    Words,
-)
+from process.read import Contents
 from process.read_ahead import unpacking
 from process.runs import Runs, Sequences
 from process.strings import Text, elements, escape, first_element

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from process.events import MAX_SEQUENCE
 from process.fd_history import Sheet
 from process.fd_pieces import Made
 from process.garbage import settle
@@ -17,7 +18,6 @@ from process.plan import Plan
 from process.pool import Workers
 from process.prepare import Prepared
 from process.process_rows import process_rows
-from process.read import MAX_SEQUENCE
 from process.schema import FD_COLUMNS, PROCESS_COLUMNS, SEGMENT_COLUMNS, STATS_COLUMNS, Kinds, kinds
 from process.strings import escape
 from process.tally import Tally

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from process.calls import Call
+from process.events import HIGH, Words
 from process.fd_pieces import Made
 from process.fd_timeline import Timeline
 from process.grouping import group
 from process.identify import State
 from process.kernels_events import count_rows
-from process.read import HIGH, Words
 from process.survey import NOBODY
 
 Numbers = npt.NDArray[np.int64]

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from process.events import MAX_SEQUENCE
 from process.fd_state import edges_of
 from process.fd_timeline import Timeline
 from process.identify import State
 from process.lives import Kind, Step
-from process.read import MAX_SEQUENCE
 from process.runs import Runs
 from process.survey import NOBODY, Identity, Survey
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from capture.segment import Block, BlockType, SegmentError
 from process.discover import Found, Part
-from process.read import FLAGS_ENTRY, HIGH, LOW, MAX_SEQUENCE, NR_STRINGS, Contents, damage_of, join, words
+from process.events import FLAGS_ENTRY, HIGH, LOW, MAX_SEQUENCE, NR_STRINGS, damage_of, words
+from process.read import Contents, join
 from process.strings import MAX_ID, StringTable
 
 _TOTALS = {

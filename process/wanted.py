@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from process.calls import Rules
+from process.events import Indices, Ready, Unpacked, Words
 from process.grouping import distinct, group
 from process.kernels_events import rows_of
-from process.read import Indices, Ready, Unpacked, Words
 
 Mask = npt.NDArray[np.bool_]
 

@@ -24,7 +24,7 @@ import errno_tables
 from capture.reader import read_segment
 from capture.segment import SET_ROW, STRING_INDEX, BlockType
 from process import prototypes
-from process.read import ARG0, NR_STRINGS, RET, TASK, words
+from process.events import ARG0, NR_STRINGS, RET, TASK, words
 
 BATCH = 10_000
 """Calls that are put in at a time."""

@@ -11,8 +11,9 @@ import synthetic
 from process import slices
 from process.clock import Clock
 from process.discover import discover
+from process.events import DURATION, TIME
 from process.fd_records import ALWAYS
-from process.read import DURATION, TIME, load
+from process.read import load
 
 
 @pytest.mark.parametrize("asked", [[0, 1, 2, 3, 4], [3], [1, 4], [4], [2, 2, 3]])

@@ -24,7 +24,8 @@ from capture.sealer import event_planes
 from capture.segment import BlockType, Encoding, EventFlag, Header, StringFlag, pack_block
 from conftest import RECORDED, command
 from process.discover import discover
-from process.read import load, words
+from process.events import words
+from process.read import load
 from segments import Builder
 
 EXAMPLE_CALL = (

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from arrays import WORD, numbers, words
 from capture.segment import EVENT_ROW
 from process import kernels_planes
+from process.events import NR_STRINGS, TIME, WORDS
 from process.planes import Planes
-from process.read import NR_STRINGS, TIME, WORDS
 
 
 def planes_of(rows: np.ndarray) -> bytes:

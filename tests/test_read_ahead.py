@@ -14,11 +14,11 @@ import synthetic
 from capture.segment import SegmentError
 from process import scan
 from process.decode import Decoder
+from process.events import EventBlock, Ready
 from process.frames import frames
 from process.pool import Workers
 from process.predicates import conditions
 from process.prepare import prepare
-from process.read import EventBlock, Ready
 from process.read_ahead import unpacking
 
 

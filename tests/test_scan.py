@@ -21,8 +21,8 @@ from capture.sealer import event_planes
 from capture.segment import ABI_NUMBERS, EventFlag
 from decoding import frame_of
 from process import batch, slices
+from process.events import NR_STRINGS, WORDS, Words
 from process.planes import Planes
-from process.read import NR_STRINGS, WORDS, Words
 from segments import CLOSE, EXECVE, GETPID, LIST, NOT_RETURNED, OPENAT, READ, RETURNED, Builder, task
 
 I386 = ABI_NUMBERS["i386"] << 16

@@ -25,8 +25,8 @@ from mutations import EDGES, Piece, seeds
 from process import merge, sound
 from process.batch import Batch, batches
 from process.discover import Part, Parts, discover
+from process.events import WORDS
 from process.merge import Loaded, load_batch
-from process.read import WORDS
 from process.sound import read_sound
 from synthetic import generate
 
