@@ -34,8 +34,8 @@ class Clock:
             piece: The slice.
         """
         if index >= self._next:
-            for skipped in self._slices.slices(self._next, index):
-                self._latest = int(self._run(skipped)[-1])
+            for skipped in range(self._next, index):
+                self._latest = int(self._run(self._slices.slice(skipped))[-1])
             self._next, self._running = index + 1, self._run(piece)
             self._latest = int(self._running[-1])
         return self._running

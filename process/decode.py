@@ -161,16 +161,24 @@ class Decoder:
         """The rows out of all events."""
         if self._shows_files and not self._conditions:
             self._segment.descriptors  # noqa: B018  # made first: what it unpacks is then kept for the rows
-        for index, piece in enumerate(self._segment.slices.slices()):
-            here = np.ones(len(piece.sequences), np.bool_)
-            here[np.searchsorted(piece.sequences, self._gone(piece.sequences[0], piece.sequences[-1] + 1))] = False
-            if here.any():
-                ids = np.cumsum(here) + (self.plan.first_id + self.tally.rows - 1)
-                clock = partial(self._clock.of, index, piece) if self._shows_files else None
-                made = self._made(Rows(self._segment, piece, ids, clock), here)
-                self.tally.rows += int(here.sum())
-                if made:
-                    yield made
+        for index in range(self._segment.slices.count):
+            made = self._of_slice(index)
+            if made:
+                yield made
+            del made  # while the next one is made
+
+    def _of_slice(self, index: int) -> Made:
+        """The rows of a slice."""
+        piece = self._segment.slices.slice(index)
+        here = np.ones(len(piece.sequences), np.bool_)
+        here[np.searchsorted(piece.sequences, self._gone(piece.sequences[0], piece.sequences[-1] + 1))] = False
+        if not here.any():
+            return {}
+        ids = np.cumsum(here) + (self.plan.first_id + self.tally.rows - 1)
+        clock = partial(self._clock.of, index, piece) if self._shows_files else None
+        made = self._made(Rows(self._segment, piece, ids, clock), here)
+        self.tally.rows += int(here.sum())
+        return made
 
     def _of_calls(self, wanted: Wanted) -> Iterator[Made]:
         """The rows out of the events of some calls; those of several slices are made together."""
@@ -215,9 +223,7 @@ class Decoder:
     def _clock_of(self, held: list[_Held]) -> npt.NDArray[np.int64]:
         """For each event the latest return before it."""
         slices = self._segment.slices
-        return np.concatenate(
-            [self._clock.of(one.number, next(slices.slices(one.number, one.number + 1)))[one.rows] for one in held]
-        )
+        return np.concatenate([self._clock.of(one.number, slices.slice(one.number))[one.rows] for one in held])
 
     def _gone(self, first: int, end: int) -> npt.NDArray[np.int64]:
         """The entry rows from an event up to another that a return has replaced."""

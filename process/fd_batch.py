@@ -215,9 +215,10 @@ class Batch:
         return np.array(found, np.int64)[inverse]
 
     def finish(self) -> Scan:
-        """All records so far: changes in no order, lives by sequence number."""
-        lives = np.concatenate(self._lives)
-        return Scan(joined(self._changes), lives[np.argsort(lives["seq"], kind="stable")], self.texts)
+        """All records: changes in no order, lives by sequence number. They are not held here any more."""
+        changes, lives = joined(self._changes), np.concatenate(self._lives)
+        self._changes.clear()
+        return Scan(changes, lives[np.argsort(lives["seq"], kind="stable")], self.texts)
 
     def _strings_of(self, call: Called, position: int) -> Numbers:
         """Ids of the strings of an argument, 0 where it has none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -131,7 +132,7 @@ class Slices:
                 raise SegmentError(f"{contents.name}: changed while it was decoded; decode again")
 
     def blocks(self) -> Iterator[tuple[int, Words]]:
-        """Each block's first sequence number and all its words; some are kept for `slices`."""
+        """Each block's first sequence number and all its words; some are kept for `slice`."""
         for first, count in self._blocks:
             words = self._found[first].words()[:, :count]
             if count <= self._room:
@@ -139,10 +140,14 @@ class Slices:
                 self._room -= count
             yield first, words
 
-    def slices(self, first: int = 0, end: int | None = None) -> Iterator[Slice]:
-        """The events, in order, with no words filled but those that were kept: all slices, or some of them."""
-        for blocks in self._groups()[first:end]:
-            yield self._slice(blocks)
+    @property
+    def count(self) -> int:
+        """How many slices there are."""
+        return len(self._groups)
+
+    def slice(self, index: int) -> Slice:
+        """The events of one, with no words filled but those that were kept."""
+        return self._slice(self._groups[index])
 
     def few(self, choose: Callable[[Unpacked | Ready], Indices]) -> Iterator[Few]:
         """The events that are chosen, in order, of every block; nothing is made of the others.
@@ -151,7 +156,7 @@ class Slices:
             choose: Gives the indices of those in a block, ascending.
         """
         each = unpacking(((self._found[first], count) for first, count in self._blocks), self._is_ahead)
-        for number, blocks in enumerate(self._groups()):
+        for number, blocks in enumerate(self._groups):
             start = 0
             for (first, count), unpacked in zip(blocks, each, strict=False):
                 block = unpacked()
@@ -161,6 +166,7 @@ class Slices:
                 yield Few(number, start, first, count, rows, piece)
                 start += count
 
+    @cached_property
     def _groups(self) -> list[list[tuple[int, int]]]:
         """The blocks of each slice."""
         groups: list[list[tuple[int, int]]] = []

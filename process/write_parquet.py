@@ -46,6 +46,7 @@ def write_part(
     with new_part(path, columns, told=told) as write:
         for made in decoder.columns():
             write(made)
+            del made  # while the next slice is made
     return decoder.tally, path
 
 

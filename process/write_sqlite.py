@@ -53,12 +53,12 @@ def write_rows(
     decoder = Decoder(plan, columns, events=events)
     path = folder / f"part-{plan.label}.sqlite"
     abi: str | None = None
-    number = -1
+    has_rows = False
     with _new(path) as database:
-        for number, made in enumerate(decoder.columns()):
+        for made in decoder.columns():
             mine = _only_abi(made)
-            if number == 0:
-                abi = mine
+            if not has_rows:
+                abi, has_rows = mine, True
                 database.sql().execute(_table(columns, abi))
             elif abi is not None and mine != abi:
                 abi = None
@@ -67,8 +67,9 @@ def write_rows(
             ids, stored = made["id"], {name: made[name] for name in _stored(columns, abi) if name != "id"}
             assert isinstance(ids, Integers)
             database.insert(TABLE, ids.values, stored, key="id")
-    if number < 0:
-        path.unlink(missing_ok=True)  # no rows, no file
+            del made, ids, stored  # while the next slice is made
+    if not has_rows:
+        path.unlink(missing_ok=True)
     return decoder.tally, path
 
 

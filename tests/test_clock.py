@@ -30,7 +30,7 @@ def test_slices_that_nobody_asked_about_count_as_well(
     returns[dropped] = ALWAYS
     expected = np.maximum.accumulate(returns)
     cut = slices.Slices(contents, [(block.first, block.count) for block in contents.events])
-    clock, pieces = Clock(cut, dropped), list(cut.slices())
+    clock, pieces = Clock(cut, dropped), [cut.slice(index) for index in range(cut.count)]
     assert len(pieces) == 5
     for index in asked:
         piece = pieces[index]
