@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from capture.version import VERSION
 from process import stopping
-from process.garbage import collect_rarely
+from process.garbage import collect_rarely, take_small_pages
 
 _VERBS = frozenset({"decode", "info", "dump", "show", "verify", "recover"})
 
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for threads in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):  # the parallelism is in the workers
         os.environ.setdefault(threads, "1")
     collect_rarely()
+    take_small_pages()
     stopping.obey()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--version"]:

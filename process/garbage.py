@@ -16,6 +16,8 @@ _MOST = 1.1
 """Times what a batch took that began with nothing, or first of its kind: more is given back."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """malloc.h of glibc."""
+_PR_SET_THP_DISABLE = 41
+"""prctl.h of Linux."""
 _LARGEST = 1 << 25
 """Bytes; glibc takes no greater threshold."""
 _LITTLE = 160 << 20
@@ -98,6 +100,17 @@ def keep_freed() -> None:
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, _LARGEST)
         set_option(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def take_small_pages() -> None:
+    """Have the kernel give this process, and those that it starts, no huge pages; where it is Linux.
+
+    numpy asks for some for large arrays. A batch fills each a few times: less is saved than clearing a huge page costs,
+    where the host of a virtual machine has to find it first.
+    """
+    control = getattr(ctypes.CDLL(None), "prctl", None)
+    if control is not None:
+        control(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 def give_back() -> None:
