@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from itertools import accumulate, pairwise
 
@@ -29,11 +29,6 @@ from process.values import Integers, Made, Texts, Values, labels
 
 _REPR_OF = {f"arg{k}_repr": k for k in range(ARGS)}
 _ARG_OF = {f"arg{k}": k for k in range(ARGS)}
-
-
-def show_files(columns: Iterable[str]) -> bool:
-    """Whether any of some columns may have the name of a descriptor in it."""
-    return any(name in _REPR_OF or name == "fd_source" for name in columns)
 
 
 class Segment:

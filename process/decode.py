@@ -12,7 +12,7 @@ import numpy.typing as npt
 from capture.segment import SegmentError
 from process.calls import Rules
 from process.clock import Clock
-from process.columns import Rows, Segment, show_files
+from process.columns import Rows, Segment
 from process.events import (
     ABI_MASK,
     ABI_SHIFT,
@@ -32,7 +32,7 @@ from process.fd_state import Start
 from process.grouping import group
 from process.merge import kept, load_batch
 from process.plan import Plan
-from process.schema import ARGS, SCHEMA
+from process.schema import ARGS, SCHEMA, show_files
 from process.slices import Slice, Slices, joined
 from process.tally import Tally
 from process.values import Made

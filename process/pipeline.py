@@ -1,6 +1,7 @@
 """The whole way from segments to an output: prepare, decode in parallel, write in order, publish.
 
-Importing this loads nothing heavy. What does the work (`steps`) is imported while workers start, and import it, too.
+Importing this loads nothing heavy. Workers begin as soon as there is what a survey needs; what comes after it (`steps`)
+is imported while they are at it.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from process.errors import ProcessError
+from process.garbage import keep_freed
 from process.ledger import Ledger
 from process.memory import peak
 from process.output import Format, check, publish, settle, workshop
 from process.pool import Workers
+from process.schema import SCHEMA, show_files
 from process.work import divide
 
 if TYPE_CHECKING:
@@ -95,15 +100,21 @@ def decode(
     """
     began = time.monotonic()
     replaces = force or (resume and _may_replace(out))
+    wanted = tuple(SCHEMA) if columns is None else columns
     check(out, format_, replaces, paths)
     try:
         with workshop(out) as folder, _workers(jobs, out, format_, columns, resume) as workers:  # they end first
             work = divide(paths, workers, memory)
             if not resume:  # what is taken over takes no workers
-                workers.begin(f"process.write_{format_.value}", len(work.batches))
+                workers.begin("process.survey", len(work.batches))
+            keep_freed()
+            from process.surveying import survey_work
+
+            workers.meanwhile = partial(import_module, "process.steps")
+            surveyed = survey_work(work, workers, progress.surveyed, files=show_files(wanted))
             from process.steps import make
 
-            made = make(work, folder, format_, workers, columns, progress, keeps=resume)
+            made = make(work, surveyed, folder, format_, workers, wanted, progress, keeps=resume)
             size = _size(made.path)
             if strict and made.ledger.lossy:
                 workers.end()  # whose memory counts
@@ -128,7 +139,6 @@ def _workers(jobs: int, out: Path, format_: Format, columns: Sequence[str] | Non
     if not resume:
         return Workers(jobs)
     from process.resume import Resuming
-    from process.schema import SCHEMA
 
     return Resuming(jobs, out, {"format": format_.value, "columns": list(SCHEMA if columns is None else columns)})
 

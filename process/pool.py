@@ -70,11 +70,13 @@ class Workers:
         backstop: Where one is stopped that takes memory without end; None: nowhere. Of those that are yet to start.
         memory: Bytes that this process and they held at the most while there were any.
         reads_ahead: Whether what runs in this process may have a thread that inflates blocks.
+        meanwhile: Called once, as soon as there is something that workers do; with one job, before it is done.
     """
 
     def __init__(self, jobs: int, *, reads_ahead: bool = False) -> None:
         self.jobs, self.apart, self.memory, self.reads_ahead = jobs, False, 0, reads_ahead and jobs == 1
         self.backstop: Backstop | None = None
+        self.meanwhile: Callable[[], object] | None = None
         self._pool: ProcessPoolExecutor | None = None
         self._leaving: threading.Thread | None = None
 
@@ -101,6 +103,7 @@ class Workers:
             items: What to call it with; they are sent to the workers.
         """
         if self._is_here(len(items)):
+            self._while_busy()
             for item in items:
                 yield Outcome(item, _guarded(function, item, self.apart))
             return
@@ -112,6 +115,7 @@ class Workers:
                     with held():
                         window.append((rest[0], self._begin().submit(_guarded, function, rest[0], self.apart)))
                     rest.popleft()
+                self._while_busy()
                 result = window[0][1].result()
             except BrokenProcessPool:
                 self.end()
@@ -124,6 +128,11 @@ class Workers:
                 if isinstance(result, Failure) and result.starved and self.backstop is not None:
                     result = self._alone(function, item)
                 yield Outcome(item, result)
+
+    def _while_busy(self) -> None:
+        call, self.meanwhile = self.meanwhile, None
+        if call is not None:
+            call()
 
     def anew(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
         """As `run`; nothing is taken over from earlier runs."""

@@ -8,7 +8,8 @@ from typing import TypeVar
 from process.ledger import Ledger, Severity
 from process.plan import Plan, divide
 from process.pool import Failure, Workers
-from process.prepare import Prepared, survey_all
+from process.prepare import Prepared
+from process.surveying import survey_all
 
 Result = TypeVar("Result")
 

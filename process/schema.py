@@ -79,6 +79,11 @@ def chosen(wanted: Collection[str] | None = None, reprs: bool = True) -> tuple[s
     )
 
 
+def show_files(columns: Iterable[str]) -> bool:
+    """Whether any of some columns may have the name of a descriptor in it."""
+    return not {"fd_source", *(f"arg{k}_repr" for k in range(ARGS))}.isdisjoint(columns)
+
+
 PROCESS_COLUMNS: Final = (
     "id", "capture", "process", "parent", "pid", "ppid", "procname", "argv", "source", "first_seq", "first_time_ns",
     "events", "errors", "threads", "began", "start_seq", "start_time_ns", "ended", "end_seq", "end_time_ns",

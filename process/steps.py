@@ -1,4 +1,4 @@
-"""What is done between segments and an output: survey, plan, decode, write."""
+"""What is done between a survey and an output: plan, decode, write."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
-from process.columns import show_files
 from process.errors import ProcessError
 from process.flush import Aside
-from process.garbage import keep_freed, settle
+from process.garbage import settle
 from process.ledger import Ledger
 from process.output import Format, sync
 from process.parquet import FILES, metadata
 from process.pipeline import Progress
 from process.pool import Workers
-from process.prepare import Prepared, plan_work, survey_work
+from process.prepare import Prepared, plan_work
 from process.rerun import succeeded
 from process.resume import link
-from process.schema import FD_COLUMNS, SCHEMA
+from process.schema import FD_COLUMNS, show_files
+from process.surveying import Surveyed
 from process.tables import Decoded, Tables, account, count_processes, each_table, tables
 from process.work import Work
 
@@ -45,17 +46,18 @@ class Output:
 
 
 def make(
-    work: Work, folder: Path, format_: Format, workers: Workers, columns: Sequence[str] | None, progress: Progress, *,
-    keeps: bool,
+    work: Work, surveyed: Surveyed, folder: Path, format_: Format, workers: Workers, columns: Sequence[str],
+    progress: Progress, *, keeps: bool,
 ) -> Output:  # fmt: skip
     """Make an output, which is then to be published.
 
     Args:
         work: What there is to do.
+        surveyed: What came of its survey, with files if any column may show one.
         folder: Takes the output, and what it is put together of.
         format_: What it is.
         workers: Who does it.
-        columns: Of the output, None for all.
+        columns: Of the output.
         progress: Is told how far it is.
         keeps: Whether what workers make is kept for other runs.
 
@@ -63,17 +65,16 @@ def make(
         ProcessError: Nothing can be decoded, or the output cannot be written.
         OSError: Likewise.
     """
-    keep_freed()
-    names = tuple(SCHEMA) if columns is None else columns
-    files = show_files(names)
-    surveyed = survey_work(work, workers, progress.surveyed, files=files)
-    write = partial(_write_parquet, told=workers.ahead(_tell, names)) if format_ is Format.PARQUET else _write_sqlite
+    files = show_files(columns)
+    for _ in range(workers.jobs):  # one for each, which has nothing to do until there are plans
+        workers.ahead(import_module, f"process.write_{format_.value}")
+    write = partial(_write_parquet, told=workers.ahead(_tell, columns)) if format_ is Format.PARQUET else _write_sqlite
     prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
     settle(workers.apart)
     progress.begin(sum(plan.rows for plan in prepared.plans))
-    path, decoded, made = write(prepared, folder, workers, names, progress.decoded)
+    path, decoded, made = write(prepared, folder, workers, columns, progress.decoded)
     rows, errors = sum(tally.rows for _, tally in decoded), sum(tally.errors for _, tally in decoded)
     return Output(path, rows, count_processes(made), errors, prepared.ledger)
 

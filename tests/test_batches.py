@@ -30,7 +30,8 @@ from process.output import Format
 from process.pipeline import decode
 from process.plan import Plan
 from process.pool import Workers
-from process.prepare import Prepared, Surveyed, plan_work, prepare
+from process.prepare import Prepared, plan_work, prepare
+from process.surveying import Surveyed
 from process.tally import Tally
 from process.work import Work
 from process.write_parquet import write_part

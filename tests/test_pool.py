@@ -81,6 +81,16 @@ def test_workers_that_were_started_beforehand_do_the_work() -> None:
         assert {outcome.result for outcome in workers.run(name_and_wait, range(4))} <= started
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_parent_does_something_else_once_workers_have_something_to_do(jobs: int) -> None:
+    called: list[bool] = []
+    with Workers(jobs) as workers:
+        workers.meanwhile = lambda: called.append(workers._pool is not None)
+        for _ in range(2):
+            assert [outcome.result for outcome in workers.run(square, [1, 2, 3])] == [1, 4, 9]
+    assert called == [jobs > 1]
+
+
 @pytest.mark.parametrize(("jobs", "items"), [(1, 4), (2, 1), (2, 0)])
 def test_no_worker_is_started_beforehand_that_would_have_nothing_to_do(jobs: int, items: int) -> None:
     with Workers(jobs) as workers:
