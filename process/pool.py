@@ -33,8 +33,10 @@ counted from what it begins with."""
 
 _SMALL = 128 << 20
 """Bytes that a process may hold of which copies are made: each counts as large as it."""
-_REST = 0.5
+_REST = 0.25
 """Seconds without work after which a worker gives back the memory that it keeps."""
+_LOOK = 0.1
+"""Seconds after which a worker looks again whether that is so."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -299,7 +301,7 @@ def _follow_parent() -> None:
     """End with the parent; and keep no memory while it puts together what a large capture's surveys tell."""
     parent = multiprocessing.parent_process()
     while parent is not None:
-        parent.join(_REST)
+        parent.join(_LOOK)
         if not parent.is_alive():
             os._exit(1)
         _spare.rest(_REST)
