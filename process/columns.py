@@ -57,7 +57,7 @@ class Segment:
     def descriptors(self) -> Descriptors:
         """What descriptors are; scans the segment when first asked, unless its scan has been kept."""
         start = self._start()
-        scan = stored(start.stored) if start.stored is not None else None
+        scan = stored(start.stored)
         if scan is None:
             scan = scan_blocks(Scanner(self.contents, self.rules), self.slices.blocks())
         return Descriptors(start, scan)

@@ -175,9 +175,7 @@ def make_alone(alone: Alone) -> Made:
         SegmentError: What was kept of the batch is gone, and its segments cannot be read again.
         OSError: Likewise.
     """
-    scan, kept = alone.scan, alone.start.stored
-    if scan is None:
-        scan = (stored(kept) if kept is not None else None) or scan_again(alone.batch, alone.blocks)
+    scan = alone.scan or stored(alone.start.stored) or scan_again(alone.batch, alone.blocks)
     return make(alone.piece, alone.start, Descriptors(alone.start, scan))
 
 

@@ -191,8 +191,10 @@ def store(scan: Scan, path: Path) -> bool:
     return True
 
 
-def stored(path: Path) -> Scan | None:
-    """What `store` kept; None if it is not there any more."""
+def stored(path: Path | None) -> Scan | None:
+    """What `store` kept; None if it is not there any more, or never was."""
+    if path is None:
+        return None
     try:
         with path.open("rb") as file:
             return Scan(get_records(file, CHANGE, _NEAR), texts=get_texts(file).to_list())

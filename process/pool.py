@@ -188,6 +188,11 @@ class Workers:
             for _ in range(min(self.jobs, items)):
                 pool.submit(_import, module)
 
+    def load(self, module: str) -> None:
+        """Have workers that have nothing to do import a module: one each, if there are any."""
+        for _ in range(self.jobs):
+            self.ahead(_import, module)
+
     def _is_here(self, items: int) -> bool:
         """Whether so many items run in this process."""
         return not self.apart and (self.jobs == 1 or items <= 1)
@@ -223,7 +228,7 @@ class Workers:
 
 
 def _import(module: str) -> None:
-    """Import a module, so that it is there when it is needed."""
+    """Import a module, so that it is there when it is needed; nothing is given back, since none can be sent."""
     import_module(module)
 
 

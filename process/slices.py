@@ -147,7 +147,16 @@ class Slices:
 
     def slice(self, index: int) -> Slice:
         """The events of one, with no words filled but those that were kept."""
-        return self._slice(self._groups[index])
+        blocks = self._groups[index]
+        sequences = _sequences(blocks)
+        if all(first in self._kept for first, _ in blocks):
+            words = np.concatenate([self._kept.pop(first) for first, _ in blocks], axis=1)
+            return Slice(sequences, words, [], set(range(WORDS)))
+        starts = np.cumsum([0, *(count for _, count in blocks)]).tolist()
+        opened = [
+            (start, self._found[first].unpacked(count)) for start, (first, count) in zip(starts, blocks, strict=False)
+        ]
+        return Slice(sequences, np.zeros((WORDS, len(sequences)), np.uint64), opened, set())
 
     def few(self, choose: Callable[[Unpacked | Ready], Indices]) -> Iterator[Few]:
         """The events that are chosen, in order, of every block; nothing is made of the others.
@@ -178,17 +187,6 @@ class Slices:
             groups[-1].append(block)
             room -= block[1]
         return groups
-
-    def _slice(self, blocks: list[tuple[int, int]]) -> Slice:
-        sequences = _sequences(blocks)
-        if all(first in self._kept for first, _ in blocks):
-            words = np.concatenate([self._kept.pop(first) for first, _ in blocks], axis=1)
-            return Slice(sequences, words, [], set(range(WORDS)))
-        starts = np.cumsum([0, *(count for _, count in blocks)]).tolist()
-        opened = [
-            (start, self._found[first].unpacked(count)) for start, (first, count) in zip(starts, blocks, strict=False)
-        ]
-        return Slice(sequences, np.zeros((WORDS, len(sequences)), np.uint64), opened, set())
 
 
 def _sequences(blocks: list[tuple[int, int]]) -> Sequences:

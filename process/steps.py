@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from process.errors import ProcessError
@@ -66,8 +65,7 @@ def make(
         OSError: Likewise.
     """
     files = show_files(columns)
-    for _ in range(workers.jobs):  # one for each, which has nothing to do until there are plans
-        workers.ahead(import_module, f"process.write_{format_.value}")
+    workers.load(f"process.write_{format_.value}")
     write = partial(_write_parquet, told=workers.ahead(_tell, columns)) if format_ is Format.PARQUET else _write_sqlite
     prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture

@@ -1,4 +1,4 @@
-"""Step two of every command: survey the segments in parallel; a batch that fails, segment by segment.
+"""The first half of phase one (`prepare.py`): survey segments in parallel; a batch that fails, segment by segment.
 
 Imports nothing that only later steps need: workers begin with it while the command still loads these.
 """

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -270,6 +271,17 @@ def test_a_segment_that_vanishes_before_it_is_decoded_costs_itself_alone(
         assert [row["rows"] for row in told] == [0 if path == paths[5] else n for path, n in rows.items()]
 
 
+def deadly_for(path: Path) -> Callable[..., tuple[Tally, Path]]:
+    """`write_part`, which fails whenever a segment is in its batch, as a dead worker does."""
+
+    def deadly(plan: Plan, folder: Path, **options: Any) -> tuple[Tally, Path]:
+        if path.name in [part.name for part in plan.batch.parts]:
+            raise MemoryError
+        return write_part(plan, folder, **options)
+
+    return deadly
+
+
 def test_a_batch_that_fails_where_processes_share_tables_does_not_need_what_the_others_have_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,12 +292,7 @@ def test_a_batch_that_fails_where_processes_share_tables_does_not_need_what_the_
     monkeypatch.setattr(batch, "MOST", sum(path.stat().st_size for path in paths[:3]))
     rows = [count for plan in prepare([tmp_path / "caps"], Workers(1)).plans for count in plan.counts]
 
-    def deadly(plan: Plan, folder: Path, **options: Any) -> tuple[Tally, Path]:
-        if paths[4].name in [part.name for part in plan.batch.parts]:
-            raise MemoryError
-        return write_part(plan, folder, **options)
-
-    monkeypatch.setattr("process.write_parquet.write_part", deadly)
+    monkeypatch.setattr("process.write_parquet.write_part", deadly_for(paths[4]))
     summary = decode([tmp_path / "caps"], tmp_path / "out", Format.PARQUET)
     assert [item.partition(":")[0] for item in losses(summary.ledger)] == [paths[4].name]
     assert summary.rows == sum(rows) - rows[4]
@@ -295,12 +302,7 @@ def test_a_segment_that_kills_its_decoder_costs_itself_alone(tmp_path: Path, mon
     """Fails as a whole whenever one segment is in it, as a dead worker does."""
     paths = write_capture(tmp_path / "caps")
 
-    def deadly(plan: Plan, folder: Path, **options: Any) -> tuple[Tally, Path]:
-        if paths[2].name in [part.name for part in plan.batch.parts]:
-            raise MemoryError
-        return write_part(plan, folder, **options)
-
-    monkeypatch.setattr("process.write_parquet.write_part", deadly)
+    monkeypatch.setattr("process.write_parquet.write_part", deadly_for(paths[2]))
     summary = decode([tmp_path / "caps"], tmp_path / "out", Format.PARQUET)
     assert [item.partition(":")[0] for item in losses(summary.ledger)] == [paths[2].name]
     assert summary.rows == 61 + 61 + 61
