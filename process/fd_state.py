@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.errors import ProcessError
-from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives
+from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives, follow
 from process.fd_names import climbs
 from process.fd_records import (
     ALWAYS,
@@ -35,6 +35,7 @@ from process.fd_records import (
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
 from process.grouping import group, ranges
+from process.pool import Workers, delegate
 
 Numbers = npt.NDArray[np.int64]
 
@@ -109,7 +110,6 @@ class Whole:
         held: What all nodes that are copies held when they were made, as `bases`; None if nobody asked.
     """
 
-    lives: Lives
     nodes: Records
     files: Timeline
     folders: Timeline
@@ -289,15 +289,19 @@ def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
     ).crosses
 
 
-def join_all(effects: Sequence[Effect], starts: Numbers, shelf: Path | None = None) -> Whole:
+def join_all(
+    effects: Sequence[Effect], starts: Numbers, shelf: Path | None = None, workers: Workers | None = None
+) -> Whole:
     """Put the effects of a capture's segments together.
 
     Args:
         effects: They, in order; what is the same in several is then held once.
         starts: As for `gaps_of`.
         shelf: Takes their changes, of which a copy is made here (`shelve`); None: they stay in memory.
+        workers: One of them may follow the lives meanwhile; None: nobody.
     """
-    gaps, unsure = gaps_of(effects, starts)
+    steps = np.concatenate([effect.scan.lives for effect in effects])
+    held = delegate(workers, follow, (steps, _seen(effects), *gaps_of(effects, starts)), len(steps))
     codes: dict[str, int] = {}
     changes = joined([np.zeros(0, CHANGE), *(effect.scan.changes for effect in effects)])
     sizes = [len(effect.scan.changes) for effect in effects]
@@ -310,22 +314,20 @@ def join_all(effects: Sequence[Effect], starts: Numbers, shelf: Path | None = No
     if shelf is not None:
         shelve([effect.scan for effect in effects], shelf)
     segment = np.repeat(np.arange(len(effects)), sizes)
-    steps = np.concatenate([effect.scan.lives for effect in effects])
-    lives = Lives(steps, _seen(effects), gaps, unsure)
-    nodes = lives.nodes()
-    files, folders, owners = lives.timelines()
+    nodes, files, folders, owners = held()
     has_roots = bool((changes["fd"] == ROOT).any())
     roots = plant(changes, names, has_roots, folders)
     node, source = place(changes, files, folders, owners)
     resolver = Resolver(nodes, changes, node, source, roots, names, Given())
-    return Whole(lives, nodes, files, folders, owners, changes, node, segment, resolver, has_roots)
+    return Whole(nodes, files, folders, owners, changes, node, segment, resolver, has_roots)
 
 
 def _seen(effects: Sequence[Effect]) -> list[tuple[int, int, int]]:
-    """Every task of a capture, with its first and last time."""
-    found: dict[int, tuple[int, int]] = {}
-    for effect in effects:
-        for task, first, last in effect.sights.tolist():
-            low, high = found.get(task, (first, last))
-            found[task] = min(low, first), max(high, last)
-    return [(task, *times) for task, times in sorted(found.items())]
+    """Every task of a capture, with its first and last time; ascending."""
+    sights = np.concatenate([np.zeros(0, SIGHT), *(effect.sights for effect in effects)])
+    sights = sights[np.argsort(sights["task"])]
+    of = np.flatnonzero(np.append(True, sights["task"][1:] != sights["task"][:-1])[: len(sights)])
+    if not len(of):
+        return []
+    first, last = np.minimum.reduceat(sights["first"], of), np.maximum.reduceat(sights["last"], of)
+    return list(zip(sights["task"][of].tolist(), first.tolist(), last.tolist(), strict=True))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from functools import cache
-from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +13,7 @@ import polars as pl
 from process import schema
 from process.decode import Decoder
 from process.library import at, integer, load
-from process.schema import Kind, Kinds
+from process.polars_types import DTYPES, dtypes
 from process.text_array import TextArray
 from process.values import Integers, Made, Values
 
@@ -24,14 +22,6 @@ _SIZES: Final = _library.size_of_arrow_schema, _library.size_of_arrow_array
 _capsule: Final = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
     ("PyCapsule_New", ctypes.pythonapi)
 )
-
-DTYPES: Final = {Kind.INTEGER: pl.Int64(), Kind.TEXT: pl.String(), Kind.LABEL: pl.Categorical()}
-
-
-def dtypes(kinds: Kinds) -> pl.Schema:
-    """Of some columns."""
-    return pl.Schema({name: DTYPES[kind] for name, kind in kinds.items()})
-
 
 SCHEMA: Final = dtypes(schema.SCHEMA)
 """Name and dtype of each column of the output, in order."""
@@ -92,18 +82,6 @@ class _Exported:
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Arrow's PyCapsule interface."""
         return _capsule(self._schema, b"arrow_schema", None), _capsule(self._array, b"arrow_array", None)
-
-
-@cache
-def parquet_metadata(columns: tuple[str, ...], kinds: tuple[Kind, ...]) -> dict[str, str]:
-    """What Polars has in the footer of a Parquet file with some columns, whatever its rows.
-
-    Without it readers would take all texts for one type.
-    """
-    file = BytesIO()
-    pl.DataFrame(schema=dtypes(dict(zip(columns, kinds, strict=True)))).write_parquet(file)
-    file.seek(0)
-    return pl.read_parquet_metadata(file)
 
 
 def _take(values: pl.Series, indices: npt.NDArray[np.unsignedinteger[Any]]) -> pl.Series:

@@ -18,6 +18,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """malloc.h of glibc."""
 _PR_SET_THP_DISABLE = 41
 """prctl.h of Linux."""
+_BLOCK = 1 << 23
 _LARGEST = 1 << 25
 """Bytes; glibc takes no greater threshold."""
 _LITTLE = 160 << 20
@@ -100,6 +101,18 @@ def keep_freed() -> None:
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, _LARGEST)
         set_option(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def take(size: int) -> None:
+    """Have malloc keep so many bytes more than it has: to take them page by page costs most when others wait.
+
+    Call `keep_freed` before.
+    """
+    import numpy as np
+
+    blocks = [np.empty(_BLOCK, np.uint8) for _ in range(size // _BLOCK)]
+    for block in blocks:
+        block[::_PAGE] = 0
 
 
 def take_small_pages() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from process.compact import Columns, columns, rows
 from process.events import Words
 from process.kernels_changes import last_at
 from process.naming import Namer
@@ -33,6 +34,13 @@ class State:
     identities: list[Identity] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     runs: Sequences = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __getstate__(self) -> tuple[Columns, Columns, Sequences]:
+        return columns(self.identities), columns(self.marks), self.runs
+
+    def __setstate__(self, state: tuple[Columns, Columns, Sequences]) -> None:
+        identities, marks, self.runs = state
+        self.identities, self.marks = rows(Identity, identities), rows(Mark, marks)
 
 
 def states(surveys: list[Survey], runs: Runs) -> list[State]:

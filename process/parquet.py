@@ -68,13 +68,6 @@ MOST: Final = 1 << 25
 """Bytes of the texts of a dictionary; rows with more are several row groups (a page must be smaller than 2 GiB)."""
 
 
-def metadata(columns: Sequence[str], layout: Layout = ROWS) -> Mapping[str, str]:
-    """What a footer tells of Arrow's types: `frames.parquet_metadata`. It takes Polars, which workers do without."""
-    from process.frames import parquet_metadata
-
-    return parquet_metadata(tuple(columns), tuple(layout.columns[name] for name in columns))
-
-
 @contextmanager
 def new_part(
     path: Path, columns: Sequence[str], layout: Layout = ROWS, told: Mapping[str, str] | None = None
@@ -87,7 +80,8 @@ def new_part(
         path: The file.
         columns: Their names.
         layout: Of the table.
-        told: As `metadata` gives it; None: it is found out.
+        told: What the footer tells of types: `polars_types.parquet_metadata`; None: it is found out, which takes
+            Polars.
 
     Returns:
         A function that takes rows and writes them as a row group, or as several if their texts are long.
@@ -95,7 +89,7 @@ def new_part(
     Raises:
         ProcessError: It cannot be written.
     """
-    known = metadata(columns, layout) if told is None else told
+    known = _found_out({name: layout.columns[name] for name in columns}) if told is None else told
     with _told(path):
         file = path.open("wb")
     try:
@@ -110,6 +104,12 @@ def new_part(
             file.close()
         path.unlink(missing_ok=True)
         raise
+
+
+def _found_out(columns: Kinds) -> Mapping[str, str]:
+    from process.polars_types import parquet_metadata
+
+    return parquet_metadata(columns)
 
 
 def _write(part: Part, path: Path, made: Made) -> None:

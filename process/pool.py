@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import threading
@@ -15,10 +16,11 @@ from functools import partial
 from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from capture.segment import SegmentError
 from process.backstop import Backstop, confine
+from process.early import Early
 from process.errors import ProcessError
 from process.garbage import Spare, collect_rarely, give_back, resident
 from process.memory import peak
@@ -31,9 +33,13 @@ _LIBRARIES = ("numpy.ma",)
 """What every worker needs, this by the first call of `numpy.unique`: loaded before its memory is confined, since it is
 counted from what it begins with."""
 
+_MANY = 1 << 10
+"""Things to look through, one after the other, in a hundredth of a second."""
 _SMALL = 128 << 20
 """Bytes that a process may hold of which copies are made: each counts as large as it."""
-_REST = 0.25
+_PIPE = 1 << 20
+"""Bytes of a pipe to or from workers: as much as Linux allows anybody."""
+_REST = 0.6
 """Seconds without work after which a worker gives back the memory that it keeps."""
 _LOOK = 0.1
 """Seconds after which a worker looks again whether that is so."""
@@ -81,6 +87,7 @@ class Workers:
         self.meanwhile: Callable[[], object] | None = None
         self._pool: ProcessPoolExecutor | None = None
         self._leaving: threading.Thread | None = None
+        self._early: Early[Any] | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -90,6 +97,8 @@ class Workers:
             if raised is not None and self._pool is not None and self._leaving is None:
                 _kill(self._pool)
             self.end()
+            if self._early is not None:
+                self._early.end()
 
     def run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
         """Yield each item's outcome, in the items' order.
@@ -155,6 +164,19 @@ class Workers:
             return function(item)
 
         return result
+
+    def early(self, call: Callable[[], Result], *, is_apart: bool = False) -> Callable[[], Result]:
+        """Begin a call while this process still loads what it needs: as `ahead`, before there are workers.
+
+        Args:
+            call: What to do; it gives little, which is asked for once.
+            is_apart: Whether even with one job this process is not to do it.
+        """
+        if (self.jobs == 1 and not is_apart) or not _may_fork():
+            return call
+        os.environ["POLARS_MAX_THREADS"] = "1"
+        self._early = Early(call)
+        return self._early.result
 
     def announce(self, made: Path) -> None:
         """The output is whole, and about to get its name."""
@@ -227,6 +249,22 @@ class Workers:
                 raise
 
 
+def delegate(
+    workers: Workers | None, function: Callable[[Item], Result], item: Item, size: int
+) -> Callable[[], Result]:
+    """As `Workers.ahead`, if there are any who may hold more, and it is worth it; else the call is made when asked for.
+
+    Args:
+        workers: They.
+        function: What to call; at the top level of a module.
+        item: What to call it with.
+        size: How many things it looks through.
+    """
+    if workers is None or workers.apart or size < _MANY:
+        return partial(function, item)
+    return workers.ahead(function, item)
+
+
 def _import(module: str) -> None:
     """Import a module, so that it is there when it is needed; nothing is given back, since none can be sent."""
     import_module(module)
@@ -288,7 +326,18 @@ def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
         with mask_kept():  # workers must begin with what `held` has blocked
             resource_tracker.ensure_running()
     context = multiprocessing.get_context(method)
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(limit,))
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(limit,))
+    _widen(pool)
+    return pool
+
+
+def _widen(pool: ProcessPoolExecutor) -> None:
+    """Have room for a whole survey or plan in the pipes: else who sends one waits until the other gets a processor."""
+    for queue in ("_call_queue", "_result_queue"):
+        pipe = getattr(getattr(pool, queue, None), "_writer", None)  # what others call private may be gone one day
+        if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+            with suppress(OSError):  # not so much is allowed
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _begin_worker(limit: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +13,12 @@ from process.flush import Aside
 from process.garbage import settle
 from process.ledger import Ledger
 from process.output import Format, sync
-from process.parquet import FILES, metadata
-from process.pipeline import Progress
+from process.pipeline import Progress, Told
 from process.pool import Workers
 from process.prepare import Prepared, plan_work
 from process.rerun import succeeded
 from process.resume import link
-from process.schema import FD_COLUMNS, show_files
+from process.schema import show_files
 from process.surveying import Surveyed
 from process.tables import Decoded, Tables, account, count_processes, each_table, tables
 from process.work import Work
@@ -46,7 +45,7 @@ class Output:
 
 def make(
     work: Work, surveyed: Surveyed, folder: Path, format_: Format, workers: Workers, columns: Sequence[str],
-    progress: Progress, *, keeps: bool,
+    progress: Progress, *, keeps: bool, told: Callable[[], Told],
 ) -> Output:  # fmt: skip
     """Make an output, which is then to be published.
 
@@ -59,6 +58,7 @@ def make(
         columns: Of the output.
         progress: Is told how far it is.
         keeps: Whether what workers make is kept for other runs.
+        told: Gives what footers of Parquet tell; asked once, and for no other output.
 
     Raises:
         ProcessError: Nothing can be decoded, or the output cannot be written.
@@ -66,8 +66,8 @@ def make(
     """
     files = show_files(columns)
     workers.load(f"process.write_{format_.value}")
-    write = partial(_write_parquet, told=workers.ahead(_tell, columns)) if format_ is Format.PARQUET else _write_sqlite
-    prepared = plan_work(work, surveyed, history=files)
+    write = partial(_write_parquet, told=told) if format_ is Format.PARQUET else _write_sqlite
+    prepared = plan_work(work, surveyed, workers, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
     settle(workers.apart)
@@ -75,15 +75,6 @@ def make(
     path, decoded, made = write(prepared, folder, workers, columns, progress.decoded)
     rows, errors = sum(tally.rows for _, tally in decoded), sum(tally.errors for _, tally in decoded)
     return Output(path, rows, count_processes(made), errors, prepared.ledger)
-
-
-Told = tuple[Mapping[str, str], Mapping[str, str]]
-"""What footers tell of the rows, and of the table `fd`."""
-
-
-def _tell(columns: Sequence[str]) -> Told:
-    """Find it out. It takes Polars, which takes a tenth of a second to load: a worker does while plans are made."""
-    return metadata(columns), metadata(FD_COLUMNS, FILES)
 
 
 def _write_parquet(

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag, Header, SegmentError, TaskFlag
 from process.batch import Batch
 from process.calls import Rules
+from process.compact import columns, rows
 from process.discover import Part
 from process.events import DURATION, FLAGS_ENTRY, HIGH, LOW, MAX_SEQUENCE, TASK, TIME, Flags, Ready, Unpacked, Words
 from process.fd_edges import Edges
@@ -111,10 +112,22 @@ class Survey:
     kept: Path | None = None
     has_files: bool = True
 
+    def __getstate__(self) -> dict[str, Any]:
+        told = {name: columns(vars(self)[name]) for name in _ROWS}
+        return {**vars(self), **told}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        told = {name: rows(make, state[name]) for name, make in _ROWS.items()}
+        vars(self).update(state | told)
+
     @property
     def events(self) -> int:
         """Events that can be read, entry rows included."""
         return sum(count for _, count in self.blocks)
+
+
+_ROWS: Final = {"identities": Identity, "steps": Step, "marks": Mark}
+"""What a survey has many of, and their class."""
 
 
 def survey(batch: Batch, folder: Path | None = None, files: bool = True, is_ahead: bool = False) -> Survey:

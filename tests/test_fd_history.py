@@ -23,7 +23,8 @@ from process.fd_outline import Outline
 from process.fd_pieces import EARLY, Alone, Left, Made, Piece, make_alone
 from process.fd_records import Records
 from process.fd_steps import Ends, Steps
-from process.frames import dtypes, frame, frames
+from process.frames import frame, frames
+from process.polars_types import dtypes
 from process.pool import Workers
 from process.prepare import Prepared, prepare
 from process.tables import Decoded, Files, Table, tables

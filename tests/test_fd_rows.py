@@ -12,7 +12,8 @@ from process.errors import ProcessError
 from process.fd_history import Sheet
 from process.fd_records import NEVER
 from process.fd_rows import KEYS, ROW, Stretch
-from process.frames import dtypes, frame
+from process.frames import frame
+from process.polars_types import dtypes
 from process.schema import FD_COLUMNS, kinds
 from process.values import joined
 

@@ -1,5 +1,6 @@
 """Workers: order, look-ahead, and what becomes of the others when one dies."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,11 +11,12 @@ import pytest
 
 from captures import write_capture
 from decoding import losses
+from process import pool
 from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode
-from process.pool import Failure, Workers
-from workers import name_and_wait, square
+from process.pool import Failure, Workers, delegate
+from workers import die_elsewhere, name_and_wait, square
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -79,6 +81,63 @@ def test_workers_that_were_started_beforehand_do_the_work() -> None:
         started = set(workers._pool._processes)
         assert len(started) == 2
         assert {outcome.result for outcome in workers.run(name_and_wait, range(4))} <= started
+
+
+def test_idle_workers_look_through_much_and_nobody_else_does_while_memory_is_limited() -> None:
+    size = pool._MANY
+    with Workers(2) as workers:
+        assert delegate(workers, name_and_wait, 0, size)() == os.getpid()  # there are none yet
+        pids = {outcome.result for outcome in workers.run(name_and_wait, range(4))}
+        assert delegate(workers, name_and_wait, 0, size)() in pids
+        assert delegate(workers, square, -1, size - 1) is not None  # not called before it is asked for
+        assert delegate(workers, name_and_wait, 0, size - 1)() == os.getpid()
+        workers.apart = True
+        assert delegate(workers, name_and_wait, 0, size)() == os.getpid()
+    assert delegate(None, name_and_wait, 0, size)() == os.getpid()
+
+
+def test_what_a_worker_that_dies_was_asked_for_is_made_here() -> None:
+    with Workers(2) as workers:
+        list(workers.run(square, [1, 2, 3]))
+        assert delegate(workers, die_elsewhere, os.getpid(), pool._MANY)() == "here"
+        assert [outcome.result for outcome in workers.run(square, [1, 2, 3])] == [1, 4, 9]
+
+
+EARLY = """
+import os
+from process.pool import Workers
+from workers_early import {name}
+if __name__ == '__main__':
+    with Workers({jobs}) as workers:
+        told = workers.early({name}, is_apart={is_apart})
+        try:
+            print(told(), os.getpid())
+        except ArithmeticError as error:
+            print(error)
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        print('alone')
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs", "is_apart", "is_here"),
+    [("pid", 2, False, False), ("pid", 1, False, True), ("pid", 1, True, False), ("killed", 2, False, True)],
+)
+def test_a_call_is_made_beside_what_the_command_loads(name: str, jobs: int, is_apart: bool, is_here: bool) -> None:
+    made, own, *rest = printed_by(EARLY.format(name=name, jobs=jobs, is_apart=is_apart)).split()
+    assert (made == own) == is_here
+    assert rest == ["alone"]
+
+
+def test_what_an_early_call_raises_is_raised_where_it_is_asked_for() -> None:
+    assert printed_by(EARLY.format(name="raises", jobs=2, is_apart=False)).split() == ["here", "alone"]
+
+
+def test_an_early_call_that_nobody_asks_for_ends_with_the_workers() -> None:
+    code = EARLY.format(name="pid", jobs=2, is_apart=False).replace("print(told(), os.getpid())", "pass")
+    assert printed_by(code).split() == ["alone"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
