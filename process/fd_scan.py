@@ -99,6 +99,7 @@ class Scanner:
     def finish(self) -> Scan:
         """All records; the time of one that capture read is `ALWAYS` where only another segment can tell it."""
         self._flush()
+        self._sequences, self._words = np.zeros(0, np.int64), np.zeros((WORDS, 0), np.uint64)  # as much as half a scan
         scan = self._captured.merge(self._batch.finish(), self._batch.text)
         scan.texts = self._batch.texts
         return scan

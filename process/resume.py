@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -131,22 +130,6 @@ class Resuming(Workers):
         notes = self._folder.notes + ([text] if self._damaged else [])
         counts = self._counts
         return Resumed(counts[True, True], counts[True, False], counts[False, False], tuple(notes))
-
-
-def link(part: Path, name: Path) -> Path:
-    """Give a file that is kept another name, in an output; it takes no room where the disk has hard links.
-
-    Returns:
-        That name.
-
-    Raises:
-        OSError: The disk failed.
-    """
-    try:
-        os.link(part, name)
-    except OSError:
-        shutil.copyfile(part, name)
-    return name
 
 
 def folder_of(out: Path) -> Path:

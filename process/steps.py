@@ -12,12 +12,11 @@ from process.errors import ProcessError
 from process.flush import Aside
 from process.garbage import settle
 from process.ledger import Ledger
-from process.output import Format, sync
+from process.output import Format, link, sync
 from process.pipeline import Progress, Told
 from process.pool import Workers
 from process.prepare import Prepared, plan_work
 from process.rerun import succeeded
-from process.resume import link
 from process.schema import show_files
 from process.surveying import Surveyed
 from process.tables import Decoded, Tables, account, count_processes, each_table, tables
