@@ -6,7 +6,6 @@ import ctypes
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -68,7 +67,6 @@ class Spare:
     def __init__(self) -> None:
         self._need, self._is_first = 0, True
         self._work: object = None
-        self._idle_since: float | None = None
 
     def begin(self, work: object) -> None:
         """Call before a batch; ``work`` is what is done with it: another may need more."""
@@ -76,22 +74,14 @@ class Spare:
             keep_freed()
         if work is not self._work:
             self._work, self._is_first = work, True
-        self._idle_since = None
 
     def settle(self) -> None:
         """Call after a batch: what is held beyond the need of one goes back, with all that is free."""
-        held, self._idle_since = resident(), time.monotonic()
+        held = resident()
         if self._is_first:
             self._need = max(self._need, held)
         self._is_first = held > _MOST * self._need
         if self._is_first:
-            give_back()
-
-    def rest(self, seconds: float) -> None:
-        """Give all back if there has been no batch for so long; another thread may call it, now and then."""
-        since = self._idle_since
-        if since is not None and time.monotonic() - since >= seconds:
-            self._idle_since = None
             give_back()
 
 

@@ -39,11 +39,6 @@ _SMALL = 128 << 20
 """Bytes that a process may hold of which copies are made: each counts as large as it."""
 _PIPE = 1 << 20
 """Bytes of a pipe to or from workers: as much as Linux allows anybody."""
-_REST = 0.6
-"""Seconds without work after which a worker gives back the memory that it keeps."""
-_LOOK = 0.1
-"""Seconds after which a worker looks again whether that is so."""
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -122,7 +117,7 @@ class Workers:
         window: deque[tuple[Item, Future[Result | Failure]]] = deque()
         while rest or window:
             try:
-                while rest and len(window) <= self.jobs:
+                while rest and len(window) < 2 * self.jobs:  # whoever is done finds the next one there
                     with held():
                         window.append((rest[0], self._begin().submit(_guarded, function, rest[0], self.apart)))
                     rest.popleft()
@@ -215,6 +210,11 @@ class Workers:
         for _ in range(self.jobs):
             self.ahead(_import, module)
 
+    def rest(self) -> None:
+        """Have workers that have nothing to do for a while give back the memory that they keep."""
+        for _ in range(self.jobs):
+            self.ahead(_rest, None)
+
     def _is_here(self, items: int) -> bool:
         """Whether so many items run in this process."""
         return not self.apart and (self.jobs == 1 or items <= 1)
@@ -268,6 +268,11 @@ def delegate(
 def _import(module: str) -> None:
     """Import a module, so that it is there when it is needed; nothing is given back, since none can be sent."""
     import_module(module)
+
+
+def _rest(_: None) -> None:
+    """Give back all that is kept."""
+    give_back()
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
@@ -352,10 +357,12 @@ def _begin_worker(limit: int | None) -> None:
 
 
 def _follow_parent() -> None:
-    """End with the parent; and keep no memory while it puts together what a large capture's surveys tell."""
+    """End with the parent.
+
+    Nothing is done until then, not even now and then: the call at hand would have to hand over the interpreter's lock,
+    and wait until this thread gets a processor to take it. Looking ten times a second cost up to 40 ms each time.
+    """
     parent = multiprocessing.parent_process()
-    while parent is not None:
-        parent.join(_LOOK)
-        if not parent.is_alive():
-            os._exit(1)
-        _spare.rest(_REST)
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -22,6 +22,9 @@ from process.surveying import Surveyed
 from process.tables import Decoded, Tables, account, count_processes, each_table, tables
 from process.work import Work
 
+_MUCH = 1 << 25
+"""Bytes of changes of descriptors, of which making plans takes six times as much: workers give back theirs before."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -66,6 +69,8 @@ def make(
     files = show_files(columns)
     workers.load(f"process.write_{format_.value}")
     write = partial(_write_parquet, told=told) if format_ is Format.PARQUET else _write_sqlite
+    if sum(survey.effect.scan.changes.nbytes for survey in surveyed.surveys) > _MUCH:
+        workers.rest()
     prepared = plan_work(work, surveyed, workers, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()

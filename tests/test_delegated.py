@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from fd_world import World, write
-from process import pool
+from process import pool, steps
 from process.discover import Part, Parts
 from process.fd_lives import follow
+from process.output import Format
 from process.packing import pack
+from process.pipeline import decode
 from process.plan import _find_out
 from process.pool import Workers
 from process.prepare import Prepared, prepare
@@ -54,3 +56,15 @@ def test_plans_are_the_same_whoever_looks_through_what_they_depend_on(
     with Workers(2) as workers:
         assert packed(prepare([tmp_path / "caps"], workers, history=True)) == alone
     assert {_find_out, follow} <= set(asked)
+
+
+def test_workers_rest_while_plans_of_much_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = World(random.Random(2), shares=False)
+    truth.run(2500)
+    write(truth.events, tmp_path / "caps", [50, 100, 700])
+    rested: list[int] = []
+    monkeypatch.setattr(Workers, "rest", lambda self: rested.append(self.jobs))
+    for number, most in enumerate((steps._MUCH, 1)):
+        monkeypatch.setattr(steps, "_MUCH", most)
+        decode([tmp_path / "caps"], tmp_path / f"{number}.parquet", Format.PARQUET, jobs=2)
+    assert rested == [2]

@@ -1,6 +1,8 @@
 """Workers: order, look-ahead, and what becomes of the others when one dies."""
 
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode
 from process.pool import Failure, Workers, delegate
-from workers import die_elsewhere, name_and_wait, square
+from workers import die_elsewhere, name_and_wait, square, take_and_free
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -53,6 +55,42 @@ def test_workers_are_kept_from_one_run_to_the_next() -> None:
     with Workers(2) as workers:
         pids = [{outcome.result for outcome in workers.run(name_and_wait, range(4))} for _ in range(2)]
     assert pids[0] == pids[1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_while_a_worker_is_busy_no_other_thread_of_it_asks_for_the_interpreter() -> None:
+    def switches(pid: int) -> dict[str, list[str]]:
+        tasks = [path for path in Path(f"/proc/{pid}/task").iterdir() if int(path.name) != pid]
+        return {path.name: re.findall(r"ctxt_switches:\s+(\d+)", (path / "status").read_text()) for path in tasks}
+
+    with Workers(2) as workers:
+        list(workers.run(name_and_wait, range(4)))
+        assert workers._pool is not None
+        pids = list(workers._pool._processes)
+        before = {pid: switches(pid) for pid in pids}
+        time.sleep(0.5)
+        assert {pid: switches(pid) for pid in pids} == before
+    assert len(before) == 2 and all(before.values())  # one waits for the parent's end
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_workers_at_rest_give_back_what_they_keep_of_a_batch() -> None:
+    def held(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 20
+
+    with Workers(2) as workers:
+        list(workers.run(square, [1, 2]))
+        assert workers._pool is not None
+        pids = list(workers._pool._processes)
+        before = {pid: held(pid) for pid in pids}
+        until = time.monotonic() + 20
+        while time.monotonic() < until and not all(held(pid) > before[pid] + 60 for pid in pids):
+            list(workers.run(take_and_free, [64] * 4))  # of which either may do all
+        assert all(held(pid) > before[pid] + 60 for pid in pids)
+        while time.monotonic() < until and any(held(pid) > before[pid] + 20 for pid in pids):
+            workers.rest()  # likewise
+            time.sleep(0.05)
+        assert all(held(pid) <= before[pid] + 20 for pid in pids)
 
 
 def test_workers_that_were_dismissed_end_and_others_do_what_comes_later() -> None:

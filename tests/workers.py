@@ -39,6 +39,13 @@ def die_elsewhere(here: int) -> str:
     return "here"
 
 
+def take_and_free(size: int) -> int:
+    """Use so many MiB, in arrays that malloc may keep; longer than another worker takes to begin the next item."""
+    arrays = [np.ones(1 << 17) for _ in range(size)]
+    time.sleep(0.05)
+    return len(arrays)
+
+
 def devour(kind: str) -> int:
     """Take some MiB, which are given back, or memory without end."""
     if kind.endswith(" MiB"):
