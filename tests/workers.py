@@ -40,10 +40,10 @@ def die_elsewhere(here: int) -> str:
 
 
 def take_and_free(size: int) -> int:
-    """Use so many MiB, in arrays that malloc may keep; longer than another worker takes to begin the next item."""
+    """The worker's process id, after it has used so many MiB, in arrays that malloc may keep."""
     arrays = [np.ones(1 << 17) for _ in range(size)]
-    time.sleep(0.05)
-    return len(arrays)
+    time.sleep(0.05)  # longer than another worker takes to begin the next item
+    return os.getpid() if arrays else 0
 
 
 def devour(kind: str) -> int:
