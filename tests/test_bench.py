@@ -17,6 +17,7 @@ from conftest import decode
 
 PARTS_HERE = ("mix", "adversarial", "scan", "sizes", "small", "memory")
 STEPS_OF_MIX = {
+    "parquet -j 1, two at once",
     *(f"{kind} -j {jobs}" for kind in ("parquet", "sqlite") for jobs in (1, 2)),
     "inline, core", "inline, orm",
     *(f"write parquet, {texts}, {n} threads" for texts in ("strings", "dictionaries", "pyarrow") for n in (1, 2)),

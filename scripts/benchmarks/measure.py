@@ -68,10 +68,14 @@ def task(name: str, *words: str | Path | int, threads: int = 1) -> Cost:
 
 
 def take_turns(repeats: int, steps: Mapping[str, Callable[[], Cost]]) -> dict[str, Cost]:
-    """The median of each step's costs, and its greatest peak. Steps take turns: a slow minute hits all alike."""
+    """The median of each step's costs, and its greatest peak.
+
+    Steps take turns, there and back: a slow minute hits all alike, and none always comes after the same other one,
+    whose memory the host of a virtual machine has not taken back yet.
+    """
     costs: dict[str, list[Cost]] = {name: [] for name in steps}
     for turn in range(repeats):
-        for name, step in steps.items():
+        for name, step in list(steps.items())[:: -1 if turn % 2 else 1]:
             os.sync()  # what the step before has left to write is not this one's
             costs[name].append(step())
             say(f"{turn + 1}/{repeats} {name}: {costs[name][-1].seconds:.2f} s")
