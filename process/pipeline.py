@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 _MOST = 1 << 26
-"""Bytes of memory to have ready for plans."""
+"""Bytes of memory to have ready for plans; where they need more, it is not what counts."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,9 @@ def _make_ready(work: Work, workers: Workers) -> None:
     This is about as much as the segments' files have, and takes a quarter of the time if it is there already.
     """
     import_module("process.steps")
-    if workers.jobs > 1 and not workers.apart:
-        take(min(sum(work.found.parts.sizes), _MOST))
+    stored = sum(work.found.parts.sizes)
+    if workers.jobs > 1 and not workers.apart and stored <= _MOST:
+        take(stored)
 
 
 def _may_replace(out: Path) -> bool:

@@ -54,14 +54,14 @@ def prepare(
 
 
 def plan_work(
-    work: Work, surveyed: Surveyed, workers: Workers, *, trees: bool = True, history: bool = False
+    work: Work, surveyed: Surveyed, workers: Workers | None, *, trees: bool = True, history: bool = False
 ) -> Prepared:
     """Plan.
 
     Args:
         work: What there is to do.
         surveyed: What came of its survey.
-        workers: Who may help.
+        workers: Who may help; None: nobody.
         trees: Whether anybody will ask which program a process ran, or count rows by it.
         history: Whether anybody will make the table `fd`; takes trees, and a survey with files.
     """

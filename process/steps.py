@@ -23,7 +23,8 @@ from process.tables import Decoded, Tables, account, count_processes, each_table
 from process.work import Work
 
 _MUCH = 1 << 25
-"""Bytes of changes of descriptors, of which making plans takes six times as much: workers give back theirs before."""
+"""Bytes of changes of descriptors. Plans of more take six times as much to make: meanwhile workers hold nothing, and do
+not help."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ def make(
     files = show_files(columns)
     workers.load(f"process.write_{format_.value}")
     write = partial(_write_parquet, told=told) if format_ is Format.PARQUET else _write_sqlite
-    if sum(survey.effect.scan.changes.nbytes for survey in surveyed.surveys) > _MUCH:
+    is_much = sum(survey.effect.scan.changes.nbytes for survey in surveyed.surveys) > _MUCH
+    if is_much:
         workers.rest()
-    prepared = plan_work(work, surveyed, workers, history=files)
+    prepared = plan_work(work, surveyed, None if is_much else workers, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
     settle(workers.apart)

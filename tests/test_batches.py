@@ -244,7 +244,7 @@ def test_a_segment_that_vanishes_before_it_is_decoded_costs_itself_alone(
     rows = dict(zip(paths, [count for plan in plans for count in plan.counts], strict=True))
     real = plan_work
 
-    def vanishing(work: Work, surveyed: Surveyed, workers: Workers, *, history: bool) -> Prepared:
+    def vanishing(work: Work, surveyed: Surveyed, workers: Workers | None, *, history: bool) -> Prepared:
         prepared = real(work, surveyed, workers, history=history)
         shutil.move(paths[5], tmp_path / "aside")
         assert prepared.folder.path is not None
