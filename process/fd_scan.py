@@ -62,7 +62,7 @@ class Scanner:
         self._batch = Batch(contents.header, contents.sets, contents.strings)
         self._rules = rules
         self._wanted = Wanted(named(rules, HANDLERS))
-        self._sequences, self._words = np.zeros(0, np.int64), np.zeros((WORDS, 0), np.uint64)
+        self._sequences, self._words = _none_held()
         self._count = 0
         self._sights = Sights()
         self._captured = Captured(contents)
@@ -99,7 +99,7 @@ class Scanner:
     def finish(self) -> Scan:
         """All records; the time of one that capture read is `ALWAYS` where only another segment can tell it."""
         self._flush()
-        self._sequences, self._words = np.zeros(0, np.int64), np.zeros((WORDS, 0), np.uint64)  # as much as half a scan
+        self._sequences, self._words = _none_held()  # as much as half a scan
         scan = self._captured.merge(self._batch.finish(), self._batch.text)
         scan.texts = self._batch.texts
         return scan
@@ -140,6 +140,11 @@ class Scanner:
         self._captured.keep_time(first, count, before, lambda: _came_back(words))
         self.clock = max(self.clock, span.returned)
         self.earliest, self.latest = min(self.earliest, span.earliest), max(self.latest, span.latest)
+
+
+def _none_held() -> tuple[Numbers, Words]:
+    """Room for no events."""
+    return np.zeros(0, np.int64), np.zeros((WORDS, 0), np.uint64)
 
 
 def _came_back(words: Words) -> Numbers:

@@ -18,6 +18,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _PR_SET_THP_DISABLE = 41
 """prctl.h of Linux."""
 _BLOCK = 1 << 23
+"""Bytes that are taken at once: so few that malloc keeps them."""
 _LARGEST = 1 << 25
 """Bytes; glibc takes no greater threshold."""
 _LITTLE = 160 << 20

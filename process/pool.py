@@ -6,6 +6,7 @@ import fcntl
 import multiprocessing
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
@@ -39,6 +40,9 @@ _SMALL = 128 << 20
 """Bytes that a process may hold of which copies are made: each counts as large as it."""
 _PIPE = 1 << 20
 """Bytes of a pipe to or from workers: as much as Linux allows anybody."""
+_TURN = 0.1
+"""Seconds in which another worker takes the next call, although this process is busy sending it."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -206,14 +210,17 @@ class Workers:
                 pool.submit(_import, module)
 
     def load(self, module: str) -> None:
-        """Have workers that have nothing to do import a module: one each, if there are any."""
-        for _ in range(self.jobs):
-            self.ahead(_import, module)
+        """Have workers that have nothing to do import a module."""
+        self._send_idle(_import, module)
 
     def rest(self) -> None:
         """Have workers that have nothing to do for a while give back the memory that they keep."""
+        self._send_idle(_rest, None)
+
+    def _send_idle(self, function: Callable[[Item], object], item: Item) -> None:
+        """Send a call as often as there are workers, if there are any; one that is quick may take another's."""
         for _ in range(self.jobs):
-            self.ahead(_rest, None)
+            self.ahead(function, item)
 
     def _is_here(self, items: int) -> bool:
         """Whether so many items run in this process."""
@@ -271,8 +278,9 @@ def _import(module: str) -> None:
 
 
 def _rest(_: None) -> None:
-    """Give back all that is kept."""
+    """Give back all that is kept, and leave the next such call to another worker."""
     give_back()
+    time.sleep(_TURN)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

@@ -17,6 +17,7 @@ from benchmarks.part import Options, Part, Report, Target, say
 from inline_logger import Way
 
 TWICE = "parquet -j 1, two at once"
+"""What two processors give at the most."""
 INLINE_EVENTS = {Way.CORE: 100_000, Way.ORM: 20_000}
 """Events of the inline logger's runs: its rate does not depend on how many there are."""
 WRITTEN_EVENTS = 1_000_000
