@@ -399,26 +399,6 @@ class Lives:
             self._replace(space, node, time, self._new(Birth.FRESH, time, self._group(node), unsure=time))
 
 
-class Held(NamedTuple):
-    """Who has which table, from when to when.
-
-    Attributes:
-        nodes: Of dtype `NODE`: all tables, as `Lives.nodes`.
-        files: Which of them tasks have; likewise ``folders`` and ``owners``: as `Lives.timelines`.
-    """
-
-    nodes: Records
-    files: Timeline
-    folders: Timeline
-    owners: Timeline
-
-
-def follow(told: tuple[Records, list[tuple[int, int, int]], list[Gap], int]) -> Held:
-    """What comes of all lives that `Lives` is told of."""
-    lives = Lives(*told)
-    return Held(lives.nodes(), *lives.timelines())
-
-
 def _births(steps: list[Step], gaps: list[int]) -> dict[int, Step]:
     """The fork of each child whose first return is recorded, by the sequence number of that.
 

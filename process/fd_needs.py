@@ -26,7 +26,6 @@ from process.fd_records import (
 from process.fd_resolve import Answers, Given
 from process.fd_state import Bases, Effect, Start, Whole, join_all, settle
 from process.grouping import distinct, in_order, ranges
-from process.pool import Workers
 
 Numbers = npt.NDArray[np.int64]
 
@@ -37,9 +36,8 @@ _DEEPEST = 4096
 
 
 def compose(
-    effects: Sequence[Effect], starts: Numbers, *, history: bool = False, shelf: Path | None = None,
-    workers: Workers | None = None,
-) -> tuple[list[Start], Whole]:  # fmt: skip
+    effects: Sequence[Effect], starts: Numbers, *, history: bool = False, shelf: Path | None = None
+) -> tuple[list[Start], Whole]:
     """What each segment must know, and all of them together.
 
     Args:
@@ -47,10 +45,9 @@ def compose(
         starts: As for `gaps_of`.
         history: Whether somebody will ask what all tables held when they were made.
         shelf: As for `join_all`.
-        workers: Likewise.
     """
     clocks = settle(effects, starts)
-    whole = join_all(effects, starts, shelf, workers)
+    whole = join_all(effects, starts, shelf)
     began = np.array(clocks, np.int64)[whole.segment]
     long = np.flatnonzero((whole.node >= 0) & (whole.changes["since"] < began))
     latest = _Latest(whole, len(effects))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.errors import ProcessError
-from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives, follow
+from process.fd_lives import CLONE_FILES, CLONE_THREAD, Gap, Lives
 from process.fd_names import climbs
 from process.fd_records import (
     ALWAYS,
@@ -35,7 +35,6 @@ from process.fd_records import (
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
 from process.grouping import group, ranges
-from process.pool import Workers, delegate
 
 Numbers = npt.NDArray[np.int64]
 
@@ -284,24 +283,17 @@ def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
     if len(np.unique(pairs[0])) == pairs.shape[1]:
         return False
     settle(effects, starts)  # an address may have been used twice: look closer
-    return Lives(
-        np.concatenate([effect.scan.lives for effect in effects]), _seen(effects), *gaps_of(effects, starts)
-    ).crosses
+    return _lives(effects, starts).crosses
 
 
-def join_all(
-    effects: Sequence[Effect], starts: Numbers, shelf: Path | None = None, workers: Workers | None = None
-) -> Whole:
+def join_all(effects: Sequence[Effect], starts: Numbers, shelf: Path | None = None) -> Whole:
     """Put the effects of a capture's segments together.
 
     Args:
         effects: They, in order; what is the same in several is then held once.
         starts: As for `gaps_of`.
         shelf: Takes their changes, of which a copy is made here (`shelve`); None: they stay in memory.
-        workers: One of them may follow the lives meanwhile; None: nobody.
     """
-    steps = np.concatenate([effect.scan.lives for effect in effects])
-    held = delegate(workers, follow, (steps, _seen(effects), *gaps_of(effects, starts)), len(steps))
     codes: dict[str, int] = {}
     changes = joined([np.zeros(0, CHANGE), *(effect.scan.changes for effect in effects)])
     sizes = [len(effect.scan.changes) for effect in effects]
@@ -314,12 +306,20 @@ def join_all(
     if shelf is not None:
         shelve([effect.scan for effect in effects], shelf)
     segment = np.repeat(np.arange(len(effects)), sizes)
-    nodes, files, folders, owners = held()
+    lives = _lives(effects, starts)
+    nodes, (files, folders, owners) = lives.nodes(), lives.timelines()
+    del lives
     has_roots = bool((changes["fd"] == ROOT).any())
     roots = plant(changes, names, has_roots, folders)
     node, source = place(changes, files, folders, owners)
     resolver = Resolver(nodes, changes, node, source, roots, names, Given())
     return Whole(nodes, files, folders, owners, changes, node, segment, resolver, has_roots)
+
+
+def _lives(effects: Sequence[Effect], starts: Numbers) -> Lives:
+    """All that tasks of a capture did to tables."""
+    steps = np.concatenate([effect.scan.lives for effect in effects])
+    return Lives(steps, _seen(effects), *gaps_of(effects, starts))
 
 
 def _seen(effects: Sequence[Effect]) -> list[tuple[int, int, int]]:

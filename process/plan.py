@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -19,14 +19,12 @@ from process.events import MAX_SEQUENCE
 from process.fd_history import History
 from process.fd_outline import Source
 from process.fd_pieces import Piece
-from process.fd_records import Scan
 from process.fd_state import Effect, Start, Whole
 from process.fd_timeline import Timeline
 from process.grouping import distinct
 from process.identify import State, states
 from process.ledger import Ledger, Severity
 from process.merge import Members
-from process.pool import Workers, delegate
 from process.runs import Runs, Sequences
 from process.survey import Survey
 from process.tree import Tree, cut, grow
@@ -101,7 +99,7 @@ def captures(surveys: list[Survey]) -> list[list[Survey]]:
 
 def compose(
     surveys: list[Survey], ledger: Ledger, running: Mapping[uuid.UUID, Running] = _NONE, *, trees: bool = True,
-    histories: list[History] | None = None, folder: Path | None = None, workers: Workers | None = None,
+    histories: list[History] | None = None, folder: Path | None = None,
 ) -> tuple[list[Plan], list[Tree]]:  # fmt: skip
     """Plan the decoding of all segments.
 
@@ -112,7 +110,6 @@ def compose(
         trees: Whether anybody will ask which program a process ran.
         histories: Gets that of each capture, for the table `fd`; None if nobody makes it.
         folder: Takes what workers make for that, and changes of descriptors while they do.
-        workers: One of them may do a part of it meanwhile; None: nobody.
 
     Returns:
         A plan for each segment, and the tree of each capture, empty if nobody asks.
@@ -124,13 +121,13 @@ def compose(
         closes = np.concatenate([survey.closes for survey in segments])
         name = segments[0].batch.header.capture
         _account(name, segments, runs, running.get(name), ledger)
-        told = _told(segments, runs, trees, workers)
         effects = [survey.effect for survey in segments]
         starts: list[Start] = []  # stays empty if nobody asks
         whole: Whole | None = None
         if all(survey.has_files for survey in segments):
-            starts, whole = _starts(effects, runs, histories is not None, folder, workers)
-        known, tree = told()
+            starts, whole = _starts(effects, runs, histories is not None, folder)
+        known = states(segments, runs)
+        tree = grow(segments, known, runs) if trees else Tree()
         grown.append(tree)
         timeline = tree.timeline() if trees else None
         if histories is not None and whole is not None:
@@ -159,30 +156,12 @@ def compose(
     return plans, grown
 
 
-def _told(
-    segments: list[Survey], runs: Runs, trees: bool, workers: Workers | None
-) -> Callable[[], tuple[list[State], Tree]]:
-    """Have found out who runs what in a capture; if that takes long, by a worker, which has nothing else to do."""
-    items = sum(len(survey.identities) + len(survey.steps) for survey in segments)
-    few = [replace(survey, effect=replace(survey.effect, scan=Scan())) for survey in segments]
-    return delegate(workers, _find_out, (few, runs, trees), items)
-
-
-def _find_out(told: tuple[list[Survey], Runs, bool]) -> tuple[list[State], Tree]:
-    """The states of a capture's segments, and its tree, if anybody asks for that."""
-    segments, runs, trees = told
-    known = states(segments, runs)
-    return known, grow(segments, known, runs) if trees else Tree()
-
-
-def _starts(
-    effects: list[Effect], runs: Runs, history: bool, folder: Path | None, workers: Workers | None
-) -> tuple[list[Start], Whole]:
+def _starts(effects: list[Effect], runs: Runs, history: bool, folder: Path | None) -> tuple[list[Start], Whole]:
     """What must be known of descriptors at the start of each batch of a capture, and its batches put together."""
     if fd_state.crosses(effects, runs.starts):
         fd_state.unpruned(effects)
     shelf = folder if history else None
-    return fd_needs.compose(effects, runs.starts, history=history, shelf=shelf, workers=workers)
+    return fd_needs.compose(effects, runs.starts, history=history, shelf=shelf)
 
 
 def divide(surveys: list[Survey], plan: Plan) -> list[Plan]:

@@ -34,8 +34,6 @@ _LIBRARIES = ("numpy.ma",)
 """What every worker needs, this by the first call of `numpy.unique`: loaded before its memory is confined, since it is
 counted from what it begins with."""
 
-_MANY = 1 << 10
-"""Things to look through, one after the other, in a hundredth of a second."""
 _SMALL = 128 << 20
 """Bytes that a process may hold of which copies are made: each counts as large as it."""
 _PIPE = 1 << 20
@@ -254,22 +252,6 @@ class Workers:
             except BaseException:
                 _kill(pool)
                 raise
-
-
-def delegate(
-    workers: Workers | None, function: Callable[[Item], Result], item: Item, size: int
-) -> Callable[[], Result]:
-    """As `Workers.ahead`, if there are any who may hold more, and it is worth it; else the call is made when asked for.
-
-    Args:
-        workers: They.
-        function: What to call; at the top level of a module.
-        item: What to call it with.
-        size: How many things it looks through.
-    """
-    if workers is None or workers.apart or size < _MANY:
-        return partial(function, item)
-    return workers.ahead(function, item)
 
 
 def _import(module: str) -> None:

@@ -50,24 +50,19 @@ def prepare(
 ) -> Prepared:
     """Find, survey and plan: `work.divide`, `survey_work` and `plan_work`."""
     work = divide(paths, workers)
-    return plan_work(work, survey_work(work, workers, files=files), workers, trees=trees, history=history)
+    return plan_work(work, survey_work(work, workers, files=files), trees=trees, history=history)
 
 
-def plan_work(
-    work: Work, surveyed: Surveyed, workers: Workers | None, *, trees: bool = True, history: bool = False
-) -> Prepared:
+def plan_work(work: Work, surveyed: Surveyed, *, trees: bool = True, history: bool = False) -> Prepared:
     """Plan.
 
     Args:
         work: What there is to do.
         surveyed: What came of its survey.
-        workers: Who may help; None: nobody.
         trees: Whether anybody will ask which program a process ran, or count rows by it.
         history: Whether anybody will make the table `fd`; takes trees, and a survey with files.
     """
     surveys, ledger, folder, histories = surveyed.surveys, surveyed.ledger, surveyed.folder, list[History]()
-    plans, grown = compose(
-        surveys, ledger, work.found.running, trees=trees, histories=histories if history else None, folder=folder.path,
-        workers=workers,
-    )  # fmt: skip
+    asked = histories if history else None
+    plans, grown = compose(surveys, ledger, work.found.running, trees=trees, histories=asked, folder=folder.path)
     return Prepared(surveys, plans, grown, ledger, folder, work.room, histories)

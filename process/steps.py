@@ -23,8 +23,7 @@ from process.tables import Decoded, Tables, account, count_processes, each_table
 from process.work import Work
 
 _MUCH = 1 << 25
-"""Bytes of changes of descriptors. Plans of more take six times as much to make: meanwhile workers hold nothing, and do
-not help."""
+"""Bytes of changes of descriptors. Plans of more take six times as much to make: meanwhile workers hold nothing."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,9 @@ def make(
     files = show_files(columns)
     workers.load(f"process.write_{format_.value}")
     write = partial(_write_parquet, told=told) if format_ is Format.PARQUET else _write_sqlite
-    is_much = sum(survey.effect.scan.changes.nbytes for survey in surveyed.surveys) > _MUCH
-    if is_much:
+    if sum(survey.effect.scan.changes.nbytes for survey in surveyed.surveys) > _MUCH:
         workers.rest()
-    prepared = plan_work(work, surveyed, None if is_much else workers, history=files)
+    prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
     settle(workers.apart)

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
-from operator import attrgetter
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from process.compact import Columns, columns, rows
 from process.events import MAX_SEQUENCE
 from process.fd_state import edges_of
 from process.fd_timeline import Timeline
@@ -77,24 +75,11 @@ class Program:
     """Whether nothing but an identity has shown it."""
 
 
-_NAMES: Final = [one.name for one in fields(Program)]
-_FIELDS: Final = attrgetter(*_NAMES)
-_WHO: Final = _NAMES.index("who")
-
-
 @dataclass
 class Tree:
     """The programs of a capture; see `grow`."""
 
     programs: list[Program] = field(default_factory=list)
-
-    def __getstate__(self) -> Columns:
-        told = list(columns(map(_FIELDS, self.programs)))
-        return told and [*told[:_WHO], columns(told[_WHO]), *told[_WHO + 1 :]]
-
-    def __setstate__(self, told: Columns) -> None:
-        made = told and (*told[:_WHO], rows(Identity, told[_WHO]), *told[_WHO + 1 :])
-        self.programs = rows(Program, made)
 
     def timeline(self) -> Timeline:
         """Which program a process runs: moves of numbers to indices, by sequence number."""

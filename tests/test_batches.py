@@ -244,8 +244,8 @@ def test_a_segment_that_vanishes_before_it_is_decoded_costs_itself_alone(
     rows = dict(zip(paths, [count for plan in plans for count in plan.counts], strict=True))
     real = plan_work
 
-    def vanishing(work: Work, surveyed: Surveyed, workers: Workers | None, *, history: bool) -> Prepared:
-        prepared = real(work, surveyed, workers, history=history)
+    def vanishing(work: Work, surveyed: Surveyed, *, history: bool) -> Prepared:
+        prepared = real(work, surveyed, history=history)
         shutil.move(paths[5], tmp_path / "aside")
         assert prepared.folder.path is not None
         for kept in prepared.folder.path.iterdir():  # not the folder, which is locked: another run would clear it away

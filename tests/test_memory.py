@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import sqlite3
 import subprocess
 import sys
@@ -21,10 +22,14 @@ from polars.testing import assert_frame_equal
 
 import synthetic
 from conftest import BIN, command
+from fd_world import World, write
 from figures import Figure
+from process import steps
 from process.decode import Decoder
 from process.errors import ProcessError
 from process.memory import Room, room
+from process.output import Format
+from process.pipeline import decode
 from process.plan import Plan
 from process.pool import Workers
 from process.prepare import prepare
@@ -141,3 +146,16 @@ def test_nothing_of_a_batch_is_left_when_it_is_done(
         assert made[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.usefixtures("no_batching")  # so that there are several batches
+def test_workers_rest_while_plans_of_much_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = World(random.Random(2), shares=False)
+    truth.run(2500)
+    write(truth.events, tmp_path / "caps", [50, 100, 700])
+    rested: list[int] = []
+    monkeypatch.setattr(Workers, "rest", lambda self: rested.append(self.jobs))
+    for number, most in enumerate((steps._MUCH, 1)):
+        monkeypatch.setattr(steps, "_MUCH", most)
+        decode([tmp_path / "caps"], tmp_path / f"{number}.parquet", Format.PARQUET, jobs=2)
+    assert rested == [2]

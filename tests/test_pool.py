@@ -13,11 +13,10 @@ import pytest
 
 from captures import write_capture
 from decoding import losses
-from process import pool
 from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode
-from process.pool import Failure, Workers, delegate
+from process.pool import Failure, Workers
 from workers import die_elsewhere, name_and_wait, square, take_and_free
 
 
@@ -122,23 +121,10 @@ def test_workers_that_were_started_beforehand_do_the_work() -> None:
         assert {outcome.result for outcome in workers.run(name_and_wait, range(4))} <= started
 
 
-def test_idle_workers_look_through_much_and_nobody_else_does_while_memory_is_limited() -> None:
-    size = pool._MANY
-    with Workers(2) as workers:
-        assert delegate(workers, name_and_wait, 0, size)() == os.getpid()  # there are none yet
-        pids = {outcome.result for outcome in workers.run(name_and_wait, range(4))}
-        assert delegate(workers, name_and_wait, 0, size)() in pids
-        assert delegate(workers, square, -1, size - 1) is not None  # not called before it is asked for
-        assert delegate(workers, name_and_wait, 0, size - 1)() == os.getpid()
-        workers.apart = True
-        assert delegate(workers, name_and_wait, 0, size)() == os.getpid()
-    assert delegate(None, name_and_wait, 0, size)() == os.getpid()
-
-
 def test_what_a_worker_that_dies_was_asked_for_is_made_here() -> None:
     with Workers(2) as workers:
         list(workers.run(square, [1, 2, 3]))
-        assert delegate(workers, die_elsewhere, os.getpid(), pool._MANY)() == "here"
+        assert workers.ahead(die_elsewhere, os.getpid())() == "here"
         assert [outcome.result for outcome in workers.run(square, [1, 2, 3])] == [1, 4, 9]
 
 
