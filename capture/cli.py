@@ -343,12 +343,24 @@ def _capture(machine: Machine, options: Mapping[str, object], timeout: float | N
         raise fail(str(error)) from None
     plugin = panda.pyplugins.plugins["SyscallCapture"]
     began = time.monotonic()
-    recorder = plugin.recorder
-    with live_line(recorder):
-        by_itself = run(panda, timeout)
-    seconds = time.monotonic() - began
+    with live_line(plugin.recorder) as hide:
+
+        def give_up() -> None:
+            plugin.close()
+            hide()
+            typer.echo("capture: warning: PANDA did not stop, and was ended; all that was recorded is sealed", err=True)
+            os._exit(_conclude(plugin, options, began, out, by_itself=False))
+
+        by_itself = run(panda, timeout, give_up)
     plugin.close()
     ignore_signals()
+    if status := _conclude(plugin, options, began, out, by_itself):
+        raise typer.Exit(status)
+
+
+def _conclude(plugin: SyscallCapture, options: Mapping[str, object], began: float, out: int, by_itself: bool) -> int:
+    """Say what was recorded, on ``out``. Gives the exit status."""
+    recorder, seconds = plugin.recorder, time.monotonic() - began
     totals = recorder.totals()
     text = (
         f"captured {totals['events']:,} events in {seconds:.1f} s ({totals['events'] / seconds:,.0f}/s), "
@@ -356,8 +368,7 @@ def _capture(machine: Machine, options: Mapping[str, object], timeout: float | N
         f"{'' if by_itself and not plugin.is_full else ' (stopped before the guest ended)'}"
     )
     os.write(out, (text + "\n").encode())
-    if _warn(plugin):
-        raise typer.Exit(1)
+    return int(_warn(plugin))
 
 
 def _no_panda(error: Exception) -> typer.Exit:

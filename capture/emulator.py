@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ DEFAULTS = {
 }
 """QEMU's options for machines that have no usable default; what the user gives wins."""
 _SAME = {"-machine": "-M", "--machine": "-M", "--cpu": "-cpu"}
+_PATIENCE = 10
+"""Seconds in which an emulator that is told to stop has done so, by far: it takes hundredths, or is asked again."""
 WORD_64 = frozenset({"aarch64", "mips64", "x86_64"})
 
 
@@ -79,17 +82,32 @@ def boot(machine: Machine) -> Any:
     return Panda(arch=machine.arch, mem=machine.mem, os_version=machine.os_version, extra_args=machine.arguments())
 
 
-def run(panda: Any, timeout: float | None) -> bool:
+def run(panda: Any, timeout: float | None, give_up: Callable[[], object]) -> bool:
     """Run the guest until it powers off, a signal ends it, or ``timeout`` seconds are over.
+
+    Now and then PANDA does not stop when it is told to: its main loop asks the thread of the CPU for the lock that they
+    share, the asking is lost, and both go on for good (PANDA 0.1.1.5; seen once in some hundred runs). So the CPU is
+    asked again.
+
+    Args:
+        panda: The ``pandare.Panda``, not running yet.
+        timeout: None: no limit.
+        give_up: Called if that does not help, in another thread. This function does not return any more: it is to end
+            the process.
 
     Returns:
         Whether the guest ended by itself.
     """
-    ended = threading.Event()
+    ended, returned = threading.Event(), threading.Event()
 
     def stop() -> None:
         ended.set()
         panda.end_analysis()
+        for _ in range(_PATIENCE):
+            if returned.wait(1):
+                return
+            panda.exit_cpu_loop()  # the lock is then given to who waits for it
+        give_up()
 
     timer = threading.Timer(timeout, stop) if timeout else None
     if timer:
@@ -101,6 +119,7 @@ def run(panda: Any, timeout: float | None) -> bool:
     except KeyboardInterrupt:  # pandare's own way, should it not have taken ours
         ended.set()
     finally:
+        returned.set()
         if timer:
             timer.cancel()
     return not ended.is_set()

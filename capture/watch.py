@@ -135,11 +135,14 @@ def size_text(size: int) -> str:
 
 
 @contextmanager
-def live_line(recorder: Recorder, write: Callable[[str], object] | None = None) -> Iterator[None]:
-    """While it is open, show how a recorder is doing: a line on stderr, if that is a terminal."""
+def live_line(recorder: Recorder, write: Callable[[str], object] | None = None) -> Iterator[Callable[[], object]]:
+    """While it is open, show how a recorder is doing: a line on stderr, if that is a terminal.
+
+    Gives what takes the line away before that.
+    """
     if write is None:
         if not sys.stderr.isatty():
-            yield
+            yield lambda: None
             return
         write = _to_stderr
     ended, show = threading.Event(), write
@@ -151,14 +154,17 @@ def live_line(recorder: Recorder, write: Callable[[str], object] | None = None) 
             show(f"\r\x1b[K{line(recorder, (events - before) / (now - then))}")
             before, then = events, now
 
-    thread = threading.Thread(target=watch, name="sysreel-line", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
+    def hide() -> None:
         ended.set()
         thread.join()
         show("\r\x1b[K")
+
+    thread = threading.Thread(target=watch, name="sysreel-line", daemon=True)
+    thread.start()
+    try:
+        yield hide
+    finally:
+        hide()
 
 
 def line(recorder: Recorder, rate: float) -> str:

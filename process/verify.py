@@ -72,7 +72,7 @@ class Result:
         events: In them.
         size: Bytes of its files.
         runs: (first, count) of its sound EVENTS blocks.
-        end: The sequence number after its last event, as its totals tell; 0 if they are not there.
+        end: The sequence number after its last event, as its totals tell; None if they are not there.
         findings: What is wrong in it.
     """
 
@@ -81,7 +81,7 @@ class Result:
     events: int
     size: int
     runs: list[tuple[int, int]]
-    end: int
+    end: int | None
     findings: list[Finding]
 
 
@@ -97,7 +97,7 @@ def verify(part: Part) -> Result:
     runs = [(block.first, block.count) for _, block in checked.blocks if block.type == BlockType.EVENTS]
     told = part.header.first_event + contents.counters["events"] + contents.counters["dropped"]
     events = checked.counts.get(BlockType.EVENTS, 0)
-    end = told if contents.is_sealed and told <= MAX_SEQUENCE else 0
+    end = told if contents.is_sealed and told <= MAX_SEQUENCE else None
     return Result(part, len(checked.blocks), events, contents.size, runs, end, checked.findings)
 
 
@@ -154,12 +154,12 @@ def across(results: Sequence[Result]) -> Iterator[Finding]:
         end = segments[0].part.header.first_event
         last_one = segments[-1]
         runs = sorted(run for result in segments for run in result.runs)
-        for first, count in [*runs, *([(last_one.end, 0)] if last_one.end else [])]:
+        for first, count in [*runs, *([] if last_one.end is None else [(last_one.end, 0)])]:
             if first > end:
                 text = f"events {end} to {first - 1} are missing: {first - end:,}"
                 yield Finding(name, None, text)
             end = max(end, first + count)
-        if not last_one.end and not last_one.part.live:
+        if last_one.end is None and not last_one.part.live:
             yield Finding(name, None, "its last segment is not sealed, and no live file is beside it: tail unknown")
 
 

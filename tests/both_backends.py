@@ -5,7 +5,9 @@ usage: both_backends.py ARCH KERNEL INITRD APPEND FOLDER
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from capture import SyscallCapture
@@ -25,7 +27,7 @@ def main() -> None:
         options = {"outdir": path / backend, "profile": profile_of(Path(kernel)), "backend": backend, "buffers": 256}
         panda.pyplugins.load(plugin, options)
     plugins = [panda.pyplugins.plugins[plugin.__name__] for plugin in (SyscallCapture, Other)]
-    assert run(panda, 300), "the guest did not end by itself"
+    assert run(panda, 300, partial(os._exit, 1)), "the guest did not end by itself"
     for plugin in plugins:
         plugin.close()
         assert plugin.backend.trouble is None, plugin.backend.trouble
