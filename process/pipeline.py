@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from process.steps import Output
 
 
-_MOST = 1 << 26
+_MOST = 1 << 27
 """Bytes of memory to have ready for plans; where they need more, it is not what counts."""
 
 

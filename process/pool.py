@@ -208,17 +208,28 @@ class Workers:
                 pool.submit(_import, module)
 
     def load(self, module: str) -> None:
-        """Have workers that have nothing to do import a module."""
-        self._send_idle(_import, module)
+        """Have workers that have nothing to do import a module; no more at a time than leave this process a processor.
+
+        Whoever is done waits behind those that have waited before, so that each is given one call.
+        """
+        waiting = iter(range(self.jobs))
+
+        def send(done: Future[None] | None = None) -> None:
+            pool = self._pool if self._leaving is None else None
+            is_ended = done is not None and (done.cancelled() or done.exception() is not None)
+            if pool is None or is_ended or next(waiting, None) is None:
+                return
+            with suppress(RuntimeError):  # they have ended, or are about to
+                pool.submit(_import, module).add_done_callback(send)
+
+        for _ in range(max(1, (os.cpu_count() or 1) - 1)):
+            with held():
+                send()
 
     def rest(self) -> None:
         """Have workers that have nothing to do for a while give back the memory that they keep."""
-        self._send_idle(_rest, None)
-
-    def _send_idle(self, function: Callable[[Item], object], item: Item) -> None:
-        """Send a call as often as there are workers, if there are any; one that is quick may take another's."""
         for _ in range(self.jobs):
-            self.ahead(function, item)
+            self.ahead(_rest, None)
 
     def _is_here(self, items: int) -> bool:
         """Whether so many items run in this process."""
