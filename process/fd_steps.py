@@ -142,8 +142,9 @@ def _ways(join: npt.NDArray[np.uint8], names: Sequence[str], codes: Numbers) -> 
 
 def _way(name: str) -> int:
     """How a descriptor with a name was made, if nothing else tells."""
-    ways = (("/memfd:", _MADE), ("/secretmem", _MADE), ("/", _OPEN), ("pipe(", _PIPE), ("socket", _SOCKET))
-    return next((way for prefix, way in ways if name.startswith(prefix)), _MADE)
+    if name.startswith("/"):
+        return _MADE if name.startswith(("/memfd:", "/secretmem")) else _OPEN
+    return _PIPE if name.startswith("pipe(") else _SOCKET if name.startswith("socket") else _MADE
 
 
 def same_as_before(steps: Steps) -> Mask:
