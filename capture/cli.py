@@ -349,18 +349,19 @@ def _capture(machine: Machine, options: Mapping[str, object], timeout: float | N
             plugin.close()
             hide()
             typer.echo("capture: warning: PANDA did not stop, and was ended; all that was recorded is sealed", err=True)
-            os._exit(_conclude(plugin, options, began, out, by_itself=False))
+            os._exit(_conclude(plugin, options, time.monotonic() - began, out, by_itself=False))
 
         by_itself = run(panda, timeout, give_up)
+    seconds = time.monotonic() - began
     plugin.close()
     ignore_signals()
-    if status := _conclude(plugin, options, began, out, by_itself):
+    if status := _conclude(plugin, options, seconds, out, by_itself):
         raise typer.Exit(status)
 
 
-def _conclude(plugin: SyscallCapture, options: Mapping[str, object], began: float, out: int, by_itself: bool) -> int:
+def _conclude(plugin: SyscallCapture, options: Mapping[str, object], seconds: float, out: int, by_itself: bool) -> int:
     """Say what was recorded, on ``out``. Gives the exit status."""
-    recorder, seconds = plugin.recorder, time.monotonic() - began
+    recorder = plugin.recorder
     totals = recorder.totals()
     text = (
         f"captured {totals['events']:,} events in {seconds:.1f} s ({totals['events'] / seconds:,.0f}/s), "
