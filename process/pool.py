@@ -26,6 +26,7 @@ from process.errors import ProcessError
 from process.garbage import Spare, collect_rarely, give_back, resident
 from process.memory import peak
 from process.stopping import begin_worker, held, mask_kept
+from process.text import processors
 
 if TYPE_CHECKING:
     from process.resume import Resumed
@@ -222,7 +223,7 @@ class Workers:
             with suppress(RuntimeError):  # they have ended, or are about to
                 pool.submit(_import, module).add_done_callback(send)
 
-        for _ in range(max(1, (os.cpu_count() or 1) - 1)):
+        for _ in range(max(1, processors() - 1)):
             with held():
                 send()
 

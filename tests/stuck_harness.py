@@ -19,6 +19,7 @@ from capture.emulator import Machine, boot
 
 AFTER = 1000
 """Events, so that there is something to keep."""
+STUCK = "stuck_harness: from now on"
 
 
 def stuck(machine: Machine, how: str) -> Any:
@@ -34,6 +35,7 @@ def stuck(machine: Machine, how: str) -> Any:
         nonlocal is_stuck
         if not is_stuck and panda.pyplugins.plugins["SyscallCapture"].recorder.next_event > AFTER:
             is_stuck = True
+            print(STUCK, file=sys.stderr, flush=True)
             if how == "dead":
                 time.sleep(10_000)
             panda.enable_callback("lose")

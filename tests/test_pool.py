@@ -93,12 +93,22 @@ def test_workers_at_rest_give_back_what_they_keep_of_a_batch() -> None:
         assert all(held(pid) <= kept[pid] - 50 for pid in pids)
 
 
+KINDS = ("began", "done")
+SLOW = """
+import os, pathlib, time
+here = pathlib.Path(__file__).parent
+(here / f"{os.getpid()}.began").touch()
+time.sleep(0.3)
+(here / f"{os.getpid()}.done").touch()
+"""
+
+
 def test_each_idle_worker_imports_a_module_no_more_at_a_time_than_leave_a_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "slow_to_import.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("process.pool.processors", lambda: 3)
     with Workers(3) as workers:
         pids = {outcome.result for outcome in workers.run(name_and_wait, range(6))}
         workers.load("slow_to_import")
@@ -119,16 +129,6 @@ def test_workers_that_end_while_they_import_are_ended(tmp_path: Path, monkeypatc
         workers.load("is_nowhere")
         workers.end()
         assert [outcome.result for outcome in workers.run(square, [1, 2, 3])] == [1, 4, 9]
-
-
-KINDS = ("began", "done")
-SLOW = """
-import os, pathlib, time
-here = pathlib.Path(__file__).parent
-(here / f"{os.getpid()}.began").touch()
-time.sleep(0.3)
-(here / f"{os.getpid()}.done").touch()
-"""
 
 
 def test_workers_that_were_dismissed_end_and_others_do_what_comes_later() -> None:

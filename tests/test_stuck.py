@@ -15,6 +15,7 @@ import pytest
 from conftest import command, decode
 from lab import panda
 from lab.guest import guest
+from stuck_harness import STUCK
 
 pytestmark = pytest.mark.live
 
@@ -39,6 +40,7 @@ def test_the_command_ends_and_what_it_recorded_is_whole(how: str, by: str, tmp_p
         finally:
             run.kill()
     assert run.returncode == 0, errors[-2000:]
+    assert STUCK in errors
     assert errors.count(WARNING) == (how == "dead")
     assert "(stopped before the guest ended)" in out
     verified = command("process", "verify", segments)
