@@ -22,7 +22,7 @@ from capture.segment import EventFlag, Header
 from process import abis
 from process.abis import Abi
 from process.events import ABI_MASK, ABI_SHIFT, ARG0, FLAGS_ENTRY, HIGH, LOW, NR_STRINGS, RET, Words
-from process.grouping import Number, by_code, group
+from process.grouping import Number, by_code, distinct, group
 from process.kernels_events import ByNumber, by_number
 from process.prototypes import Argument
 from process.render import to_signed, to_unsigned
@@ -133,7 +133,7 @@ class Rules:
             yield Call(found, rows)
             return
         real = _real(found, words, rows)
-        for one in np.unique(real).tolist():
+        for one in distinct(real).tolist():
             yield Call(found if one == _DIRECT else reached(found, one, self._big_endian), rows[real == one])
 
 

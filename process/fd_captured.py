@@ -59,7 +59,7 @@ class Captured:
         if not len(self._stops):
             return scan
         changes = self._changes(code)
-        tables = np.unique(changes[["seq", "holder", "t1"]][changes["by"] == By.SNAPSHOT])
+        tables = distinct(changes[["seq", "holder", "t1"]][changes["by"] == By.SNAPSHOT])
         lives = np.zeros(len(tables) + self._identities.shape[1], LIFE)
         snapshots, identities = lives[: len(tables)], lives[len(tables) :]
         snapshots["op"], identities["op"] = Life.SNAPSHOT, Life.IDENTITY

@@ -33,7 +33,7 @@ from process.fd_steps import (
     same_as_before,
 )  # fmt: skip
 from process.garbage import give_back
-from process.grouping import distinct, ranges
+from process.grouping import are_in, distinct, ranges
 from process.kernels_distinct import group_texts
 from process.kernels_texts import take_texts
 from process.pool import Failure, Outcome
@@ -87,7 +87,7 @@ class Sheet:
         """
         try:
             parts = [Stretch.load(part) if isinstance(part, Path) else part for part in self.parts]
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError):
             folders = {str(part.parent) for part in self.parts if isinstance(part, Path)}
             raise ProcessError(f"{min(folders)}: what was kept there is gone; is someone clearing it?") from None
         made = dict(Stretch.joined(parts).in_order().columns(self.programs, self.realtime_ns))
@@ -211,8 +211,7 @@ def _records(programs: _Programs, ends: Ends, steps: Steps) -> Records:
 
 def distinct_early(parts: Sequence[Records]) -> Records:
     """Records of dtype `EARLY`, each once."""
-    found: Records = np.unique(np.concatenate(parts))
-    return found
+    return distinct(np.concatenate(parts))
 
 
 def _renamed(codes: Codes, parts: Sequence[Left]) -> tuple[Codes, TextArray]:
@@ -301,7 +300,7 @@ def _births(whole: Whole, tables: Tables, node: Numbers, fd: Numbers, answers: A
     """What descriptors were in tables when these began: the answers, without folders and roots."""
     node, fd, answers = node[fd >= 0], fd[fd >= 0], answers[fd >= 0]
     kind = whole.nodes["kind"][node]
-    goes_on = np.isin(node, tables.later)
+    goes_on = are_in(node, tables.later)
     ways = np.select([kind == one for one in (Birth.COPY, Birth.EXEC, Birth.WHOLE)], [FORKED, EXECED, SEEN], UNSHARED)
     since = whole.nodes["since"][node]
     ranged = goes_on & np.isin(kind, (Birth.RANGE, Birth.RANGE_CLOEXEC))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from process.grouping import distinct
+
 Numbers = npt.NDArray[np.int64]
 
 _WORD = (1 << 64) - 1
@@ -28,7 +30,7 @@ class TimeKeys:
         self._bits = (span + 2).bit_length()
         self._ranks: Numbers | None = None
         if self._bits + things.bit_length() > 62:
-            self._ranks = np.unique(times)
+            self._ranks = distinct(times)
             self._bits = (len(self._ranks) + 2).bit_length()
         self._last = span + 1
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from process.fd_records import ALWAYS, NEVER, NODE, Birth, Life, Records
 from process.fd_timeline import Timeline
+from process.grouping import are_in
 
 CLONE_FILES, CLONE_THREAD = 0x400, 0x10000
 _CLONE_FS = 0x200
@@ -112,7 +113,7 @@ class Lives:
         self._namespaces = False
         self._last = {task: last for task, _, last in sights}
         failed = steps["a"][steps["op"] == Life.EXEC_FAILED]
-        steps = steps[(steps["op"] != Life.EXEC_FAILED) & ~np.isin(steps["seq"].astype(np.uint64), failed)]
+        steps = steps[(steps["op"] != Life.EXEC_FAILED) & ~are_in(steps["seq"].astype(np.uint64), failed)]
         every = list(map(Step._make, steps.tolist()))
         self._forks = _births(every, [gap.first for gap in gaps])
         self._told = {fork.seq for fork in self._forks.values()}

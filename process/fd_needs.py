@@ -25,7 +25,7 @@ from process.fd_records import (
 )
 from process.fd_resolve import Answers, Given
 from process.fd_state import Bases, Effect, Start, Whole, join_all, settle
-from process.grouping import distinct, in_order, ranges
+from process.grouping import distinct, in_order, ranges, union, without
 
 Numbers = npt.NDArray[np.int64]
 
@@ -98,13 +98,13 @@ def _needs(whole: Whole, effect: Effect, own: Records, clock: int, last: Numbers
     """
     tasks, first = effect.sights["task"], effect.sights["first"]
     files = whole.files.cut(tasks, first, np.full(len(tasks), effect.clock))
-    told = np.setdiff1d(own["holder"][own["by"] == By.FOLDER], tasks)
+    told = without(own["holder"][own["by"] == By.FOLDER], tasks)
     tasks, first = np.concatenate([tasks, told]), np.concatenate([first, np.full(len(told), clock)])
     order = np.argsort(tasks)
     folders = whole.folders.cut(tasks[order], first[order], np.full(len(tasks), effect.clock))
-    holders = np.unique(own["holder"][np.isin(own["by"], (By.FILE, By.SNAPSHOT))])
+    holders = distinct(own["holder"][np.isin(own["by"], (By.FILE, By.SNAPSHOT))])
     owners = whole.owners.cut(holders, np.full(len(holders), clock), np.full(len(holders), effect.clock))
-    wanted = np.unique(np.concatenate([timeline.nodes for timeline in (files, folders, owners)]))
+    wanted = distinct(np.concatenate([timeline.nodes for timeline in (files, folders, owners)]))
     old = _old(whole.nodes, clock)
     wanted, roots = _ancestors(whole.nodes, wanted[wanted >= 0], old)
     groups = np.zeros(int(whole.nodes["group"].max(initial=-1)) + 1, np.bool_)
@@ -112,7 +112,7 @@ def _needs(whole: Whole, effect: Effect, own: Records, clock: int, last: Numbers
     long = long[whole.changes["since"][long] < effect.clock]
     before, under_way = (some[groups[whole.nodes["group"][whole.node[some]]]] for some in (last, long))
     chosen = np.concatenate([before, under_way])
-    wanted = np.union1d(wanted, whole.node[chosen])
+    wanted = union(wanted, whole.node[chosen])
     start = Start(clock, whole.has_roots, files=files, folders=folders, owners=owners, stored=effect.stored)
     return _Needs(start, wanted, chosen, roots)
 
@@ -133,8 +133,8 @@ def _ancestors(nodes: Records, wanted: Numbers, old: npt.NDArray[np.bool_]) -> t
     every, frontier = wanted, wanted
     while len(frontier):
         parents = nodes["parent"][frontier[~old[frontier]]].astype(np.int64)
-        frontier = np.setdiff1d(parents[parents >= 0], every)
-        every = np.union1d(every, frontier)
+        frontier = without(parents[parents >= 0], every)
+        every = union(every, frontier)
     return every, every[old[every]]
 
 

@@ -15,7 +15,7 @@ from process.fd_records import ALWAYS, NEVER, Birth, Life, Records
 from process.fd_state import Effect, Start, Whole, gaps_of
 from process.fd_steps import EXEC, EXIT, LOST, UNSHARE, Ends
 from process.fd_timeline import Timeline
-from process.grouping import distinct, ranges
+from process.grouping import are_in, distinct, ranges
 from process.tree import Tree
 
 Numbers = npt.NDArray[np.int64]
@@ -153,12 +153,12 @@ class Outline:
         at = self._order[ranges(low, high)]
         place = np.repeat(np.arange(len(groups)), high - low)
         mine = early[(early["batch"] > number) & (early["began"] < self._clock[number + 1])]
-        mine = mine[np.isin(mine["pair"] >> 32, groups)]
+        mine = mine[are_in(mine["pair"] >> 32, groups)]
         mine = mine[np.lexsort((mine["began"], mine["pair"]))]
         first = np.append(True, mine["pair"][1:] != mine["pair"][:-1])[: len(mine)]
         pids = distinct(np.concatenate([tables.owner[start.numbers], self._tasks(number)]))
         timeline = self._timeline
-        moves = np.flatnonzero(np.isin(timeline.holders.astype(np.int64), pids))
+        moves = np.flatnonzero(are_in(timeline.holders.astype(np.int64), pids))
         timeline = Timeline(timeline.holders[moves], timeline.times[moves], timeline.nodes[moves])
         return Piece(
             number, int(self._clock[number]), groups, tables.ends.end[groups], tables.owner[start.numbers],

@@ -127,7 +127,7 @@ class Left:
             with path.open("rb") as file:
                 columns = get_columns(file, lambda count: vars(Steps.room(count)), _NEAR)
                 return cls(Steps(**columns), get_texts(file))
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError):
             raise ProcessError(f"{path.parent}: what was kept there is gone; is someone clearing it?") from None
 
 

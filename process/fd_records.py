@@ -198,7 +198,7 @@ def stored(path: Path | None) -> Scan | None:
     try:
         with path.open("rb") as file:
             return Scan(get_records(file, CHANGE, _NEAR), texts=get_texts(file).to_list())
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
         return None
 
 

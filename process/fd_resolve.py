@@ -17,7 +17,7 @@ import numpy.typing as npt
 from process.fd_index import ChangeIndex
 from process.fd_names import join
 from process.fd_records import CLOSED, NONE, ROOT, UNKNOWN, Birth, By, Cloexec, Join, Records, Source
-from process.grouping import distinct, group, ranges
+from process.grouping import distinct, group, ranges, without
 
 Numbers = npt.NDArray[np.int64]
 
@@ -251,7 +251,7 @@ class Resolver:
         sources = self._from[waiting]
         ready = waiting[self._done[sources]]
         if len(self._held):
-            ready = np.setdiff1d(ready, self._held)
+            ready = without(ready, self._held)
             ready = ready if len(ready) else self._released()
         while len(ready):
             self._derive(ready)
@@ -259,7 +259,7 @@ class Resolver:
             starts, ends = np.searchsorted(sources, ready, "left"), np.searchsorted(sources, ready, "right")
             ready = waiting[ranges(starts, ends)]
             if len(self._held):
-                ready = np.setdiff1d(ready, self._held)
+                ready = without(ready, self._held)
                 ready = ready if len(ready) else self._released()
         lost = waiting[~self._done[waiting]]  # times that cannot be have made a circle: unknown
         self._cloexec[lost], self._done[lost] = Cloexec.UNSURE, True

@@ -97,7 +97,7 @@ class Stretch:
         """What was kept.
 
         Raises:
-            OSError, ValueError, EOFError: It is gone, or something else is there.
+            OSError, ValueError: It is gone, or something else is there.
         """
         with path.open("rb") as file:
             return cls(get_records(file, ROW, _NEAR), get_texts(file))

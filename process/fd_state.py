@@ -34,7 +34,7 @@ from process.fd_records import (
 )
 from process.fd_resolve import Answers, Given, Resolver
 from process.fd_timeline import Timeline
-from process.grouping import group, ranges
+from process.grouping import distinct, group, ranges
 
 Numbers = npt.NDArray[np.int64]
 
@@ -279,8 +279,9 @@ def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
     if ((forks["b"] >= 0) & (forks["b"] & CLONE_FILES != 0) & (forks["b"] & CLONE_THREAD == 0)).any():
         return True
     told = steps[steps["op"] == Life.IDENTITY]
-    pairs = np.unique(np.stack([told["a"], told["task"] >> np.uint64(32)]), axis=1)
-    if len(np.unique(pairs[0])) == pairs.shape[1]:
+    addresses, number = group(told["a"])
+    processes, other = group(told["task"] >> np.uint64(32))
+    if len(distinct(number * len(processes) + other)) == len(addresses):
         return False
     settle(effects, starts)  # an address may have been used twice: look closer
     return _lives(effects, starts).crosses

@@ -25,6 +25,8 @@ _LITTLE = 160 << 20
 """Bytes that a process may go on to hold: two and a half times what it begins with."""
 _THRESHOLDS = 100_000, 50, 100
 """After so many new objects the youngest are looked through; Python's default is 700."""
+_is_ours = False
+"""Whether this process is one in which Python may look seldom for good."""
 
 
 def collect_rarely() -> None:
@@ -32,6 +34,8 @@ def collect_rarely() -> None:
 
     Looking through all of them again and again takes a tenth of the time then.
     """
+    global _is_ours
+    _is_ours = True
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
 
@@ -137,7 +141,7 @@ def settle(is_limited: bool) -> None:
     Args:
         is_limited: Whether nobody may hold more than is needed.
     """
-    if gc.get_freeze_count():
+    if _is_ours:
         gc.freeze()
     if is_limited or resident() > _LITTLE:
         give_back()

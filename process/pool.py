@@ -31,10 +31,6 @@ from process.text import processors
 if TYPE_CHECKING:
     from process.resume import Resumed
 
-_LIBRARIES = ("numpy.ma",)
-"""What every worker needs, this by the first call of `numpy.unique`: loaded before its memory is confined, since it is
-counted from what it begins with."""
-
 _SMALL = 128 << 20
 """Bytes that a process may hold of which copies are made: each counts as large as it."""
 _PIPE = 1 << 20
@@ -201,8 +197,7 @@ class Workers:
         if self._is_here(items):
             return
         if _may_fork():  # they need not import it, each for itself
-            for library in (*_LIBRARIES, module):
-                import_module(library)
+            import_module(module)
         with held(), suppress(BrokenProcessPool):  # one that is killed is another's task: see `run`
             pool = self._begin()
             for _ in range(min(self.jobs, items)):
@@ -350,8 +345,6 @@ def _widen(pool: ProcessPoolExecutor) -> None:
 def _begin_worker(limit: int | None) -> None:
     """Leave Ctrl-C to the parent, do not outlive it, and take no more memory than there is."""
     begin_worker()
-    for library in _LIBRARIES:
-        import_module(library)
     collect_rarely()
     if limit is not None:
         confine(limit)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +22,18 @@ Near = Mapping[str, str]
 """The names of some columns, and of columns before them from which their values differ little."""
 
 
-def put_columns(file: BinaryIO, columns: Columns, near: Near) -> None:
+def put_columns(file: BufferedIOBase, columns: Columns, near: Near) -> None:
     """Write columns of integers, of one length.
 
     Raises:
         OSError: There is no room.
     """
     shape, data = narrow(list(columns.values()), _references(columns, near))
-    np.save(file, len(next(iter(columns.values()))))
-    np.save(file, shape)
-    np.save(file, data)
+    sizes = np.array([len(next(iter(columns.values()))), shape.shape[1], len(data)], np.int64)
+    file.writelines((sizes.data, shape.data, data.data))
 
 
-def get_columns(file: BinaryIO, room: Callable[[int], Columns], near: Near) -> Columns:
+def get_columns(file: BufferedIOBase, room: Callable[[int], Columns], near: Near) -> Columns:
     """The columns that `put_columns` wrote.
 
     Args:
@@ -42,9 +42,10 @@ def get_columns(file: BinaryIO, room: Callable[[int], Columns], near: Near) -> C
         near: As it was then.
 
     Raises:
-        OSError, ValueError, EOFError: Something else is there.
+        OSError, ValueError: Something else is there.
     """
-    count, shape, data = int(np.load(file)), np.load(file), np.load(file)
+    count, width, size = _read(file, np.int64, 3).tolist()
+    shape, data = _read(file, np.int64, 2 * width).reshape(2, -1), _read(file, np.uint8, size)
     if len(data) != size_of(shape, count):
         raise ValueError("not of that size")
     columns = room(count)
@@ -52,12 +53,12 @@ def get_columns(file: BinaryIO, room: Callable[[int], Columns], near: Near) -> C
     return columns
 
 
-def put_records(file: BinaryIO, records: Records, near: Near) -> None:
+def put_records(file: BufferedIOBase, records: Records, near: Near) -> None:
     """As `put_columns`, of the fields of a structured array."""
     put_columns(file, _fields(records), near)
 
 
-def get_records(file: BinaryIO, dtype: np.dtype[np.void], near: Near) -> Records:
+def get_records(file: BufferedIOBase, dtype: np.dtype[np.void], near: Near) -> Records:
     """As `get_columns`, of what `put_records` wrote."""
     records = np.empty(0, dtype)
 
@@ -70,23 +71,36 @@ def get_records(file: BinaryIO, dtype: np.dtype[np.void], near: Near) -> Records
     return records
 
 
-def put_texts(file: BinaryIO, texts: TextArray) -> None:
+def put_texts(file: BufferedIOBase, texts: TextArray) -> None:
     """Write texts.
 
     Raises:
         OSError: There is no room.
     """
-    np.save(file, texts.offsets)
-    np.save(file, texts.data)
+    sizes = np.array([len(texts), len(texts.data)], np.int64)
+    file.writelines((sizes.data, texts.offsets.data, texts.data.data))
 
 
-def get_texts(file: BinaryIO) -> TextArray:
+def get_texts(file: BufferedIOBase) -> TextArray:
     """The texts that `put_texts` wrote.
 
     Raises:
-        OSError, ValueError, EOFError: Something else is there.
+        OSError, ValueError: Something else is there.
     """
-    return TextArray(np.load(file), np.load(file))
+    count, size = _read(file, np.int64, 2).tolist()
+    return TextArray(_read(file, np.int64, count + 1), _read(file, np.uint8, size))
+
+
+def _read(file: BufferedIOBase, dtype: npt.DTypeLike, count: int) -> npt.NDArray[Any]:
+    """So many values.
+
+    Raises:
+        ValueError: There are not so many.
+    """
+    found = np.empty(count, dtype)
+    if file.readinto(found.view(np.uint8).data) != found.nbytes:
+        raise ValueError("not of that size")
+    return found
 
 
 @cache

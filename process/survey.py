@@ -247,7 +247,7 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
         scan = Scan(together.net(scan.lives), scan.lives, scan.texts)
     else:
         path = None
-    used = np.unique(scan.changes["text"])
+    used = distinct(scan.changes["text"])
     used = used[used >= 0]
     coded = scan.changes["text"] >= 0
     scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])

@@ -12,7 +12,7 @@ from process.calls import Call
 from process.events import HIGH, Words
 from process.fd_pieces import Made
 from process.fd_timeline import Timeline
-from process.grouping import group
+from process.grouping import group, union
 from process.identify import State
 from process.kernels_events import count_rows
 from process.survey import NOBODY
@@ -99,7 +99,7 @@ class Tally:
             sequences: Of each row, ascending.
             times: Unix time of each row, ns.
         """
-        cuts = np.union1d(programs.times, state.runs)
+        cuts = union(programs.times, state.runs)
         cuts = cuts[(cuts > sequences[0]) & (cuts <= sequences[-1])]
         starts = np.searchsorted(sequences, cuts)  # of stretches in each of which each process runs one program
         distinct, of_row = tasks

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from process.events import MAX_SEQUENCE
 from process.fd_state import edges_of
 from process.fd_timeline import Timeline
+from process.grouping import distinct
 from process.identify import State
 from process.lives import Kind, Step
 from process.runs import Runs
@@ -88,7 +89,7 @@ class Tree:
 
 def cut(timeline: Timeline, tasks: npt.NDArray[np.uint64], blocks: list[tuple[int, int]]) -> Timeline:
     """What of a timeline a segment needs: of its tasks' processes, up to its last event."""
-    pids = np.unique(tasks >> np.uint64(32))
+    pids = distinct(tasks >> np.uint64(32))
     first = min((first for first, _ in blocks), default=0)
     last = max((first + count for first, count in blocks), default=0)
     return timeline.cut(pids, np.full(len(pids), first), np.full(len(pids), last))

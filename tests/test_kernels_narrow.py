@@ -90,5 +90,5 @@ def test_records_and_texts_come_back_from_a_file_and_half_of_it_is_refused(tmp_p
         np.testing.assert_array_equal(again[name], records[name])
     assert get_texts(file).to_list() == ["", "ä", "/etc/passwd"]
     for size in (0, 10, 200, 100_000):
-        with pytest.raises((ValueError, EOFError, OSError)):
+        with pytest.raises((ValueError, OSError)):
             get_records(io.BytesIO(file.getvalue()[:size]), CHANGE, {"t1": "t0"})
