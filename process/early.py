@@ -6,17 +6,42 @@ Only then is the command small, and without threads, so that a copy of it is the
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
+from process.forking import may_fork
 from process.stopping import begin_worker, held
 
 Result = TypeVar("Result")
 
 
-class Early(Generic[Result]):
+@contextmanager
+def early(call: Callable[[], Result], jobs: int, *, is_apart: bool = False) -> Iterator[Callable[[], Result]]:
+    """Begin a call now, and end its process with the block.
+
+    Args:
+        call: What to do; it gives little, which is asked for once.
+        jobs: Worker processes that there will be; with 1 the call is made in this process when it is asked for.
+        is_apart: Whether even then this process is not to make it.
+
+    Returns:
+        A function that gives what comes of it, or makes the call itself if no other process can.
+    """
+    if (jobs == 1 and not is_apart) or not may_fork():
+        yield call
+        return
+    os.environ["POLARS_MAX_THREADS"] = "1"
+    begun = _Early(call)
+    try:
+        yield begun.result
+    finally:
+        begun.end()
+
+
+class _Early(Generic[Result]):
     """What is to come of a call."""
 
     def __init__(self, call: Callable[[], Result]) -> None:

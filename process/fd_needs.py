@@ -152,6 +152,7 @@ class _Latest:
         thing, time = 3 * whole.pair + np.where(never, 2, by != By.CALL), np.where(never, ~since, t1)
         order = in_order(TimeKeys(3 * len(whole.pairs), time).of(thing, time), seq)
         self._change, self._thing, segment = mine[order], thing[order], whole.segment[mine][order]
+        self._count = len(whole.changes)
         by_segment = np.argsort(segment, kind="stable")
         self._places = np.split(by_segment, np.searchsorted(segment[by_segment], np.arange(1, segments)))
         self._best = np.full(3 * len(whole.pairs), -1)
@@ -163,8 +164,9 @@ class _Latest:
 
     def changes(self) -> Numbers:
         """They, ascending, as indices."""
-        found: Numbers = np.sort(self._change[self._best[self._best >= 0]])
-        return found
+        found = np.zeros(self._count, np.bool_)
+        found[self._change[self._best[self._best >= 0]]] = True
+        return np.flatnonzero(found)
 
 
 def bases(whole: Whole, nodes: Numbers) -> Bases:
@@ -180,7 +182,7 @@ def bases(whole: Whole, nodes: Numbers) -> Bases:
             break
         own = whole.nodes["group"][above].astype(np.int64)
         low, high = (np.searchsorted(groups, own, side) for side in ("left", "right"))
-        found.append(distinct(np.repeat(roots, high - low) << 32 | pairs[ranges(low, high)] & 0xFFFFFFFF))
+        found.append(np.repeat(roots, high - low) << 32 | pairs[ranges(low, high)] & 0xFFFFFFFF)
     keys = distinct(np.concatenate(found))
     node, fd = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype(np.int64)
     answers = whole.resolver.born(node, fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -295,15 +296,15 @@ def join_all(effects: Sequence[Effect], starts: Numbers, shelf: Path | None = No
         starts: As for `gaps_of`.
         shelf: Takes their changes, of which a copy is made here (`shelve`); None: they stay in memory.
     """
-    codes: dict[str, int] = {}
     changes = joined([np.zeros(0, CHANGE), *(effect.scan.changes for effect in effects)])
     sizes = [len(effect.scan.changes) for effect in effects]
-    parts = [[codes.setdefault(text, len(codes)) for text in effect.scan.texts] for effect in effects]
-    names = list(codes)
-    for effect, part, end, size in zip(effects, parts, np.cumsum(sizes).tolist(), sizes, strict=True):
+    names = list(dict.fromkeys(chain.from_iterable(effect.scan.texts for effect in effects)))
+    codes = dict(zip(names, count(), strict=False))
+    for effect, end, size in zip(effects, np.cumsum(sizes).tolist(), sizes, strict=True):
+        part = list(map(codes.__getitem__, effect.scan.texts))
         recode(changes[end - size : end], np.array(part, np.int64))
-        effect.scan.texts = [names[code] for code in part]
-    del parts
+        effect.scan.texts = list(map(names.__getitem__, part))
+    del codes
     if shelf is not None:
         shelve([effect.scan for effect in effects], shelf)
     segment = np.repeat(np.arange(len(effects)), sizes)

@@ -17,6 +17,8 @@ _OF_FILE = 32
 """Bytes for each stored one of a batch, while it is surveyed or decoded."""
 _OF_EVENT = 1400
 """Bytes for each event of a slice: its words, its columns, and what the writer holds of them."""
+_TAKEN = 560
+"""Of these what a slice was measured to take, of a generated capture."""
 _LEAST = 1 << 13
 """Events of the smallest slice: still a whole block of most captures, so that less would save nothing."""
 _FEWEST = 1 << 18
@@ -68,6 +70,11 @@ def room(limit: int | None, jobs: int, sizes: Iterable[int]) -> Room:
             reckoned = _reckoned(max(greatest, min(batch, total)), events)
             return Room(workers, events, batch, backstop(limit, workers, reckoned))
     raise AssertionError("one job or more")
+
+
+def taken_by(events: int) -> int:
+    """Bytes that a worker takes to decode the slices of a batch of so many events, mostly."""
+    return _TAKEN * min(events, SLICE)
 
 
 def _reckoned(batch: int, events: int) -> int:

@@ -1,31 +1,31 @@
 """The whole way from segments to an output: prepare, decode in parallel, write in order, publish.
 
-Importing this loads nothing heavy. Workers begin as soon as there is what a survey needs; what comes after it (`steps`)
-is imported while they are at it.
+Importing this loads next to nothing. What is found out beside all else begins at once (`early`), workers as soon as
+there is what a survey needs; what comes after it (`steps`) is imported while they are at it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from process.early import early
 from process.errors import ProcessError
-from process.garbage import keep_freed, take
-from process.ledger import Ledger
-from process.memory import peak
 from process.output import Format, check, publish, settle, workshop
-from process.pool import Workers
 from process.schema import FD_COLUMNS, SCHEMA, kinds, show_files
-from process.work import Work, divide
 
 if TYPE_CHECKING:
+    from process.ledger import Ledger
+    from process.pool import Workers
     from process.resume import Resumed
     from process.steps import Output
+    from process.work import Work
 
 
 _MOST = 1 << 27
@@ -107,17 +107,21 @@ def decode(
     wanted = tuple(SCHEMA) if columns is None else columns
     check(out, format_, replaces, paths)
     try:
-        with workshop(out) as folder, _workers(jobs, out, format_, wanted, resume) as workers:  # they end first
-            told: Callable[[], Told] = partial(_tell, wanted)
-            if format_ is Format.PARQUET:
-                told = workers.early(told, is_apart=memory is not None)
+        with (
+            _telling(format_, wanted, jobs, is_apart=memory is not None) as told,
+            workshop(out) as folder,
+            _workers(jobs, out, format_, wanted, resume) as workers,  # they end first
+        ):
+            from process.garbage import keep_freed
+            from process.work import divide
+
             work = divide(paths, workers, memory)
             if not resume:  # what is taken over takes no workers
                 workers.begin("process.survey", len(work.batches))
             keep_freed()
             from process.surveying import survey_work
 
-            workers.meanwhile = partial(_make_ready, work, workers)
+            workers.meanwhile = partial(_make_ready, work, workers, format_)
             surveyed = survey_work(work, workers, progress.surveyed, files=show_files(wanted))
             from process.steps import make
 
@@ -140,6 +144,14 @@ Told = tuple[Mapping[str, str], Mapping[str, str]]
 """What footers of Parquet tell of the rows, and of the table `fd`."""
 
 
+def _telling(
+    format_: Format, columns: Sequence[str], jobs: int, *, is_apart: bool
+) -> AbstractContextManager[Callable[[], Told]]:
+    """Find it out from now on, if anybody will ask; gives what gives it."""
+    tell = partial(_tell, columns)
+    return early(tell, jobs, is_apart=is_apart) if format_ is Format.PARQUET else nullcontext(tell)
+
+
 def _tell(columns: Sequence[str]) -> Told:
     """Find it out. It takes Polars, which takes a tenth of a second to load."""
     from process.polars_types import parquet_metadata
@@ -147,14 +159,17 @@ def _tell(columns: Sequence[str]) -> Told:
     return parquet_metadata({name: SCHEMA[name] for name in columns}), parquet_metadata(kinds(FD_COLUMNS))
 
 
-def _make_ready(work: Work, workers: Workers) -> None:
+def _make_ready(work: Work, workers: Workers, format_: Format) -> None:
     """While workers survey, load what comes after it, and take the memory that making plans of it will need.
 
     This is about as much as the segments' files have; plans take a fifth less time if it is there already.
     """
-    import_module("process.steps")
+    for module in ("process.steps", f"process.write_{format_.value}"):
+        import_module(module)
     stored = sum(work.found.parts.sizes)
     if workers.jobs > 1 and not workers.apart and stored <= _MOST:
+        from process.garbage import take
+
         take(stored)
 
 
@@ -166,6 +181,8 @@ def _may_replace(out: Path) -> bool:
 
 def _workers(jobs: int, out: Path, format_: Format, columns: Sequence[str], resume: bool) -> Workers:
     if not resume:
+        from process.pool import Workers
+
         return Workers(jobs)
     from process.resume import Resuming
 
@@ -177,5 +194,7 @@ def _size(made: Path) -> int:
 
 
 def _summary(out: Path | None, size: int, made: Output, began: float, workers: Workers) -> Summary:
+    from process.memory import peak
+
     seconds, memory = time.monotonic() - began, max(workers.memory, peak())
     return Summary(out, size, made.rows, made.processes, made.errors, seconds, memory, made.ledger, workers.resumed())

@@ -17,13 +17,13 @@ from functools import partial
 from importlib import import_module
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from capture.segment import SegmentError
 from process.backstop import Backstop, confine
-from process.early import Early
 from process.errors import ProcessError
-from process.garbage import Spare, collect_rarely, give_back, resident
+from process.forking import may_fork
+from process.garbage import Spare, collect_rarely, give_back, keep_freed, take
 from process.memory import peak
 from process.stopping import begin_worker, held, mask_kept
 from process.text import processors
@@ -31,8 +31,6 @@ from process.text import processors
 if TYPE_CHECKING:
     from process.resume import Resumed
 
-_SMALL = 128 << 20
-"""Bytes that a process may hold of which copies are made: each counts as large as it."""
 _PIPE = 1 << 20
 """Bytes of a pipe to or from workers: as much as Linux allows anybody."""
 _TURN = 0.1
@@ -81,7 +79,6 @@ class Workers:
         self.meanwhile: Callable[[], object] | None = None
         self._pool: ProcessPoolExecutor | None = None
         self._leaving: threading.Thread | None = None
-        self._early: Early[Any] | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -91,8 +88,6 @@ class Workers:
             if raised is not None and self._pool is not None and self._leaving is None:
                 _kill(self._pool)
             self.end()
-            if self._early is not None:
-                self._early.end()
 
     def run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
         """Yield each item's outcome, in the items' order.
@@ -159,19 +154,6 @@ class Workers:
 
         return result
 
-    def early(self, call: Callable[[], Result], *, is_apart: bool = False) -> Callable[[], Result]:
-        """Begin a call while this process still loads what it needs: as `ahead`, before there are workers.
-
-        Args:
-            call: What to do; it gives little, which is asked for once.
-            is_apart: Whether even with one job this process is not to do it.
-        """
-        if (self.jobs == 1 and not is_apart) or not _may_fork():
-            return call
-        os.environ["POLARS_MAX_THREADS"] = "1"
-        self._early = Early(call)
-        return self._early.result
-
     def announce(self, made: Path) -> None:
         """The output is whole, and about to get its name."""
 
@@ -196,17 +178,21 @@ class Workers:
         """
         if self._is_here(items):
             return
-        if _may_fork():  # they need not import it, each for itself
+        if may_fork():  # they need not import it, each for itself
             import_module(module)
         with held(), suppress(BrokenProcessPool):  # one that is killed is another's task: see `run`
             pool = self._begin()
             for _ in range(min(self.jobs, items)):
-                pool.submit(_import, module)
+                pool.submit(_get_ready, module, 0)
 
-    def load(self, module: str) -> None:
-        """Have workers that have nothing to do import a module; no more at a time than leave this process a processor.
+    def load(self, module: str, room: int = 0) -> None:
+        """Have workers that have nothing to do get ready; no more at a time than leave this process a processor.
 
         Whoever is done waits behind those that have waited before, so that each is given one call.
+
+        Args:
+            module: What they import.
+            room: Bytes that they will need, and take beforehand (`garbage.take`).
         """
         waiting = iter(range(self.jobs))
 
@@ -216,7 +202,7 @@ class Workers:
             if pool is None or is_ended or next(waiting, None) is None:
                 return
             with suppress(RuntimeError):  # they have ended, or are about to
-                pool.submit(_import, module).add_done_callback(send)
+                pool.submit(_get_ready, module, room).add_done_callback(send)
 
         for _ in range(max(1, processors() - 1)):
             with held():
@@ -261,9 +247,12 @@ class Workers:
                 raise
 
 
-def _import(module: str) -> None:
-    """Import a module, so that it is there when it is needed; nothing is given back, since none can be sent."""
+def _get_ready(module: str, room: int) -> None:
+    """Import a module, and have so many bytes at hand."""
     import_module(module)
+    if room:
+        keep_freed()
+        take(room)
 
 
 def _rest(_: None) -> None:
@@ -304,14 +293,6 @@ def _guarded(function: Callable[[Item], Result], item: Item, is_limited: bool) -
             _spare.settle()
 
 
-def _may_fork() -> bool:
-    """Whether a copy of this process would be whole, which it is not if there are other threads, and small."""
-    try:
-        return len(os.listdir("/proc/self/task")) == 1 and resident() <= _SMALL
-    except OSError:  # not Linux, whose libraries may not survive a fork
-        return False
-
-
 def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
     """Workers, each with one thread of Polars, which few need.
 
@@ -323,7 +304,7 @@ def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
         limit: Bytes that each may take beyond what it begins with; None for any.
     """
     os.environ["POLARS_MAX_THREADS"] = "1"  # read by Polars when a worker imports it
-    method = "fork" if _may_fork() else "spawn"
+    method = "fork" if may_fork() else "spawn"
     if method == "spawn":
         with mask_kept():  # workers must begin with what `held` has blocked
             resource_tracker.ensure_running()

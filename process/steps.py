@@ -12,6 +12,7 @@ from process.errors import ProcessError
 from process.flush import Aside
 from process.garbage import settle
 from process.ledger import Ledger
+from process.memory import taken_by
 from process.output import Format, link, sync
 from process.pipeline import Progress, Told
 from process.pool import Workers
@@ -67,9 +68,11 @@ def make(
         OSError: Likewise.
     """
     files = show_files(columns)
-    workers.load(f"process.write_{format_.value}")
+    is_much = sum(survey.effect.scan.changes.nbytes for survey in surveyed.surveys) > _MUCH
+    room = 0 if workers.apart or is_much else taken_by(max(survey.events for survey in surveyed.surveys))
+    workers.load(f"process.write_{format_.value}", room)
     write = partial(_write_parquet, told=told) if format_ is Format.PARQUET else _write_sqlite
-    if sum(survey.effect.scan.changes.nbytes for survey in surveyed.surveys) > _MUCH:
+    if is_much:
         workers.rest()
     prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture

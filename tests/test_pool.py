@@ -168,11 +168,10 @@ def test_what_a_worker_that_dies_was_asked_for_is_made_here() -> None:
 
 EARLY = """
 import os
-from process.pool import Workers
+from process.early import early
 from workers_early import {name}
 if __name__ == '__main__':
-    with Workers({jobs}) as workers:
-        told = workers.early({name}, is_apart={is_apart})
+    with early({name}, {jobs}, is_apart={is_apart}) as told:
         try:
             print(told(), os.getpid())
         except ArithmeticError as error:
@@ -198,7 +197,7 @@ def test_what_an_early_call_raises_is_raised_where_it_is_asked_for() -> None:
     assert printed_by(EARLY.format(name="raises", jobs=2, is_apart=False)).split() == ["here", "alone"]
 
 
-def test_an_early_call_that_nobody_asks_for_ends_with_the_workers() -> None:
+def test_an_early_call_that_nobody_asks_for_ends_with_its_block() -> None:
     code = EARLY.format(name="pid", jobs=2, is_apart=False).replace("print(told(), os.getpid())", "pass")
     assert printed_by(code).split() == ["alone"]
 
