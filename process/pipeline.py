@@ -160,9 +160,10 @@ def _tell(columns: Sequence[str]) -> Told:
 
 
 def _make_ready(work: Work, workers: Workers, format_: Format) -> None:
-    """While workers survey, load what comes after it, and take the memory that making plans of it will need.
+    """While workers survey, load what comes after it, and take the memory that will be needed then.
 
-    This is about two thirds of what the segments' files have; plans take a fifth less time if it is there already.
+    Plans need two thirds of what the segments' files have, and take a fifth less time if it is there already; the table
+    `fd` needs the rest, for as much.
     """
     for module in ("process.steps", f"process.write_{format_.value}"):
         import_module(module)
@@ -170,7 +171,7 @@ def _make_ready(work: Work, workers: Workers, format_: Format) -> None:
     if workers.jobs > 1 and not workers.apart and stored <= _MOST:
         from process.garbage import take
 
-        take(stored * 2 // 3)
+        take(stored)
 
 
 def _may_replace(out: Path) -> bool:
