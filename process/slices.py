@@ -30,7 +30,7 @@ class Slice:
 
     Attributes:
         sequences: int64 of shape (n,), ascending.
-        words: uint64 of shape (12, n); those that were not filled are zero.
+        words: uint64 of shape (12, n); those that were not filled are anything.
     """
 
     sequences: Sequences
@@ -55,7 +55,7 @@ class Slice:
             for word in fresh:
                 self.words[word] = whole.words[word, rows]
         if fresh and self._origin is None:
-            assert self._blocks is not None  # else the words would be zero
+            assert self._blocks is not None  # else there is nothing to make them of
         for start, block in self._blocks or () if fresh else ():
             block.fill(self.words[:, start : start + block.count], fresh)
 
@@ -65,7 +65,7 @@ class Slice:
 
     def only(self, rows: Indices) -> Slice:
         """Some of the events."""
-        words = np.zeros((WORDS, len(rows)), np.uint64)
+        words = _room(len(rows))
         for word in self._filled:
             words[word] = self.words[word, rows]
         return Slice(self.sequences[rows], words, [], set(self._filled), (self, rows))
@@ -75,7 +75,7 @@ def joined(pieces: Sequence[Slice]) -> Slice:
     """Several slices as one that has no other words than those that have been made; the same ones in all."""
     filled = pieces[0].filled
     sequences = np.concatenate([piece.sequences for piece in pieces])
-    words = np.zeros((WORDS, len(sequences)), np.uint64)
+    words = _room(len(sequences))
     for word in filled:
         np.concatenate([piece.words[word] for piece in pieces], out=words[word])
     return Slice(sequences, words, None, set(filled))
@@ -156,7 +156,7 @@ class Slices:
         opened = [
             (start, self._found[first].unpacked(count)) for start, (first, count) in zip(starts, blocks, strict=False)
         ]
-        return Slice(sequences, np.zeros((WORDS, len(sequences)), np.uint64), opened, set())
+        return Slice(sequences, _room(len(sequences)), opened, set())
 
     def few(self, choose: Callable[[Unpacked | Ready], Indices]) -> Iterator[Few]:
         """The events that are chosen, in order, of every block; nothing is made of the others.
@@ -170,8 +170,7 @@ class Slices:
             for (first, count), unpacked in zip(blocks, each, strict=False):
                 block = unpacked()
                 rows = choose(block)
-                words = np.empty((WORDS, len(rows)), np.uint64)  # the others are zero once it is `joined`
-                piece = Slice(first + rows, words, [(0, block.some(rows))], set())
+                piece = Slice(first + rows, _room(len(rows)), [(0, block.some(rows))], set())
                 yield Few(number, start, first, count, rows, piece)
                 start += count
 
@@ -187,6 +186,11 @@ class Slices:
             groups[-1].append(block)
             room -= block[1]
         return groups
+
+
+def _room(count: int) -> Words:
+    """Words of so many events, which are not made yet: to clear them would take a fiftieth of what a slice takes."""
+    return np.empty((WORDS, count), np.uint64)
 
 
 def _sequences(blocks: list[tuple[int, int]]) -> Sequences:

@@ -7,6 +7,7 @@ from functools import reduce
 from operator import and_
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,8 @@ from decoding import frame_of
 from process import schema
 from process.decode import Decoder
 from process.errors import ProcessError
+from process.events import WORDS
+from process.frames import frames
 from process.output import Format
 from process.overview import overview
 from process.pipeline import decode
@@ -95,6 +98,32 @@ def test_outputs_have_the_chosen_columns_and_the_same_values(
     for output in outputs:
         with pytest.raises(ProcessError, match=rf"{output.name}: has no column \w+: decode again without --columns"):
             list(open_rows([output], 1).frames(Selection(), ["time_ns", "arg0_repr"]))
+
+
+@pytest.fixture
+def unmade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that nobody has made are nothing that could be one."""
+    monkeypatch.setattr("process.slices._room", lambda count: np.full((WORDS, count), 0xA5A5_5A5A_C3C3_3C3C, np.uint64))
+
+
+@pytest.mark.usefixtures("unmade")
+def test_nothing_is_read_of_words_that_no_column_is_made_of(capture: Path, whole: pl.DataFrame) -> None:
+    prepared = prepare([capture], Workers(1))
+    for name in NAMES:
+        made = [frame for plan in prepared.plans for frame in frames(Decoder(plan, columns=(name,)))]
+        assert_frame_equal(pl.concat(made), whole.select(name), categorical_as_str=True)
+
+
+@pytest.mark.usefixtures("unmade")
+@pytest.mark.filterwarnings("ignore:.*missing")
+@pytest.mark.parametrize(
+    "condition", [pl.col("name") == "sys_openat", pl.col("errno") == "ENOENT", pl.col("arg0_repr").str.contains("/")]
+)
+def test_nor_by_queries(capture: Path, whole: pl.DataFrame, condition: pl.Expr) -> None:
+    found = process.scan(capture).filter(condition).select("id", "procname", "arg1_repr").collect()
+    assert len(found)
+    wanted = whole.filter(condition).select("id", "procname", "arg1_repr")
+    assert_frame_equal(found, wanted, categorical_as_str=True)
 
 
 def test_the_command_takes_both_options(capture: Path, tmp_path: Path) -> None:

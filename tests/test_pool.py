@@ -4,7 +4,6 @@ import os
 import re
 import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from captures import write_capture
 from decoding import losses
+from printed import printed_by
 from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode
@@ -72,11 +72,13 @@ def test_while_a_worker_is_busy_no_other_thread_of_it_asks_for_the_interpreter()
     assert len(before) == 2 and all(before.values())  # one waits for the parent's end
 
 
+def held(pid: int) -> int:
+    """MiB that a process has in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 20
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
 def test_workers_at_rest_give_back_what_they_keep_of_a_batch() -> None:
-    def held(pid: int) -> int:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 20
-
     with Workers(2) as workers:
         list(workers.run(square, [1, 2]))
         assert workers._pool is not None
@@ -118,6 +120,20 @@ def test_each_idle_worker_imports_a_module_no_more_at_a_time_than_leave_a_proces
     began, done = ({int(path.stem): path.stat().st_mtime_ns for path in tmp_path.glob(f"*.{kind}")} for kind in KINDS)
     assert len(pids) == 3 and began.keys() == done.keys() == pids
     assert max(began.values()) >= min(done.values())  # the third waited for one of the others
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_workers_have_the_memory_at_hand_that_they_are_told_to_need() -> None:
+    with Workers(2) as workers:
+        list(workers.run(name_and_wait, range(4)))
+        assert workers._pool is not None
+        pids = list(workers._pool._processes)
+        before = {pid: held(pid) for pid in pids}
+        workers.load("json", room=64 << 20)
+        until = time.monotonic() + 30
+        while time.monotonic() < until and any(held(pid) < before[pid] + 56 for pid in pids):
+            time.sleep(0.01)
+        assert len(pids) == 2 and all(held(pid) >= before[pid] + 56 for pid in pids)
 
 
 def test_workers_that_end_while_they_import_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,42 +180,6 @@ def test_what_a_worker_that_dies_was_asked_for_is_made_here() -> None:
         list(workers.run(square, [1, 2, 3]))
         assert workers.ahead(die_elsewhere, os.getpid())() == "here"
         assert [outcome.result for outcome in workers.run(square, [1, 2, 3])] == [1, 4, 9]
-
-
-EARLY = """
-import os
-from process.early import early
-from workers_early import {name}
-if __name__ == '__main__':
-    with early({name}, {jobs}, is_apart={is_apart}) as told:
-        try:
-            print(told(), os.getpid())
-        except ArithmeticError as error:
-            print(error)
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        print('alone')
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "jobs", "is_apart", "is_here"),
-    [("pid", 2, False, False), ("pid", 1, False, True), ("pid", 1, True, False), ("killed", 2, False, True)],
-)
-def test_a_call_is_made_beside_what_the_command_loads(name: str, jobs: int, is_apart: bool, is_here: bool) -> None:
-    made, own, *rest = printed_by(EARLY.format(name=name, jobs=jobs, is_apart=is_apart)).split()
-    assert (made == own) == is_here
-    assert rest == ["alone"]
-
-
-def test_what_an_early_call_raises_is_raised_where_it_is_asked_for() -> None:
-    assert printed_by(EARLY.format(name="raises", jobs=2, is_apart=False)).split() == ["here", "alone"]
-
-
-def test_an_early_call_that_nobody_asks_for_ends_with_its_block() -> None:
-    code = EARLY.format(name="pid", jobs=2, is_apart=False).replace("print(told(), os.getpid())", "pass")
-    assert printed_by(code).split() == ["alone"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -252,15 +232,6 @@ def test_a_segment_that_kills_its_worker_is_named_and_the_others_are_decoded(
     assert [item for item in lost if item.startswith(f"{paths[1].name}: not read: the worker")]
     assert 62 in lost.values()
     assert summary.rows == (60 + 1) + (1 + 60) + (1 + 60 + 1)
-
-
-def printed_by(code: str) -> str:
-    """What a script prints that starts workers, in a process of its own."""
-    root = Path(__file__).parent.parent
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
-        env={"PYTHONPATH": f"{root}:{root / 'tests'}"},
-    ).stdout  # fmt: skip
 
 
 def test_workers_do_not_outlive_their_parent() -> None:
