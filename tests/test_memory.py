@@ -27,7 +27,7 @@ from figures import Figure
 from process import steps
 from process.decode import Decoder
 from process.errors import ProcessError
-from process.garbage import settle
+from process.garbage import collect_rarely, settle
 from process.memory import Room, room
 from process.output import Format
 from process.pipeline import decode
@@ -162,16 +162,19 @@ def test_workers_rest_while_plans_of_much_are_made(tmp_path: Path, monkeypatch: 
     assert rested == [2]
 
 
-def test_between_steps_nothing_is_kept_from_cycles_but_in_a_process_of_ours() -> None:
+def test_between_steps_nothing_is_kept_from_cycles_but_in_a_process_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("process.garbage._is_ours", False)
     made: list[list[int]] = [[] for _ in range(1000)]
+    thresholds = gc.get_threshold()
     try:
         gc.unfreeze()
         settle(False)
         assert gc.get_freeze_count() == 0
-        gc.freeze()
+        collect_rarely()
         before = gc.get_freeze_count()
         made += [[] for _ in range(1000)]
         settle(False)
         assert gc.get_freeze_count() >= before + 1000
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
