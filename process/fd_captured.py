@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from process.events import HIGH, LOW, Words
 from process.fd_records import ALWAYS, CHANGE, CWD, LIFE, NEVER, NONE, UNKNOWN, By, Life, Records, Scan, joined
-from process.grouping import distinct
+from process.grouping import distinct, union
 from process.read import Contents
 from process.strings import escape
 
@@ -34,7 +34,7 @@ class Captured:
         self._strings = contents.strings
         tasks = contents.tasks
         self._identities = tasks[:, tasks[_TABLE] != 0]
-        self._stops = distinct(np.concatenate([self._rows[0], self._identities[0]]).view(np.int64))
+        self._stops = union(self._rows[0].view(np.int64), self._identities[0].view(np.int64))
         self._times = np.full(len(self._stops), ALWAYS)
 
     def keep_time(self, first: int, count: int, before: int, times: Callable[[], Numbers]) -> None:

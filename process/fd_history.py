@@ -33,7 +33,7 @@ from process.fd_steps import (
     same_as_before,
 )  # fmt: skip
 from process.garbage import give_back
-from process.grouping import are_in, distinct, ranges
+from process.grouping import are_in, distinct, ranges, union
 from process.kernels_distinct import group_texts
 from process.kernels_texts import take_texts
 from process.pool import Failure, Outcome
@@ -290,7 +290,7 @@ def _begun(whole: Whole, tables: Tables) -> Steps:
 def _begun_again(whole: Whole, tables: Tables, begun: Steps, changes: Steps) -> Steps:
     """Likewise of tables that go on: of each descriptor that was in them at any time."""
     groups, later = tables.group[tables.later], tables.later
-    pairs = distinct(np.concatenate([pair_of(begun.group, begun.fd), pair_of(changes.group, changes.fd)]))
+    pairs = union(pair_of(begun.group, begun.fd), pair_of(changes.group, changes.fd))
     low, high = (np.searchsorted(pairs >> 32, groups, side) for side in ("left", "right"))
     node, fd = np.repeat(later, high - low), pairs[ranges(low, high)] & 0xFFFFFFFF
     return _births(whole, tables, node, fd, whole.resolver.born(node, fd))

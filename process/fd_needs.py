@@ -211,7 +211,7 @@ def _pack(whole: Whole, needs: _Needs, held: Bases, results: Answers) -> Start:
         timeline.nodes = number[timeline.nodes]
     changes = taken(whole.changes, chosen)
     node, fd, answers = held.of(roots)
-    used = distinct(np.concatenate([results.name, answers.name]))
+    used = union(results.name, answers.name)
     used = used[used >= 0]
     code = np.full(len(whole.resolver.names) + 2, -1)
     code[used] = np.arange(len(used))

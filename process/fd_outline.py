@@ -15,7 +15,7 @@ from process.fd_records import ALWAYS, NEVER, Birth, Life, Records
 from process.fd_state import Effect, Start, Whole, gaps_of
 from process.fd_steps import EXEC, EXIT, LOST, UNSHARE, Ends
 from process.fd_timeline import Timeline
-from process.grouping import are_in, distinct, ranges
+from process.grouping import are_in, distinct, ranges, union
 from process.tree import Tree
 
 Numbers = npt.NDArray[np.int64]
@@ -156,7 +156,7 @@ class Outline:
         mine = mine[are_in(mine["pair"] >> 32, groups)]
         mine = mine[np.lexsort((mine["began"], mine["pair"]))]
         first = np.append(True, mine["pair"][1:] != mine["pair"][:-1])[: len(mine)]
-        pids = distinct(np.concatenate([tables.owner[start.numbers], self._tasks(number)]))
+        pids = union(tables.owner[start.numbers], self._tasks(number))
         timeline = self._timeline
         moves = np.flatnonzero(are_in(timeline.holders.astype(np.int64), pids))
         timeline = Timeline(timeline.holders[moves], timeline.times[moves], timeline.nodes[moves])

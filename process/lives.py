@@ -16,7 +16,7 @@ import numpy.typing as npt
 from capture.segment import EventFlag
 from process.calls import Call, Events, Rules
 from process.events import FLAGS_ENTRY, HIGH, NR_STRINGS, RET, TASK, TIME, WORDS, Flags, Ready, Unpacked, Words
-from process.grouping import distinct
+from process.grouping import union
 from process.read import Contents
 from process.strings import Text, elements, escape, first_element
 from process.wanted import Wanted, named
@@ -111,7 +111,7 @@ class Lives:
         """Take an EVENTS block: its first sequence number, its events, and their flags."""
         spaces, children = flags.rows(EventFlag.TASK_IS_ASID), flags.rows(EventFlag.CHILD)
         rows = (self._wanted_of_spaces if len(spaces) else self._wanted).rows(block)
-        rows = distinct(np.concatenate([rows, children])) if len(children) else rows
+        rows = union(rows, children) if len(children) else rows
         if len(rows):
             words = np.empty((WORDS, len(rows)), np.uint64)
             block.choose(rows, words)

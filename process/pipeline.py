@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from process.early import early
 from process.errors import ProcessError
+from process.garbage import keep_freed, take
 from process.output import Format, check, publish, settle, workshop
 from process.schema import FD_COLUMNS, SCHEMA, kinds, show_files
 
@@ -112,7 +113,6 @@ def decode(
             workshop(out) as folder,
             _workers(jobs, out, format_, wanted, resume) as workers,  # they end first
         ):
-            from process.garbage import keep_freed
             from process.work import divide
 
             work = divide(paths, workers, memory)
@@ -169,8 +169,6 @@ def _make_ready(work: Work, workers: Workers, format_: Format) -> None:
         import_module(module)
     stored = sum(work.found.parts.sizes)
     if workers.jobs > 1 and not workers.apart and stored <= _MOST:
-        from process.garbage import take
-
         take(stored)
 
 

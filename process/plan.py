@@ -21,7 +21,7 @@ from process.fd_outline import Source
 from process.fd_pieces import Piece
 from process.fd_state import Effect, Start, Whole
 from process.fd_timeline import Timeline
-from process.grouping import are_in, distinct
+from process.grouping import are_in, union
 from process.identify import State, states
 from process.ledger import Ledger, Severity
 from process.merge import Members
@@ -137,7 +137,7 @@ def compose(
             histories.append(History(source, whole))
         del whole  # some hundred bytes for each change that others can need
         for at, (survey, state) in enumerate(zip(segments, known, strict=True)):
-            dropped = distinct(np.append(survey.closed, survey.opened[are_in(survey.opened, closes)]))
+            dropped = union(survey.closed, survey.opened[are_in(survey.opened, closes)])
             plans.append(
                 Plan(
                     batch=survey.batch,

@@ -183,7 +183,7 @@ class Workers:
         with held(), suppress(BrokenProcessPool):  # one that is killed is another's task: see `run`
             pool = self._begin()
             for _ in range(min(self.jobs, items)):
-                pool.submit(_get_ready, module, 0)
+                pool.submit(_get_ready, module)
 
     def load(self, module: str, room: int = 0) -> None:
         """Have workers that have nothing to do get ready; no more at a time than leave this process a processor.
@@ -247,7 +247,7 @@ class Workers:
                 raise
 
 
-def _get_ready(module: str, room: int) -> None:
+def _get_ready(module: str, room: int = 0) -> None:
     """Import a module, and have so many bytes at hand."""
     import_module(module)
     if room:

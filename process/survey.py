@@ -23,7 +23,7 @@ from process.fd_prune import Together
 from process.fd_records import ALWAYS, Scan, store
 from process.fd_scan import LOOKED_AT, NOT_BY_TASK, Scanner
 from process.fd_state import Effect
-from process.grouping import distinct
+from process.grouping import are_in, distinct, union, without
 from process.kernels_events import fresh_in
 from process.lives import Lives, Step
 from process.merge import Members, keep, load_batch
@@ -173,9 +173,9 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True, is_ahea
         members=loaded.members,
         failed=loaded.failed,
         blocks=seen.blocks,
-        opened=np.setdiff1d(entries, returns, assume_unique=True),
-        closed=distinct(np.append(np.intersect1d(entries, returns, assume_unique=True), _joined(seen.children))),
-        closes=np.setdiff1d(returns, entries, assume_unique=True),
+        opened=without(entries, returns),
+        closed=union(entries[are_in(entries, returns)], _joined(seen.children)),
+        closes=without(returns, entries),
         tasks=distinct(np.concatenate([np.zeros(0, np.uint64), *seen.tasks])),
         identities=_identities(contents, steps, Runs(seen.blocks, seen.resets, contents.breaks)),
         steps=steps,
