@@ -267,7 +267,7 @@ def stop_one(place: Place, stop: Stop, counts: Counts) -> None:
         if left := place.left(stop.out, whole=False):
             problem("leftovers", f"left {left}")
         early = status == -stop.number or (status, text) == (1, "process: error: stopped\n")  # before it had begun
-        early |= text.startswith("Fatal Python error: init_import_site")  # and before Python had: status 1, too
+        early |= text.startswith("Fatal Python error: init_")  # and before Python had: status 1, too
         if status != 0 and not early and (status, text) != (1, KEPT if stop.resume else STOPPED):
             problem("wrong statuses", f"status {status}, {text!r}")
     done = place.done(stop.out)
