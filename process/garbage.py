@@ -6,7 +6,8 @@ import ctypes
 import gc
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -17,8 +18,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """malloc.h of glibc."""
 _PR_SET_THP_DISABLE = 41
 """prctl.h of Linux."""
+_MADV_HUGEPAGE, _MADV_POPULATE_WRITE = 14, 23
+"""mman.h of Linux; the second since 5.14."""
 _BLOCK = 1 << 23
 """Bytes that are taken at once: so few that malloc keeps them."""
+_ROOM = 1 << 28
+"""Bytes of addresses whose pages are to be huge: twice what a process holds that decodes."""
 _LARGEST = 1 << 25
 """Bytes; glibc takes no greater threshold."""
 _LITTLE = 160 << 20
@@ -27,6 +32,8 @@ _THRESHOLDS = 100_000, 50, 100
 """After so many new objects the youngest are looked through; Python's default is 700."""
 _is_ours = False
 """Whether this process is one in which Python may look seldom for good."""
+_is_roomy = False
+"""Whether malloc is to take huge pages."""
 
 
 def collect_rarely() -> None:
@@ -66,7 +73,8 @@ collecting_rarely = _Rarely()
 class Spare:
     """Freed memory that a process keeps for its next batch, which is mostly of the same size.
 
-    The kernel clears each page that it gives out: an eighth of the time of a batch, if it has to begin with nothing.
+    The kernel clears each page that it gives out: an eighth of the time of a batch, if it has to begin with nothing. As
+    what is kept is used again and again, huge pages pay: finding small ones takes the processor a tenth of a batch.
     """
 
     def __init__(self) -> None:
@@ -77,6 +85,7 @@ class Spare:
         """Call before a batch; ``work`` is what is done with it: another may need more."""
         if self._work is None:
             keep_freed()
+            take_huge_pages()
         if work is not self._work:
             self._work, self._is_first = work, True
 
@@ -103,22 +112,71 @@ def take(size: int) -> None:
 
     Call `keep_freed` before.
     """
-    import numpy as np
-
-    blocks = [np.empty(_BLOCK, np.uint8) for _ in range(size // _BLOCK)]
-    for block in blocks:
-        block[::_PAGE] = 0
+    with _blocks(size) as blocks:
+        for block in blocks:
+            if not _advise(block, block + _BLOCK, _MADV_POPULATE_WRITE):
+                ctypes.memset(block, 0, _BLOCK)
 
 
 def take_small_pages() -> None:
     """Have the kernel give this process, and those that it starts, no huge pages; where it is Linux.
 
-    numpy asks for some for large arrays. A batch fills each a few times: less is saved than clearing a huge page costs,
-    where the host of a virtual machine has to find it first.
+    numpy asks for some for large arrays. What is filled a few times saves less by them than it costs to clear one,
+    where the host of a virtual machine has to find it first. Who decodes takes them all the same (`take_huge_pages`).
     """
+    _disable_huge_pages(True)
+
+
+def take_huge_pages() -> None:
+    """Have the kernel give this process huge pages from now on, for what malloc will take; where it does on request.
+
+    A process that is not ours may have reasons to have none.
+    """
+    global _is_roomy
+    _is_roomy = True
+    if _is_ours:
+        _disable_huge_pages(False)
+    _make_room()
+
+
+def _disable_huge_pages(is_disabled: bool) -> None:
     control = getattr(ctypes.CDLL(None), "prctl", None)
     if control is not None:
-        control(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+        control(_PR_SET_THP_DISABLE, int(is_disabled), 0, 0, 0)
+
+
+def _make_room() -> None:
+    """Have malloc give out next what huge pages have been asked for: so much at the end of its heap, not used yet.
+
+    What a process takes beyond it has small pages.
+    """
+    with _blocks(_ROOM) as blocks:
+        if blocks:
+            _advise(min(blocks), max(blocks) + _BLOCK, _MADV_HUGEPAGE)
+
+
+@contextmanager
+def _blocks(size: int) -> Iterator[list[int]]:
+    """Addresses of blocks of `_BLOCK` bytes that malloc has given for the while, as far as there is so much."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+    blocks = [block for _ in range(size // _BLOCK) if (block := libc.malloc(_BLOCK)) is not None]
+    try:
+        yield blocks
+    finally:
+        for block in blocks:
+            libc.free(block)
+
+
+def _advise(start: int, end: int, advice: int) -> bool:
+    """madvise(2) for the pages of which all is between two addresses; whether it could be done."""
+    advise = getattr(ctypes.CDLL(None), "madvise", None)
+    if advise is None:
+        return False
+    first, behind = -(-start // _PAGE) * _PAGE, end // _PAGE * _PAGE
+    status: int = advise(ctypes.c_void_p(first), ctypes.c_size_t(behind - first), advice)
+    return status == 0
 
 
 def give_back() -> None:
@@ -130,6 +188,8 @@ def give_back() -> None:
     trim = _trim()
     if trim is not None:
         trim(0)
+    if _is_roomy:
+        _make_room()
 
 
 def settle(is_limited: bool) -> None:
