@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -148,9 +149,10 @@ def _disable_huge_pages(is_disabled: bool) -> None:
 def _make_room() -> None:
     """Have malloc give out next what huge pages have been asked for: so much at the end of its heap, not used yet.
 
-    What a process takes beyond it has small pages.
+    What a process takes beyond it has small pages. A limit on memory counts it, used or not.
     """
-    with _blocks(_ROOM) as blocks:
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    with _blocks(_ROOM if limit == resource.RLIM_INFINITY else min(_ROOM, limit // 8)) as blocks:
         if blocks:
             _advise(min(blocks), max(blocks) + _BLOCK, _MADV_HUGEPAGE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -127,7 +128,7 @@ def _files(prepared: Prepared, decoded: Decoded, ids: list[dict[int, int]], work
         named = np.full(len(tree.programs), -1)
         named[list(known)] = list(known.values())
         found.sheets += history.sheets(pieces, named, workers.anew, found.count, workers.end)
-    settle(workers.apart)
+    workers.meanwhile = partial(settle, workers.apart)
     return found
 
 
