@@ -102,7 +102,7 @@ class Spare:
 
 def keep_freed() -> None:
     """Have malloc keep what is freed until `give_back`, large arrays too; where it is glibc's."""
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    set_option = _of_libc("mallopt")
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, _LARGEST)
         set_option(_M_TRIM_THRESHOLD, (1 << 31) - 1)
@@ -115,7 +115,7 @@ def take(size: int) -> None:
     """
     with _blocks(size) as blocks:
         for block in blocks:
-            if not _advise(block, block + _BLOCK, _MADV_POPULATE_WRITE):
+            if not _advise(block, _MADV_POPULATE_WRITE):
                 ctypes.memset(block, 0, _BLOCK)
 
 
@@ -141,7 +141,7 @@ def take_huge_pages() -> None:
 
 
 def _disable_huge_pages(is_disabled: bool) -> None:
-    control = getattr(ctypes.CDLL(None), "prctl", None)
+    control = _of_libc("prctl")
     if control is not None:
         control(_PR_SET_THP_DISABLE, int(is_disabled), 0, 0, 0)
 
@@ -153,8 +153,8 @@ def _make_room() -> None:
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     with _blocks(_ROOM if limit == resource.RLIM_INFINITY else min(_ROOM, limit // 8)) as blocks:
-        if blocks:
-            _advise(min(blocks), max(blocks) + _BLOCK, _MADV_HUGEPAGE)
+        for block in blocks:
+            _advise(block, _MADV_HUGEPAGE)
 
 
 @contextmanager
@@ -171,14 +171,13 @@ def _blocks(size: int) -> Iterator[list[int]]:
             libc.free(block)
 
 
-def _advise(start: int, end: int, advice: int) -> bool:
-    """madvise(2) for the pages of which all is between two addresses; whether it could be done."""
-    advise = getattr(ctypes.CDLL(None), "madvise", None)
+def _advise(block: int, advice: int) -> bool:
+    """madvise(2) for all pages of a block, so that no gap is left to the next one; whether it could be done."""
+    advise = _of_libc("madvise")
     if advise is None:
         return False
-    first, behind = -(-start // _PAGE) * _PAGE, end // _PAGE * _PAGE
-    status: int = advise(ctypes.c_void_p(first), ctypes.c_size_t(behind - first), advice)
-    return status == 0
+    first, behind = block // _PAGE * _PAGE, -(-(block + _BLOCK) // _PAGE) * _PAGE
+    return advise(ctypes.c_void_p(first), ctypes.c_size_t(behind - first), advice) == 0
 
 
 def give_back() -> None:
@@ -187,7 +186,7 @@ def give_back() -> None:
     A batch leaves holes of all sizes between what stays, and the next one does not fit them all: without this a worker
     held ever more. It costs about a millisecond for 100 MB.
     """
-    trim = _trim()
+    trim = _of_libc("malloc_trim")
     if trim is not None:
         trim(0)
     if _is_roomy:
@@ -218,6 +217,6 @@ def resident() -> int:
 
 
 @cache
-def _trim() -> Callable[[int], int] | None:
-    """malloc_trim(3), where the C library has it: glibc does, musl does not."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+def _of_libc(name: str) -> Callable[..., int] | None:
+    """A function of the C library, where it has it: glibc has all that are asked for here, musl some, others few."""
+    return getattr(ctypes.CDLL(None), name, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -128,7 +127,7 @@ def _files(prepared: Prepared, decoded: Decoded, ids: list[dict[int, int]], work
         named = np.full(len(tree.programs), -1)
         named[list(known)] = list(known.values())
         found.sheets += history.sheets(pieces, named, workers.anew, found.count, workers.end)
-    workers.meanwhile = partial(settle, workers.apart)
+    settle(workers.apart)
     return found
 
 

@@ -14,7 +14,7 @@ from printed import printed_by
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc, glibc")
 
 _LOOK = """
-import json, os
+import json
 from pathlib import Path
 import numpy as np
 from process import garbage
@@ -32,8 +32,7 @@ def flags(array):
 
 def is_allowed():
     "Whether this process may have huge pages."
-    status = Path("/proc/self/status").read_text()
-    return "THP_enabled:\\t1" in status
+    return "THP_enabled:\\t1" in Path("/proc/self/status").read_text()
 
 def small_array():
     "One for which numpy itself asks nothing."
@@ -92,7 +91,6 @@ print(json.dumps([before, garbage.resident()]))
 
 def test_room_leaves_most_of_a_limit_to_what_is_taken() -> None:
     before, after = told_by("""
-import resource
 from process.backstop import confine, _data
 garbage.keep_freed()
 confine(256 << 20)

@@ -142,9 +142,6 @@ def _resident(pid: int) -> int:
 
 
 def _read(path: str) -> bytes:
-    """What is in a file of the kernel's, of which a page is enough."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(opened, _PAGE)
-    finally:
-        os.close(opened)
+    """What is in a file of the kernel's."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
