@@ -79,8 +79,25 @@ def parse_segment(data: bytes, name: str) -> Segment:
     header = Header.unpack(data, name)
     if header.live:
         return _parse_live(data, name, header)
+    return _parse(data, name, header, struct.unpack_from("<I", data, 12)[0], 0)
+
+
+def parse_stretch(data: bytes, name: str, header: Header, offset: int) -> Segment:
+    """Read a stretch of a segment's file as if there were no blocks outside of it.
+
+    Args:
+        data: It; begins with a block.
+        name: For messages.
+        header: Of the file.
+        offset: Of the stretch in the file.
+    """
+    return _parse(data, name, header, 0, offset)
+
+
+def _parse(data: bytes, name: str, header: Header, at: int, offset: int) -> Segment:
+    """Take the blocks from ``at`` on; ``offset`` is that of ``data`` in the file."""
     segment = Segment(name, header, [], [], False, dict.fromkeys(COUNTERS, 0), {}, len(data))
-    for found in _scan(data, header):
+    for found in _scan(data, header, at, offset):
         if isinstance(found, Damage):
             segment.damage.append(found)
             continue
@@ -95,45 +112,49 @@ def parse_segment(data: bytes, name: str) -> Segment:
     return segment
 
 
-def _scan(data: bytes, header: Header) -> Iterator[Block | Damage]:
-    """Walk the blocks of a file; whatever lies between sound blocks is reported once, as damage."""
-    view, at, lost_from = memoryview(data), struct.unpack_from("<I", data, 12)[0], -1
+def _scan(data: bytes, header: Header, at: int, offset: int) -> Iterator[Block | Damage]:
+    """Walk the blocks; whatever lies between sound blocks is reported once, as damage."""
+    view, lost_from = memoryview(data), -1
     while at < len(data):
-        found = _block_at(view, at, header)
+        found = _block_at(view, at, header, offset)
         if found is None:
             lost_from = at if lost_from < 0 else lost_from
             following = data.find(BLOCK_MAGIC, at + 1)
             at = len(data) if following < 0 else following
             continue
         if lost_from >= 0:
-            yield Damage(lost_from, at - lost_from, "no sound block header", 0, 0)
+            yield Damage(offset + lost_from, at - lost_from, "no sound block header", 0, 0)
             lost_from = -1
         yield found
-        at = found.offset + (found.length if isinstance(found, Damage) else BLOCK_HEADER_SIZE + len(found.stored))
+        length = found.length if isinstance(found, Damage) else BLOCK_HEADER_SIZE + len(found.stored)
+        at = found.offset - offset + length
     if lost_from >= 0:
-        yield Damage(lost_from, len(data) - lost_from, "no sound block header", 0, 0)
+        yield Damage(offset + lost_from, len(data) - lost_from, "no sound block header", 0, 0)
 
 
-def _block_at(view: memoryview, at: int, header: Header) -> Block | Damage | None:
-    """The block whose header stands at ``at``; `Damage` for a bad payload; None if no sound header is there."""
+def _block_at(view: memoryview, at: int, header: Header, offset: int) -> Block | Damage | None:
+    """The block whose header stands at ``at``; `Damage` for a bad payload; None if no sound header is there.
+
+    The offset that is told is that in the file, where the view begins at ``offset``.
+    """
     if at + BLOCK_HEADER_SIZE > len(view):
         return None
     magic, kind, encoding, _, index, count, raw, length, first, segment, capture, crc = BLOCK.unpack_from(view, at)
     if magic != BLOCK_MAGIC or CRC.unpack_from(view, at + BLOCK.size)[0] != crc32c(view[at : at + BLOCK.size]):
         return None
-    start = at + BLOCK_HEADER_SIZE
+    start, place = at + BLOCK_HEADER_SIZE, offset + at
     if capture != header.capture.bytes[:8] or segment != header.segment:
-        return Damage(at, min(BLOCK_HEADER_SIZE + length, len(view) - at), "block of another segment", 0, 0)
+        return Damage(place, min(BLOCK_HEADER_SIZE + length, len(view) - at), "block of another segment", 0, 0)
     if start + length > len(view):
-        return Damage(at, len(view) - at, "truncated block", kind, count)
+        return Damage(place, len(view) - at, "truncated block", kind, count)
     stored = view[start : start + length]
     if crc32c(stored) != crc:
-        return Damage(at, BLOCK_HEADER_SIZE + length, "payload CRC mismatch", kind, count)
+        return Damage(place, BLOCK_HEADER_SIZE + length, "payload CRC mismatch", kind, count)
     if raw > MAX_RAW:
-        return Damage(at, BLOCK_HEADER_SIZE + length, f"claims {raw} bytes, more than any block has", kind, count)
+        return Damage(place, BLOCK_HEADER_SIZE + length, f"claims {raw} bytes, more than any block has", kind, count)
     if kind in ROW_SIZES and ROW_SIZES[kind] * count != raw:
-        return Damage(at, BLOCK_HEADER_SIZE + length, f"{raw} bytes do not hold {count} records", kind, 0)
-    return Block(kind, encoding, index, count, first, raw, stored, at)
+        return Damage(place, BLOCK_HEADER_SIZE + length, f"{raw} bytes do not hold {count} records", kind, 0)
+    return Block(kind, encoding, index, count, first, raw, stored, place)
 
 
 def _unpacked(block: Block, read: Callable[[bytes | memoryview], dict[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What one worker does at a time: a segment, or small neighbours of a capture together.
+"""What one worker does at a time: a segment, small neighbours of a capture together, or a split of a large one.
 
 A segment costs some milliseconds however small it is; so those of a few events are read, surveyed, decoded and
-written as if they were one. Which share a batch depends on the segments alone.
+written as if they were one. Which share a batch, and which are divided, depends on the segments alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from capture.segment import Header
 from process.discover import Part, Parts, SegmentKey
+from process.splits import Split, split
 
 SMALL = 1 << 18
 """Bytes of files up to which a segment shares a batch: some ten thousand events."""
@@ -26,9 +27,11 @@ class Batch:
 
     Attributes:
         parts: In their order.
+        split: What of the only one it is; None: all.
     """
 
     parts: Parts
+    split: Split | None = None
 
     @property
     def header(self) -> Header:
@@ -39,7 +42,25 @@ class Batch:
     def name(self) -> str:
         """Names of the first and last segment's files, for people."""
         first, last = self.parts[0].name, self.parts[-1].name
+        if self.split is not None:
+            return f"{first} (from event {self.split.first} on)"
         return first if len(self.parts) == 1 else f"{first} to {last}"
+
+    @property
+    def label(self) -> str:
+        """What tells it from other batches, in names of files: which segments, however much is in them by now."""
+        header = self.parts[0].header
+        number = "" if self.split is None else f"-{self.split.number}"
+        return f"{header.capture.hex}-{header.segment}-{len(self.parts)}{number}"
+
+    @property
+    def sizes(self) -> list[int]:
+        """Stored bytes that must be held together to read each of its segments, or its split."""
+        return self.parts.sizes if self.split is None else [self.split.size]
+
+    def continues(self, other: Batch | None) -> bool:
+        """Whether it is of the same segment as the batch before it."""
+        return self.split is not None and other is not None and self.key == other.key
 
     @property
     def key(self) -> tuple[SegmentKey, ...]:
@@ -65,10 +86,19 @@ def batches(parts: Iterable[Part], most: int | None = None) -> list[Batch]:
         before, alike = alike, _alike(head)
         if held + size > most or size > SMALL or alike != before:
             if k:
-                made.append(Batch(some[first:k]))
+                made += _divided(some[first:k], is_last=False)
             first, held = k, 0
         held += size if size <= SMALL else most
-    return made + ([Batch(some[first:])] if len(some) else [])
+    return made + (_divided(some[first:], is_last=True) if len(some) else [])
+
+
+def _divided(parts: Parts, *, is_last: bool) -> list[Batch]:
+    """The batch of some segments; several if it is a single large one, in one sealed file."""
+    held = parts.held[0]
+    if len(parts) > 1 or not isinstance(held, str):
+        return [Batch(parts)]
+    splits = split(held, parts.heads[0], parts.sizes[0], is_last=is_last)
+    return [Batch(parts, one) for one in splits] or [Batch(parts)]
 
 
 def _alike(head: bytes) -> bytes:

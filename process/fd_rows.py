@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.events import MAX_SEQUENCE
-from process.fd_records import NEVER, SOURCES, Cloexec, Records, joined, taken
+from process.fd_records import ALWAYS, NEVER, SOURCES, Cloexec, Records, joined, taken
 from process.fd_steps import ENDS, HOW, Ends, Steps, some_texts
 from process.grouping import group, in_order
 from process.kernels_files import rows_of_steps
@@ -133,7 +133,7 @@ class Stretch:
             "cloexec": Integers(cloexec, (cloexec == Cloexec.NO) | (cloexec == Cloexec.YES)),
             "how": Texts(rows["how"], _HOW),
             "start_seq": _or_null(rows["seq"]),
-            "start_time_ns": Integers(time),
+            "start_time_ns": Integers(time, rows["time"] != ALWAYS),
             "ended": Texts(rows["ended"], _ENDS),
             "end_seq": _or_null(rows["end_seq"]),
             "end_time_ns": Integers(end_time, rows["end_time"] != NEVER),

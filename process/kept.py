@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import zstandard
 from process.errors import ProcessError
 from process.output import unwritable
 from process.packing import Unreadable
+from process.repair import open_segment
 
 MANIFEST: Final = "resume.json"
 _ENTRY: Final = ".entry"
@@ -97,6 +98,27 @@ def file_hash(path: Path) -> str:
     with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
         while piece := file.read(_PIECE):
             found.update(piece)
+    return found.hexdigest()
+
+
+def stretches_hash(path: Path, extents: Callable[[int], Iterable[tuple[int, int]]]) -> str:
+    """SHA-256 of some stretches of a file, as 64 hexadecimal digits.
+
+    Args:
+        path: The file.
+        extents: Gives offset and length of each, of the open file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    found = hashlib.sha256()
+    file = open_segment(path)
+    try:
+        for offset, length in extents(file):
+            for at in range(offset, offset + length, _PIECE):
+                found.update(os.pread(file, min(_PIECE, offset + length - at), at))
+    finally:
+        os.close(file)
     return found.hexdigest()
 
 

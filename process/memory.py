@@ -53,7 +53,7 @@ def room(limit: int | None, jobs: int, sizes: Iterable[int]) -> Room:
     Args:
         limit: Bytes for all processes together; None for none.
         jobs: Worker processes that are wanted.
-        sizes: Stored bytes of each segment.
+        sizes: Stored bytes of each segment, of large ones those of each split.
     """
     found = list(sizes)
     greatest, total = max(found, default=0), sum(found)

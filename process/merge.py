@@ -34,7 +34,7 @@ from process.events import (
 from process.grouping import ranges
 from process.kernels_planes import unplane_all
 from process.planes import Planes
-from process.read import MAX_TOGETHER, Contents, broken, in_order, join, load, pairs
+from process.read import MAX_TOGETHER, Contents, broken, in_order, join, load, load_split, pairs
 from process.sound import Blocks, Files, Records, read_sound
 from process.strings import MAX_ID, StringTable
 
@@ -77,10 +77,7 @@ class Members:
     @classmethod
     def of(cls, parts: Sequence[Part], read: Sequence[Contents]) -> Members:
         """Of segments that were read one by one."""
-        firsts = [
-            one.events[0].first if one.events else min(part.header.first_event, MAX_SEQUENCE)
-            for part, one in zip(parts, read, strict=True)
-        ]
+        firsts = [one.events[0].first if one.events else min(one.header.first_event, MAX_SEQUENCE) for one in read]
         ends = [
             one.events[-1].first + one.events[-1].count if one.events else first
             for first, one in zip(firsts, read, strict=True)
@@ -132,7 +129,8 @@ def load_batch(batch: Batch) -> Loaded:
         OSError: The only one cannot be read.
     """
     if len(batch.parts) == 1:
-        contents = load(batch.parts[0])
+        part = batch.parts[0]
+        contents = load(part) if batch.split is None else load_split(part, batch.split)
         return Loaded(contents, Members.of(batch.parts, [contents]))
     files = read_sound(batch.parts)
     if files is not None:

@@ -26,11 +26,13 @@ from process.fd_records import Scan
 from process.fd_state import Effect
 from process.lives import Step
 from process.merge import Members
+from process.splits import Split
 from process.survey import Identity, Mark, Survey
 from process.tally import Count, Tally
 
 _KNOWN: Final[dict[str, Any]] = {
-    kind.__name__: kind for kind in (Batch, Members, Survey, Effect, Scan, Identity, Mark, Step, Damage, Tally, Count)
+    kind.__name__: kind
+    for kind in (Batch, Split, Members, Survey, Effect, Scan, Identity, Mark, Step, Damage, Tally, Count)
 }
 """What can be read back."""
 

@@ -58,7 +58,7 @@ FILES: Final = Layout(
     kinds(FD_COLUMNS),
     rising={"id", "start_seq", "start_time_ns", "end_seq", "end_time_ns"},
     sought=FD_COLUMNS,
-    whole={"id", "capture", "fd", "source", "how", "start_time_ns"},
+    whole={"id", "capture", "fd", "source", "how"},
 )
 """The table `fd`."""
 

@@ -6,7 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -226,12 +226,18 @@ def _account(capture: uuid.UUID, surveys: list[Survey], runs: Runs, running: Run
     missing = [(max(first, kept_from), first + count - max(first, kept_from)) for first, count in missing]
     lost = sum(max(count, 0) for _, count in missing)
     ledger.add(Severity.INFO, "read", "events", sum(int(some.events.sum()) for some in members))
-    ledger.add(Severity.INFO, "read", "segments", sum(len(some) for some in members))
+    ledger.add(Severity.INFO, "read", "segments", sum(len(some) for some in members) - _continued(surveys))
     ledger.add(Severity.INFO, "read", "resets", sum(len(survey.resets) for survey in surveys))
     text = f"events before {kept_from} of capture {capture} dropped on purpose (--policy drop-oldest)"
     ledger.add(Severity.LOSS, "capture", text, sum(count for _, count in dropped))
     text = f"events missing from capture {capture} ({_ranges((f, c) for f, c in missing if c > 0)})"
     ledger.add(Severity.LOSS, "read", text, lost)
+
+
+def _continued(surveys: list[Survey]) -> int:
+    """How many are of the same segment as the one before."""
+    batches = [survey.batch for survey in surveys]
+    return sum(batch.continues(before) for before, batch in pairwise(batches))
 
 
 def _account_segment(some: Members, index: int, may_lack: bool, is_running: bool, ledger: Ledger) -> None:

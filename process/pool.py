@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from capture.segment import SegmentError
 from process.backstop import Backstop, confine
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 _PIPE = 1 << 20
 """Bytes of a pipe to or from workers: as much as Linux allows anybody."""
+_PATIENCE = 1.0
+"""Seconds after which somebody looks whether a worker has died from whom a result is awaited."""
 _TURN = 0.1
 """Seconds in which another worker takes the next call, although this process is busy sending it."""
 
@@ -116,7 +120,7 @@ class Workers:
                         window.append((rest[0], self._begin().submit(_guarded, function, rest[0], self.apart)))
                     rest.popleft()
                 self._while_busy()
-                result = window[0][1].result()
+                result = _result(self._pool, window[0][1])
             except BrokenProcessPool:
                 self.end()
                 for item, future in window:
@@ -149,7 +153,7 @@ class Workers:
         def result() -> Result:
             with suppress(BrokenProcessPool, CancelledError):
                 if begun is not None:
-                    return begun.result()
+                    return _result(self._pool, begun)
             return function(item)
 
         return result
@@ -239,7 +243,7 @@ class Workers:
             try:
                 with held():
                     future = pool.submit(_guarded, function, item, True)
-                return future.result()
+                return _result(pool, future)
             except BrokenProcessPool:
                 return Failure("the worker that decoded it was killed (out of memory?); try fewer jobs (-j)")
             except BaseException:
@@ -261,10 +265,42 @@ def _rest(_: None) -> None:
     time.sleep(_TURN)
 
 
+def _result(pool: ProcessPoolExecutor | None, future: Future[Result]) -> Result:
+    """What a call gives, of a pool that may have ended.
+
+    Raises:
+        BrokenProcessPool: A worker has died. The pool finds out by itself, unless it has died while it wrote a result:
+            then the pool waits for what is left of that, and the other workers wait until they may write.
+    """
+    while True:
+        try:
+            return future.result(_PATIENCE)
+        except futures.TimeoutError:
+            if pool is not None and any(worker.exitcode is not None for worker in _workers(pool)):
+                _kill(pool)
+
+
 def _kill(pool: ProcessPoolExecutor) -> None:
-    """Kill workers, which would finish what they have in hand before they end."""
-    for worker in list(pool._processes.values()):
+    """Kill workers, which would finish what they have in hand before they end.
+
+    Who reads their results waits for all of one that is half written, for as long as anybody may write: this process,
+    too.
+    """
+    for worker in _workers(pool):
         worker.kill()
+    pipe = _writer(pool, "_result_queue")
+    if pipe is not None:
+        pipe.close()
+
+
+def _workers(pool: ProcessPoolExecutor) -> list[BaseProcess]:
+    """Its processes; none if it has ended."""
+    return list((pool._processes or {}).values())
+
+
+def _writer(pool: ProcessPoolExecutor, queue: str) -> Any:
+    """This process's end of a pipe between it and workers: what others call private may be gone one day, then None."""
+    return getattr(getattr(pool, queue, None), "_writer", None)
 
 
 _spare = Spare()
@@ -317,7 +353,7 @@ def _pool(jobs: int, limit: int | None) -> ProcessPoolExecutor:
 def _widen(pool: ProcessPoolExecutor) -> None:
     """Have room for a whole survey or plan in the pipes: else who sends one waits until the other gets a processor."""
     for queue in ("_call_queue", "_result_queue"):
-        pipe = getattr(getattr(pool, queue, None), "_writer", None)  # what others call private may be gone one day
+        pipe = _writer(pool, queue)
         if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
             with suppress(OSError):  # not so much is allowed
                 fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)

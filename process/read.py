@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from capture.reader import Segment
+from capture.reader import Segment, parse_stretch
 from capture.segment import (
+    BLOCK_HEADER_SIZE,
     COUNTERS,
     FILE_HEADER_SIZE,
     Block,
@@ -24,7 +27,8 @@ from capture.segment import (
 from process.discover import Part, current
 from process.events import HIGH, LOW, MAX_SEQUENCE, Damage, EventBlock, Stretch, Words, damage_of, words
 from process.holes import breaks, misplaced
-from process.repair import read
+from process.repair import open_segment, read
+from process.splits import NAMED, Head, Split, head_at, most_held
 from process.strings import SetTable, StringTable
 
 _AGAIN = 4
@@ -68,12 +72,8 @@ class Contents:
     breaks: list[int] = field(default_factory=list)
 
 
-MAX_HELD = 1 << 26
-"""Bytes to which all records of a segment but its events may unpack; more if the segment is large."""
 MAX_TOGETHER = 1 << 28
 """Bytes to which segments that are read as one may unpack: many times what those that capture writes do."""
-_MOST_PACKED = 32
-"""Times its size: far more than Zstandard makes of what capture writes."""
 
 
 def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
@@ -128,7 +128,7 @@ def _bounded(contents: Contents, blocks: list[tuple[str, Block]]) -> Iterator[tu
 
     Events are unpacked a block at a time; all other records of a segment are held together.
     """
-    left = max(MAX_HELD, _MOST_PACKED * contents.size)
+    left = most_held(contents.size)
     for file, block in blocks:
         if block.type != BlockType.EVENTS:
             if block.raw_length > left:
@@ -161,6 +161,80 @@ def load(part: Part) -> Contents:
     contents, blocks = join(part)
     _sort_out(contents, blocks)
     return contents
+
+
+def load_split(part: Part, split: Split) -> Contents:
+    """Read a split of a segment; of the strings and sets before it only what its events turn out to need.
+
+    What is damaged in other splits is passed over there. The ledger of the segment is that of its last split.
+
+    Raises:
+        SegmentError: The file is not what it was when it was divided.
+        OSError: It cannot be read.
+    """
+    assert part.sealed is not None  # else it is not divided
+    contents = Contents(part.name, replace(part.header, first_event=split.first), is_sealed=True)
+    file = open_segment(part.sealed)
+    try:
+        heads = [head_at(file, offset, part.header) for offset in split.before]
+        data = os.pread(file, split.end - split.start, split.start)
+    finally:
+        os.close(file)
+    found = parse_stretch(data, str(part.sealed), part.header, split.start)
+    if len(data) != split.end - split.start or (found.indexes and found.indexes[0] < split.block):
+        raise _changed(part)
+    for head in heads:
+        if head is None or head.type not in NAMED:
+            raise _changed(part)
+        if head.type == BlockType.STRINGS:
+            contents.strings.add_later(head.first, head.records, partial(_strings_at, part, head))
+        else:
+            contents.sets.add_later(head.first, partial(_sets_at, part, head))
+    contents.kept_from = kept_from(found.meta)
+    contents.damage = [Damage(part.sealed.name, *one[:3], True) for one in found.damage]
+    if contents.damage:
+        contents.breaks = breaks(found, list(range(split.block)))
+    contents.counters, contents.size = found.counters, part.size
+    _sort_out(contents, [(part.sealed.name, block) for block in found.blocks])
+    return contents
+
+
+def _strings_at(part: Part, head: Head) -> bytes | memoryview | None:
+    """What a block of strings holds; None if it is damaged."""
+    block = _block_at(part, head)
+    try:
+        return None if block is None else block.payload()
+    except SegmentError:
+        return None
+
+
+def _sets_at(part: Part, head: Head) -> npt.NDArray[np.int64] | None:
+    """The sets of a block; None if it is damaged."""
+    block = _block_at(part, head)
+    try:
+        return None if block is None else pairs(words(block))
+    except SegmentError:
+        return None
+
+
+def _block_at(part: Part, head: Head) -> Block | None:
+    """A block of a sealed file; None if it is damaged.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    assert part.sealed is not None  # else it is not divided
+    file = open_segment(part.sealed)
+    try:
+        data = os.pread(file, BLOCK_HEADER_SIZE + head.length, head.offset)
+    finally:
+        os.close(file)
+    blocks = parse_stretch(data, str(part.sealed), part.header, head.offset).blocks
+    return blocks[0] if blocks else None
+
+
+def _changed(part: Part) -> SegmentError:
+    return SegmentError(f"{part.name}: changed since it was found; decode again")
 
 
 def _count(contents: Contents, segment: Segment) -> None:

@@ -25,12 +25,13 @@ import errno_tables
 import process
 from process import kept
 from process.batch import Batch
-from process.discover import Part, Parts
+from process.discover import Part, Parts, SegmentKey
 from process.errors import ProcessError
 from process.output import unwritable
 from process.packing import Unreadable, digest, pack, unpack
 from process.plan import Plan
 from process.pool import Failure, Outcome, Workers
+from process.splits import Split, extents
 from process.survey import Survey
 
 Item = TypeVar("Item")
@@ -93,7 +94,7 @@ class Resuming(Workers):
             ProcessError: Another run is at work on the output, or the folder beside it cannot be used.
         """
         super().__init__(jobs)
-        self._counts: Counter[tuple[bool, bool]] = Counter()
+        self._taken: dict[tuple[bool, SegmentKey], bool] = {}
         self._folder = kept.Folder(folder_of(out), {"decoder": decoder(), **options})
         self._used: set[str] = set()
         self._damaged = 0
@@ -112,7 +113,9 @@ class Resuming(Workers):
                 continue
             if done.key is not None:
                 self._used.add(done.key)
-            self._counts[isinstance(outcome.item, Plan), done.taken] += len(_parts(outcome.item))
+            for key in _parts(outcome.item).numbers():
+                place = isinstance(outcome.item, Plan), key
+                self._taken[place] = done.taken and self._taken.get(place, True)
             self._damaged += done.damaged
             yield Outcome(outcome.item, done.result)
 
@@ -128,7 +131,7 @@ class Resuming(Workers):
         """What was taken over so far."""
         text = f"{self._folder.path}: {self._damaged} results are damaged, and were made again"
         notes = self._folder.notes + ([text] if self._damaged else [])
-        counts = self._counts
+        counts = Counter((is_plan, taken) for (is_plan, _), taken in self._taken.items())
         return Resumed(counts[True, True], counts[True, False], counts[False, False], tuple(notes))
 
 
@@ -201,18 +204,24 @@ def _key(item: object, function: Callable[..., object], decoder: str) -> str | N
     """
     options = function.keywords if isinstance(function, partial) else {}
     given = [decoder, _name(function), {name: value for name, value in options.items() if not isinstance(value, Path)}]
+    batch = _batch(item)
     try:
-        return digest([*given, item], _content)
+        return digest([*given, item], partial(_content, split=None if batch is None else batch.split))
     except OSError:
         return None
 
 
-def _content(value: Part | Parts | Path) -> Any:
-    """What a segment is: its files' names and contents."""
+def _content(value: Part | Parts | Path, split: Split | None) -> Any:
+    """What a segment is, or a split of it: its files' names and contents."""
     if isinstance(value, Path):
         return None
     if isinstance(value, Parts):
-        return [_content(part) for part in value]
+        return [_content(part, split) for part in value]
+    if split is not None:
+        return [
+            [path.name, kept.stretches_hash(path, partial(extents, header=value.header, split=split))]
+            for path in value.files
+        ]
     return [value.sealed is not None, [[path.name, kept.file_hash(path)] for path in value.files]]
 
 
@@ -242,7 +251,13 @@ def _name(function: Callable[..., object]) -> str:
     return inner.__name__
 
 
+def _batch(item: object) -> Batch | None:
+    """The batch that a step is given."""
+    batch = item.batch if isinstance(item, Plan) else item
+    return batch if isinstance(batch, Batch) else None
+
+
 def _parts(item: object) -> Parts:
     """The segments that a step is given."""
-    batch = item.batch if isinstance(item, Plan) else item
-    return batch.parts if isinstance(batch, Batch) else Parts.of(())
+    batch = _batch(item)
+    return Parts.of(()) if batch is None else batch.parts

@@ -50,12 +50,12 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
         warnings.warn(note, stacklevel=2)
 
     @cache
-    def whole() -> tuple[Prepared, dict[object, Start | None]]:
+    def whole() -> tuple[Prepared, dict[str, Start | None]]:
         again = prepare(found, Workers(1, reads_ahead=True), trees=False)
-        return again, {plan.batch.key: plan.start for plan in again.plans}
+        return again, {plan.batch.label: plan.start for plan in again.plans}
 
     def start_of(plan: Plan) -> Start:
-        start = whole()[1].get(plan.batch.key)
+        start = whole()[1].get(plan.batch.label)
         if start is None:
             raise SegmentError(f"{plan.batch.name}: changed since it was surveyed; scan again")
         return start

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,8 @@ from process.read_ahead import unpacking
 Sequences = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.intp]
 
+_MORE = 0.25
+"""By how much a slice may be larger than it should be, if one less is made for it."""
 _KEPT = 8
 """Slices whose words are kept from one look at a segment to the next, at most: 100 MB."""
 
@@ -176,16 +180,12 @@ class Slices:
 
     @cached_property
     def _groups(self) -> list[list[tuple[int, int]]]:
-        """The blocks of each slice."""
-        groups: list[list[tuple[int, int]]] = []
-        room = 0
-        for block in self._blocks:
-            if room <= 0:
-                groups.append([])
-                room = self.events
-            groups[-1].append(block)
-            room -= block[1]
-        return groups
+        """The blocks of each slice, of which none is much smaller than others: it would cost nearly as much."""
+        starts = list(accumulate((count for _, count in self._blocks), initial=0))
+        total = starts.pop()
+        slices = max(math.ceil(total / self.events - _MORE), 1)
+        each = groupby(zip(starts, self._blocks, strict=True), key=lambda block: block[0] * slices // max(total, 1))
+        return [[block for _, block in group] for _, group in each]
 
 
 def _room(count: int) -> Words:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ Ids = npt.NDArray[np.int64]
 MAX_ID = (1 << 32) - 1
 LOST = -1
 """Stands for the id of a string whose set is lost."""
+_LATER = -1
+"""Stands for the place of a block of sets that has not been read yet."""
 LOST_TEXT = "([lost])"
 """How a lost string is shown, and no other."""
 
@@ -50,6 +52,19 @@ class _Block:
     def __init__(self, bounds: Ids, flags: npt.NDArray[np.uint32], data: bytes | memoryview) -> None:
         self.bounds, self.flags, self.data = bounds, flags, data
 
+    @classmethod
+    def of(cls, count: int, payload: bytes | memoryview) -> _Block | None:
+        """Of a payload; None if that contradicts itself."""
+        index_size = STRING_INDEX.size * count
+        if index_size > len(payload):
+            return None
+        index = np.frombuffer(payload, "<u4", 2 * count).reshape(count, 2)
+        bounds = np.zeros(count + 1, np.int64)
+        bounds[1:] = index[:, 0]
+        if (bounds[1:] < bounds[:-1]).any() or bounds[-1] != len(payload) - index_size:
+            return None
+        return cls(bounds, index[:, 1], memoryview(payload)[index_size:])
+
     def __reduce__(self) -> tuple[type[_Block], tuple[Ids, npt.NDArray[np.uint32], bytes]]:
         """For pickle, which takes no memoryview."""
         return _Block, (self.bounds, self.flags, bytes(self.data))
@@ -75,27 +90,58 @@ class _Block:
         return enclose(data, self.bounds[positions], self.bounds[positions + 1], '("', rest, _ENDS)
 
 
+class _Later:
+    """A block of strings that nobody has asked for yet."""
+
+    def __init__(self, count: int, read: Callable[[], bytes | memoryview | None]) -> None:
+        self._count, self._read = count, read
+
+    def block(self) -> _Block:
+        """Read it; without strings if it is damaged."""
+        payload = self._read()
+        read = None if payload is None else _Block.of(self._count, payload)
+        return read or _Block(np.zeros(1, np.int64), np.zeros(0, np.uint32), b"")
+
+
 class StringTable:
     """The strings of a segment by id, as far as their blocks are there."""
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
-        self._blocks: list[_Block] = []
+        self._blocks: list[_Block | _Later] = []
 
     def add(self, first: int, count: int, payload: bytes | memoryview) -> bool:
         """Take a STRINGS block's payload. False if it contradicts itself and was not taken."""
-        index_size = STRING_INDEX.size * count
-        if first + count > MAX_ID + 1 or index_size > len(payload):
-            return False
-        index = np.frombuffer(payload, "<u4", 2 * count).reshape(count, 2)
-        bounds = np.zeros(count + 1, np.int64)
-        bounds[1:] = index[:, 0]
-        if (bounds[1:] < bounds[:-1]).any() or bounds[-1] != len(payload) - index_size:
-            return False
+        block = _Block.of(count, payload) if first + count <= MAX_ID + 1 else None
+        if block is not None:
+            self._insert(first, block)
+        return block is not None
+
+    def add_later(self, first: int, count: int, read: Callable[[], bytes | memoryview | None]) -> None:
+        """Take a STRINGS block that is read when one of its strings is asked for.
+
+        Args:
+            first: Id of its first string; no other block may have any of its ids.
+            count: Strings in it.
+            read: Gives its payload; None if it is damaged, and its strings are lost.
+        """
+        self._insert(first, _Later(count, read))
+
+    def _insert(self, first: int, block: _Block | _Later) -> None:
         at = bisect_right(self._firsts, first)
         self._firsts.insert(at, first)
-        self._blocks.insert(at, _Block(bounds, index[:, 1], memoryview(payload)[index_size:]))
-        return True
+        self._blocks.insert(at, block)
+
+    def _block(self, at: int) -> _Block:
+        """A block, which is read by now."""
+        found = self._blocks[at]
+        if isinstance(found, _Later):
+            found = self._blocks[at] = found.block()
+        return found
+
+    def _read(self) -> list[_Block]:
+        """All blocks."""
+        return [self._block(at) for at in range(len(self._blocks))]
 
     def add_run(self, first: int, counts: Ids, payloads: Sequence[bytes | memoryview]) -> bool:
         """Take the payloads of STRINGS blocks whose ids follow each other, as one; False if one contradicts itself.
@@ -116,14 +162,12 @@ class StringTable:
         if (bounds[1:] < bounds[:-1]).any() or (bounds[np.cumsum(counts)] != np.cumsum(lengths)).any():
             return False
         data = b"".join([payload[middle:] for payload, middle in zip(payloads, middles, strict=True)])
-        at = bisect_right(self._firsts, first)
-        self._firsts.insert(at, first)
-        self._blocks.insert(at, _Block(bounds, index[:, 1], data))
+        self._insert(first, _Block(bounds, index[:, 1], data))
         return True
 
     def join(self) -> None:
         """Make one block of those whose ids follow each other: of thousands each would cost as much as a large one."""
-        firsts, joined = self._firsts, self._blocks
+        firsts, joined = self._firsts, self._read()
         self._firsts, self._blocks = [], []
         run, end = list[_Block](), 0
         for first, block in zip(firsts, joined, strict=True):
@@ -150,9 +194,9 @@ class StringTable:
         Returns:
             The new id of each old one, from 0 on, which stays; None if nothing was done.
         """
-        if self._firsts != [1] or len(self._blocks[0].flags) != count:
+        if self._firsts != [1] or len(self._block(0).flags) != count:
             return None
-        (block,) = self._blocks
+        block = self._block(0)
         texts = TextArray(block.bounds, np.frombuffer(block.data, np.uint8))
         found = group_bytes(texts)
         if found is None:
@@ -169,7 +213,7 @@ class StringTable:
         at = bisect_right(self._firsts, number) - 1
         if at < 0 or number < 1:
             return None
-        block, position = self._blocks[at], number - self._firsts[at]
+        block, position = self._block(at), number - self._firsts[at]
         if position >= len(block.flags):
             return None
         start, end = block.bounds.item(position), block.bounds.item(position + 1)
@@ -180,7 +224,7 @@ class StringTable:
         found: list[Text | None] = [None] * len(numbers)
         blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
         for at in distinct(blocks[(blocks >= 0) & (numbers > 0)]).tolist():
-            block, mine = self._blocks[at], np.flatnonzero(blocks == at)
+            block, mine = self._block(at), np.flatnonzero(blocks == at)
             positions = numbers[mine] - self._firsts[at]
             mine, positions = mine[positions < len(block.flags)], positions[positions < len(block.flags)]
             bounds = block.bounds[positions].tolist(), block.bounds[positions + 1].tolist()
@@ -191,7 +235,7 @@ class StringTable:
     def holds(self, numbers: Ids) -> npt.NDArray[np.bool_]:
         """Whether each id is 0, which is no string, or of a string that is there."""
         firsts = np.array([0, *self._firsts], np.int64)
-        ends = np.array([1, *(first + len(one.flags) for first, one in zip(self._firsts, self._blocks, strict=True))])
+        ends = np.array([1, *(first + len(one.flags) for first, one in zip(self._firsts, self._read(), strict=True))])
         at = np.searchsorted(firsts, numbers, side="right") - 1
         there: npt.NDArray[np.bool_] = (at >= 0) & (numbers < ends[at])
         return there
@@ -201,7 +245,7 @@ class StringTable:
         blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
         found, pieces, rows = np.zeros(len(numbers), np.bool_), [], []
         for at in distinct(blocks[blocks >= 0]).tolist():
-            block = self._blocks[at]
+            block = self._block(at)
             mine = np.flatnonzero(blocks == at)
             positions = numbers[mine] - self._firsts[at]
             there = positions < len(block.flags)
@@ -223,7 +267,7 @@ class StringTable:
         blocks = np.searchsorted(self._firsts, numbers, side="right") - 1
         pieces, rows, rest = [], [], np.ones(len(numbers), np.bool_)
         for at in distinct(blocks[blocks >= 0]).tolist():
-            block = self._blocks[at]
+            block = self._block(at)
             mine = np.flatnonzero(blocks == at)
             positions = numbers[mine] - self._firsts[at]
             there = positions < len(block.flags)
@@ -247,10 +291,11 @@ class SetTable:
     def __init__(self) -> None:
         self._blocks: list[tuple[int, Ids]] = []
         self._joined: tuple[Ids, Ids, Ids, Ids] | None = None
+        self._later: dict[int, Callable[[], Ids | None]] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """For pickle, without what follows from the rest."""
-        return {"_blocks": self._blocks, "_joined": None}
+        return {**vars(self), "_joined": None}
 
     def add(self, first: int, rows: Ids) -> bool:
         """Take a SETS block: string ids of shape (sets, 6). False if its own ids cannot be."""
@@ -260,6 +305,16 @@ class SetTable:
         self._joined = None
         return True
 
+    def add_later(self, first: int, read: Callable[[], Ids | None]) -> None:
+        """Take a SETS block that is read when one of its sets is asked for.
+
+        Args:
+            first: Id of its first set; no other block may have any of its ids.
+            read: Gives what `add` takes; None if it is damaged, and its sets are lost.
+        """
+        self._later[first] = read
+        self._joined = None
+
     def holds(self, numbers: Ids) -> npt.NDArray[np.bool_]:
         """Whether each id is 0, which is no set, or of a set that is there."""
         there: npt.NDArray[np.bool_] = self.find(numbers)[0] != LOST
@@ -267,6 +322,7 @@ class SetTable:
 
     def strings(self) -> Ids:
         """The string ids of all sets: int64 of shape (n,)."""
+        self._read(list(self._later))
         return np.concatenate([np.zeros(0, np.int64), *(rows.ravel() for _, rows in self._blocks)])
 
     def find(self, numbers: Ids) -> Ids:
@@ -298,17 +354,38 @@ class SetTable:
         if len(firsts) == 1:
             return (numbers > 0) & (numbers < ends[0]), numbers, rows
         run = np.searchsorted(firsts, numbers, side="right") - 1
-        position = starts[run] + numbers - firsts[run]
+        place = starts[run]
+        if self._later and (place == _LATER).any():
+            self._read(firsts[distinct(run[place == _LATER])].tolist())
+            return self._places(numbers)
+        position = place + numbers - firsts[run]
         return (numbers > 0) & (position < ends[run]), position, rows
 
+    def _read(self, firsts: list[int]) -> None:
+        """Read blocks that were to be read later."""
+        for first in firsts:
+            rows = self._later.pop(first)()
+            self._blocks.append((first, np.zeros((0, 6), np.int64) if rows is None else rows))
+        self._joined = None
+
     def _join(self) -> tuple[Ids, Ids, Ids, Ids]:
-        """First id, start and end row of each run of blocks, and all rows; row 0 is the empty set, of id 0."""
-        blocks = [(0, np.zeros((1, 6), np.int64)), *sorted(self._blocks, key=lambda block: block[0])]
+        """First id, start and end row of each run of blocks, and all rows; row 0 is the empty set, of id 0.
+
+        A block that is not read yet is a run that starts at `_LATER`.
+        """
+        none = np.zeros((0, 6), np.int64)
+        blocks = [(0, np.zeros((1, 6), np.int64)), *self._blocks, *((first, none) for first in self._later)]
+        blocks.sort(key=lambda block: block[0])
         ends = np.cumsum([len(rows) for _, rows in blocks])
         starts = ends - [len(rows) for _, rows in blocks]
         firsts = np.array([first for first, _ in blocks], np.int64)
-        heads = np.flatnonzero(np.append(True, np.diff(firsts) != np.diff(starts)))  # mostly all follow each other
+        is_later = np.isin(firsts, list(self._later))
+        is_head = np.append(True, np.diff(firsts) != np.diff(starts))  # mostly all follow each other
+        is_head |= is_later
+        is_head[1:] |= is_later[:-1]
+        heads = np.flatnonzero(is_head)
         ends = ends[np.append(heads[1:], len(blocks)) - 1]
+        starts[is_later] = _LATER
         rows = np.ascontiguousarray(np.concatenate([rows for _, rows in blocks]).T)
         return firsts[heads], starts[heads], ends, rows
 

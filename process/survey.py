@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -146,7 +146,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True, is_ahea
     """
     loaded = load_batch(batch)
     contents, rules = loaded.contents, _rules(batch.header)
-    path = None if folder is None or len(batch.parts) == 1 else folder / f"{_label(batch)}.batch"
+    path = None if folder is None or len(batch.parts) == 1 else folder / f"{batch.label}.batch"
     seen, told = _Events(), Lives(contents, rules) if rules else None
     scanner = Scanner(contents, rules) if files else None
     edges = Edges(contents.breaks) if scanner is None else scanner.edges
@@ -169,7 +169,7 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True, is_ahea
         seen.tasks.append(scanner.sights()["task"])
     steps = told.steps() if told else []
     return Survey(
-        batch=Batch(loaded.members.parts),
+        batch=replace(batch, parts=loaded.members.parts),
         members=loaded.members,
         failed=loaded.failed,
         blocks=seen.blocks,
@@ -224,11 +224,6 @@ def _signed(word: int) -> int:
     return (word + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def _label(batch: Batch) -> str:
-    """A name for its files."""
-    return f"{batch.header.capture.hex}-{batch.header.segment}-{len(batch.parts)}"
-
-
 def _rules(header: Header) -> Rules | None:
     """How to read events; None if nobody can."""
     try:
@@ -242,7 +237,7 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     scan = scanner.finish()
     together = Together(scan.changes)
     scan.changes = together.changes
-    path = None if folder is None else folder / f"{_label(batch)}.scan"
+    path = None if folder is None else folder / f"{batch.label}.scan"
     if path is not None and store(scan, path):
         scan = Scan(together.net(scan.lives), scan.lives, scan.texts)
     else:

@@ -17,7 +17,7 @@ from process.batch import Batch
 from process.discover import Part, Parts
 from process.errors import ProcessError
 from process.ledger import Ledger, Severity
-from process.pool import Workers
+from process.pool import Failure, Workers
 from process.stopping import held
 from process.survey import Survey, survey
 from process.temporary import Temporary
@@ -120,10 +120,16 @@ def survey_all(
         elif len(outcome.item.parts) > 1:
             divided += outcome.item.alone()
         else:
-            failed.append((outcome.item.parts[0], outcome.result.reason))
+            failed.append((outcome.item.parts[0], _reason(outcome.item, outcome.result)))
     if divided:
         more, lost = survey_all(divided, workers, folder, advance, files=files)
         order = {key: number for number, key in enumerate(key for batch in wanted for key in batch.key)}
         made = sorted(made + more, key=lambda one: order[one.batch.key[0]])
         failed = sorted(failed + lost, key=lambda one: order[Parts.of((one[0],)).numbers()[0]])
     return made, failed
+
+
+def _reason(batch: Batch, failure: Failure) -> str:
+    """Why a segment cannot be read, or what of it."""
+    split = batch.split
+    return failure.reason if split is None else f"from event {split.first} on: {failure.reason}"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from process.batch import Batch
 from process.events import MAX_SEQUENCE
 from process.fd_history import Sheet
 from process.fd_pieces import Made
@@ -144,10 +145,11 @@ def _segments(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
     whole = {plan.position for plan, _ in decoded if not plan.piece}
     alone = {key for plan, _ in decoded if plan.piece for key in plan.batch.key}
     rows: list[tuple[Any, ...]] = []
+    before: Batch | None = None
     for plan, survey in zip(prepared.plans, prepared.surveys, strict=True):
         members, header, keys = survey.members, survey.batch.header, survey.batch.key
         counts = zip(keys, plan.counts, strict=True)
-        rows += zip(
+        found = zip(
             repeat(plan.capture, len(keys)),
             repeat(str(header.capture)),
             (number for _, number in keys),
@@ -161,4 +163,14 @@ def _segments(prepared: Prepared, decoded: Decoded) -> list[tuple[Any, ...]]:
             (len(members.damage.get(k, ())) for k in range(len(keys))),
             strict=False,
         )
+        rows += [_joined(rows.pop(), *found)] if survey.batch.continues(before) else found
+        before = survey.batch
     return rows
+
+
+_SUMMED = [name in ("events", "rows", "damage") for name in SEGMENT_COLUMNS]
+
+
+def _joined(row: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The row of a segment of which two tell a split each."""
+    return tuple(one + two if summed else one for one, two, summed in zip(row, other, _SUMMED, strict=True))

@@ -39,6 +39,7 @@ def divide(paths: Sequence[Path], workers: Workers, memory: int | None = None) -
         memory: Bytes that all processes may take together; None: what they need.
     """
     found = discover(paths)
-    space = room(memory, workers.jobs, found.parts.sizes)
+    made = batches(found.parts)
+    space = room(memory, workers.jobs, [size for batch in made for size in batch.sizes])
     workers.jobs, workers.apart, workers.backstop = space.jobs, memory is not None, space.backstop
-    return Work(found, batches(found.parts, space.batch), space)
+    return Work(found, made if space.batch is None else batches(found.parts, space.batch), space)

@@ -17,7 +17,7 @@ from process.errors import ProcessError
 from process.output import Format
 from process.pipeline import decode
 from process.pool import Failure, Workers
-from workers import die_elsewhere, name_and_wait, square, take_and_free
+from workers import die_elsewhere, half_write, name_and_wait, square, square_of_whole, take_and_free
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -48,6 +48,29 @@ def test_a_killed_worker_takes_only_its_own_item_with_it() -> None:
     killed = [index for index, result in enumerate(results) if isinstance(result, Failure)]
     assert killed == [2, 5]
     assert [result for result in results if not isinstance(result, Failure)] == [1, 4, 9, 16, 25]
+
+
+def test_a_worker_killed_while_it_writes_a_result_takes_only_its_own_item_with_it() -> None:
+    with Workers(2) as workers:
+        outcomes = {outcome.item: outcome.result for outcome in workers.run(square_of_whole, range(9))}
+    failure = outcomes.pop(3)
+    assert isinstance(failure, Failure) and "was killed" in failure.reason
+    assert outcomes == {item: item * item for item in range(9) if item != 3}
+
+
+def stopped(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_is_stopped_while_a_worker_writes_a_result_ends() -> None:
+    before = signal.signal(signal.SIGALRM, stopped)
+    try:
+        with pytest.raises(KeyboardInterrupt), Workers(2) as workers:
+            signal.setitimer(signal.ITIMER_REAL, 1.5)
+            list(workers.run(half_write, [False, False, False]))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_workers_are_kept_from_one_run_to_the_next() -> None:

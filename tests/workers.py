@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import time
+from multiprocessing.connection import Connection
 
 import numpy as np
 import polars as pl
@@ -62,3 +64,22 @@ def poison(kind: str) -> None:
     held: list[object] = []
     while True:
         held.append(np.ones(1 << 20) if kind == "numpy" else pl.select(pl.int_range(1 << 20).cast(pl.Float64)))
+
+
+def half_write(lethal: bool) -> None:
+    """Have this worker write half of its next result, and then die, or sleep until it is killed."""
+
+    def write(self: Connection, data: bytes) -> None:
+        os.write(self.fileno(), struct.pack("!i", len(data)) + data[: len(data) // 2])
+        if lethal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+
+    Connection._send_bytes = write  # type: ignore[attr-defined]
+
+
+def square_of_whole(number: int) -> int:
+    """Square a number; of one the result is half written."""
+    if number == 3:
+        half_write(lethal=True)
+    return number * number
