@@ -40,7 +40,7 @@ MAX_HELD = 1 << 26
 """Bytes to which all records of a segment but its events may unpack; more if the segment is large."""
 _MOST_PACKED = 32
 """Times its size: far more than Zstandard makes of what capture writes."""
-_PER_BLOCK = 1 << 10
+PER_BLOCK = 1 << 10
 """Bytes that a block and its header have on average, at least; else there are more than are worth looking at."""
 _MOST_OFFSETS = 1 << 20
 """Offsets that all splits of a segment have to be told, at most."""
@@ -171,7 +171,7 @@ def _heads(file: int, head: bytes, size: int) -> list[Head] | None:
         one = head_at(file, at, header)
         if one is None or is_ended or one.number != len(found) or one.raw > MAX_RAW:
             return None
-        if _PER_BLOCK * len(found) > size:
+        if PER_BLOCK * len(found) > size:
             return None
         if one.type in ROW_SIZES and ROW_SIZES[one.type] * one.records != one.raw:
             return None

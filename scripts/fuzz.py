@@ -21,8 +21,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from polars.testing import assert_frame_equal
 from capture.reader import parse_segment
 from capture.segment import SegmentError
 from mutations import Mutator, seeds
+from process import splits
 from process.decode import Decoder
 from process.discover import discover
 from process.errors import ProcessError
@@ -84,7 +85,21 @@ def examine(path: Path) -> int:
         Exception: Anything is a failure.
     """
     read(path)
-    return decode(path)
+    rows = decode(path)
+    with divided():
+        decode(path)
+    return rows
+
+
+@contextmanager
+def divided() -> Iterator[None]:
+    """Have segments divided that are much too small for it."""
+    kept = splits.LEAST, splits.PER_BLOCK, splits.EVENTS
+    splits.LEAST, splits.PER_BLOCK, splits.EVENTS = 0, 1, 10
+    try:
+        yield
+    finally:
+        splits.LEAST, splits.PER_BLOCK, splits.EVENTS = kept
 
 
 def read(path: Path) -> None:

@@ -145,8 +145,10 @@ class Mutator:
         if choose.random() < 0.15:
             header = self._header(header)
         packed = b"".join(block.pack(header) for block in blocks)
-        end = data[data.rfind(BLOCK_MAGIC) :] if choose.random() < 0.5 and header == segment.header else b""
-        return header.pack() + packed + end
+        if choose.random() < 0.5 or header != segment.header:
+            return header.pack() + packed
+        first = segment.blocks[0].offset if segment.blocks else FILE_HEADER_SIZE  # what says who has written it stays
+        return header.pack() + data[FILE_HEADER_SIZE:first] + packed + data[data.rfind(BLOCK_MAGIC) :]
 
     def _raw(self, data: bytes) -> bytes:
         """Bytes changed, cut, doubled or moved, with no care for checksums."""

@@ -51,7 +51,7 @@ _LIFE = 4096
 
 def generate(
     directory: Path, events: int, *, processes: int = 40, paths: int = 4000, adversarial: bool = False,
-    segment_size: int = 8 << 20, seed: int = 1, room: Room | None = None,
+    segment_size: int = 64 << 20, seed: int = 1, room: Room | None = None,
 ) -> None:  # fmt: skip
     """Write a capture.
 
@@ -61,7 +61,7 @@ def generate(
         processes: How many make them.
         paths: How many different paths there are.
         adversarial: Unique pointers and new paths in most events.
-        segment_size: Stored bytes of a segment.
+        segment_size: Stored bytes of a segment; that of `capture` if not told.
         seed: Same seed, same events.
         room: Of a chunk; no segment is smaller than one.
     """

@@ -5,7 +5,7 @@ import __future__ as future
 
 import inspect
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -69,11 +69,11 @@ def read(data: bytes, path: Path) -> Read:
     if not found.parts:
         return Read(refused=True, told=bool(found.rejected))
     contents = load(found.parts[0])
-    records = dict(_records(contents))
+    records = dict(records_of(contents))
     return Read(False, bool(contents.damage) or not contents.is_sealed, records)
 
 
-def _records(contents: Contents) -> Iterator[tuple[Key, bytes]]:
+def records_of(contents: Contents) -> Iterator[tuple[Key, bytes]]:
     """Every record by its kind and number."""
     for block in contents.events:
         try:
@@ -121,11 +121,13 @@ class Findings:
         return f"{self.faults:,} faults, {self.wrong} wrong, {self.unnoticed} unnoticed, blocks lost {self.radius}"
 
 
-def judge(whole: Read, faults: Iterable[tuple[bytes, bool]], path: Path) -> Findings:
+def judge(
+    whole: Read, faults: Iterable[tuple[bytes, bool]], path: Path, reader: Callable[[bytes, Path], Read] = read
+) -> Findings:
     """Read faulty segments; those of which one block is hit at most are marked so."""
     found = Findings()
     for data, is_narrow in faults:
-        one = read(data, path)
+        one = reader(data, path)
         found.faults += 1
         found.wrong += bool(one.records.items() - whole.records.items())
         found.unnoticed += not one.told

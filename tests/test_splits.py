@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from process.plan import Plan
 from process.read import load_split
 from process.write_parquet import write_part
 from segments import EXECVE, LIST, OPENAT, READ, Builder, task
+from test_faults import GOLDEN, OWNER, Read, cuts, flips, judge, misfits, records_of
 
 SMALL_ROOM = Room(400, 1024, 1 << 18, 1024, 128, 64, 64)
 
@@ -39,7 +41,7 @@ def divide(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def set_to(events: int) -> None:
         monkeypatch.setattr(splits, "LEAST", 0 if events else 1 << 60)
-        monkeypatch.setattr(splits, "_PER_BLOCK", 1)
+        monkeypatch.setattr(splits, "PER_BLOCK", 1)
         monkeypatch.setattr(splits, "EVENTS", events)
 
     return set_to
@@ -217,6 +219,32 @@ def test_a_damaged_block_costs_what_it_costs_where_each_chunk_is_a_segment(
     for name in ("rows", "fd"):
         assert_frame_equal(divided[name], apart[name], categorical_as_str=True)
     assert divided["process"] == apart["process"]
+
+
+def read_divided(data: bytes, path: Path) -> Read:
+    """As `test_faults.read`, split by split."""
+    path.write_bytes(data)
+    found = discover([path])
+    if not found.parts:
+        return Read(refused=True, told=bool(found.rejected))
+    read = Read()
+    for one in batches(found.parts):
+        contents = load_batch(one).contents
+        read.records |= dict(records_of(contents))
+        read.told |= bool(contents.damage) or not contents.is_sealed
+    return read
+
+
+@pytest.mark.parametrize("faults", [cuts, partial(flips, 3), misfits])
+def test_whatever_is_wrong_with_a_divided_segment_costs_one_block_and_is_told(
+    tmp_path: Path, divide: Callable[[int], None], faults: Callable[[], Iterator[tuple[bytes, bool]]]
+) -> None:
+    divide(1)
+    whole = read_divided(GOLDEN, tmp_path / "a.seg")
+    assert len(batches(discover([tmp_path]).parts)) == 2
+    assert not whole.told and whole.records.keys() == OWNER.keys()
+    found = judge(whole, faults(), tmp_path / "a.seg", read_divided)
+    assert found.clean and found.faults > 80, found
 
 
 def test_a_segment_in_which_anything_is_unusual_stays_whole(tmp_path: Path, divide: Callable[[int], None]) -> None:
