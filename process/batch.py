@@ -53,11 +53,6 @@ class Batch:
         number = "" if self.split is None else f"-{self.split.number}"
         return f"{header.capture.hex}-{header.segment}-{len(self.parts)}{number}"
 
-    @property
-    def sizes(self) -> list[int]:
-        """Stored bytes that must be held together to read each of its segments, or its split."""
-        return self.parts.sizes if self.split is None else [self.split.size]
-
     def continues(self, other: Batch | None) -> bool:
         """Whether it is of the same segment as the batch before it."""
         return self.split is not None and other is not None and self.key == other.key
@@ -72,12 +67,13 @@ class Batch:
         return [Batch(self.parts[k : k + 1]) for k in range(len(self.parts))]
 
 
-def batches(parts: Iterable[Part], most: int | None = None) -> list[Batch]:
-    """Put small segments together.
+def batches(parts: Iterable[Part], most: int | None = None, split_most: int | None = None) -> list[Batch]:
+    """Put small segments together, and divide large ones.
 
     Args:
         parts: By capture and number.
-        most: Bytes of files that a batch of several has at most; `MOST` if not told.
+        most: Bytes of files that a batch of several has at most; None: as many as is quickest.
+        split_most: Of a split, about; likewise.
     """
     some, most = Parts.of(parts), MOST if most is None else most
     made: list[Batch] = []
@@ -86,18 +82,18 @@ def batches(parts: Iterable[Part], most: int | None = None) -> list[Batch]:
         before, alike = alike, _alike(head)
         if held + size > most or size > SMALL or alike != before:
             if k:
-                made += _divided(some[first:k], is_last=False)
+                made += _divided(some[first:k], split_most, is_last=False)
             first, held = k, 0
         held += size if size <= SMALL else most
-    return made + (_divided(some[first:], is_last=True) if len(some) else [])
+    return made + (_divided(some[first:], split_most, is_last=True) if len(some) else [])
 
 
-def _divided(parts: Parts, *, is_last: bool) -> list[Batch]:
+def _divided(parts: Parts, most: int | None, *, is_last: bool) -> list[Batch]:
     """The batch of some segments; several if it is a single large one, in one sealed file."""
     held = parts.held[0]
     if len(parts) > 1 or not isinstance(held, str):
         return [Batch(parts)]
-    splits = split(held, parts.heads[0], parts.sizes[0], is_last=is_last)
+    splits = split(held, parts.heads[0], parts.sizes[0], is_last=is_last, most=most)
     return [Batch(parts, one) for one in splits] or [Batch(parts)]
 
 

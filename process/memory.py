@@ -22,7 +22,9 @@ _TAKEN = 560
 _LEAST = 1 << 13
 """Events of the smallest slice: still a whole block of most captures, so that less would save nothing."""
 _FEWEST = 1 << 18
-"""Bytes of the smallest batch."""
+"""Bytes of the smallest batch of small segments."""
+_LEAST_SPLIT = 1 << 20
+"""Bytes of the smallest split: the command itself holds something for each."""
 
 _UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes that getrusage(2) counts in."""
@@ -36,16 +38,18 @@ class Room:
         jobs: Worker processes.
         events: Of a slice; None: as many as is quickest.
         batch: Stored bytes of a batch of small segments, at most; likewise.
+        split: Of a split; likewise.
         backstop: Where a worker is stopped.
     """
 
     jobs: int
     events: int | None = None
     batch: int | None = None
+    split: int | None = None
     backstop: Backstop | None = None
 
 
-def room(limit: int | None, jobs: int, sizes: Iterable[int]) -> Room:
+def room(limit: int | None, jobs: int, whole: Iterable[int], splits: Iterable[int] = ()) -> Room:
     """What fits in a limit, as far as it can be told before anything is read; the least there is if nothing fits.
 
     Fewer workers come last: they cost most time.
@@ -53,22 +57,25 @@ def room(limit: int | None, jobs: int, sizes: Iterable[int]) -> Room:
     Args:
         limit: Bytes for all processes together; None for none.
         jobs: Worker processes that are wanted.
-        sizes: Stored bytes of each segment, of large ones those of each split.
+        whole: Stored bytes of each segment that is not divided.
+        splits: Of each split, where nothing limits them.
     """
-    found = list(sizes)
+    found, divided = list(whole), list(splits)
     greatest, total = max(found, default=0), sum(found)
     if limit is None:
-        return Room(jobs, backstop=backstop(None, jobs, _reckoned(max(greatest, min(MOST, total)), SLICE)))
+        held = max(greatest, min(MOST, total), max(divided, default=0))
+        return Room(jobs, backstop=backstop(None, jobs, _reckoned(held, SLICE)))
     for workers in range(jobs, 0, -1):
         mine = (limit - (workers + 1) * _PROCESS) // workers
         batch = min(MOST, max(mine // (2 * _OF_FILE), _FEWEST))
-        left = mine - _OF_FILE * max(greatest, min(batch, total))
+        split = max(batch, _LEAST_SPLIT)
+        held = max(greatest, min(batch, total), min(split, max(divided, default=0)))
+        left = mine - _OF_FILE * held
         if left >= _OF_EVENT * _LEAST or workers == 1:
             events = _LEAST
             while events < SLICE and 2 * events * _OF_EVENT <= left:
                 events *= 2
-            reckoned = _reckoned(max(greatest, min(batch, total)), events)
-            return Room(workers, events, batch, backstop(limit, workers, reckoned))
+            return Room(workers, events, batch, split, backstop(limit, workers, _reckoned(held, events)))
     raise AssertionError("one job or more")
 
 

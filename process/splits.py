@@ -7,6 +7,7 @@ are of its own events.
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -100,7 +101,7 @@ def most_held(size: int) -> int:
     return max(MAX_HELD, _MOST_PACKED * size)
 
 
-def split(path: str, head: bytes, size: int, *, is_last: bool) -> list[Split]:
+def split(path: str, head: bytes, size: int, *, is_last: bool, most: int | None = None) -> list[Split]:
     """Divide a segment.
 
     Args:
@@ -108,6 +109,7 @@ def split(path: str, head: bytes, size: int, *, is_last: bool) -> list[Split]:
         head: The file's header, as it was when the file was found.
         size: The file's bytes then.
         is_last: Whether no other segment comes after it.
+        most: Bytes of the file that a split has at most, about; None: as many as is quickest.
 
     Returns:
         Its splits in order: at least two, or none if it is to stay whole. That it is if it is small, not sealed, or
@@ -125,7 +127,8 @@ def split(path: str, head: bytes, size: int, *, is_last: bool) -> list[Split]:
         return []
     finally:
         os.close(file)
-    return _divided(heads, size, _AT_THE_END if is_last else ()) if heads is not None else []
+    fewest = 0 if most is None else math.ceil(size / most)
+    return _divided(heads, size, fewest, _AT_THE_END if is_last else ()) if heads is not None else []
 
 
 def head_at(file: int, offset: int, header: Header) -> Head | None:
@@ -203,12 +206,12 @@ def _chunks(heads: list[Head]) -> Iterator[tuple[int, int]]:
         first = k + 1
 
 
-def _divided(heads: list[Head], size: int, at_the_end: Sequence[float]) -> list[Split]:
+def _divided(heads: list[Head], size: int, fewest: int, at_the_end: Sequence[float]) -> list[Split]:
     """The splits of a segment, of whole chunks, and about as large as they should be."""
     counts = [one.records if one.type == BlockType.EVENTS else 0 for one in heads]
     before = [0, *accumulate(counts)]
     named = [k for k, one in enumerate(heads) if one.type in NAMED]
-    pieces = min(round(before[-1] / EVENTS), _MOST_OFFSETS // max(len(named), 1))
+    pieces = min(max(round(before[-1] / EVENTS), fewest), _MOST_OFFSETS // max(len(named), 1))
     if not pieces:
         return []
     wanted = [piece * before[-1] / pieces for piece in (*range(1, pieces), *(pieces - rest for rest in at_the_end))]

@@ -40,6 +40,7 @@ def divide(paths: Sequence[Path], workers: Workers, memory: int | None = None) -
     """
     found = discover(paths)
     made = batches(found.parts)
-    space = room(memory, workers.jobs, [size for batch in made for size in batch.sizes])
+    whole = [size for batch in made if batch.split is None for size in batch.parts.sizes]
+    space = room(memory, workers.jobs, whole, [batch.split.size for batch in made if batch.split is not None])
     workers.jobs, workers.apart, workers.backstop = space.jobs, memory is not None, space.backstop
-    return Work(found, made if space.batch is None else batches(found.parts, space.batch), space)
+    return Work(found, made if memory is None else batches(found.parts, space.batch, space.split), space)

@@ -27,10 +27,11 @@ _CODE = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))
 from process.cli import main
+from process.memory import peak
 try: main()
 finally:
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print("peak", max(peaks) // 1024)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print("peak", max(peak() >> 20, children >> 10))
 """
 
 

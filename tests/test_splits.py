@@ -20,7 +20,7 @@ from capture.reader import read_segment
 from capture.segment import BlockType
 from decoding import frame_of, losses
 from fd_world import World, write
-from process import batch, scan, splits
+from process import batch, memory, scan, splits
 from process.batch import batches
 from process.discover import discover
 from process.merge import load_batch
@@ -393,9 +393,17 @@ def test_the_last_events_are_decoded_again_when_another_segment_comes(
     assert_same(made, outputs(tmp_path / "caps", tmp_path / "fresh")[1])
 
 
-def test_memory_is_reckoned_by_splits(tmp_path: Path, divide: Callable[[int], None]) -> None:
-    synthetic.generate(tmp_path, 30_000, room=SMALL_ROOM)
-    parts = discover([tmp_path]).parts
-    divide(3000)
-    sizes = [size for one in batches(parts) for size in one.sizes]
-    assert max(sizes) < parts[0].size / 2 and sum(sizes) >= parts[0].size - 200
+def test_below_a_limit_splits_are_smaller_and_rows_the_same(
+    tmp_path: Path, divide: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_LEAST_SPLIT", 1)
+    synthetic.generate(tmp_path / "caps", 30_000, room=SMALL_ROOM)
+    divide(15_000)
+    _, made = outputs(tmp_path / "caps", tmp_path / "made")
+    assert made["parts"] == 4
+    sizes = [path.stat().st_size for path in (tmp_path / "caps").iterdir()]
+    room = memory.room(200 << 20, 1, [], sizes)
+    assert room.split is not None and room.batch is not None and room.split == room.batch < sizes[0]
+    _, limited = outputs(tmp_path / "caps", tmp_path / "limited", memory=200 << 20)
+    assert limited["parts"] > 4
+    assert_same(limited, made)
