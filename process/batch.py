@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from capture.segment import Header
 from process.discover import Part, Parts, SegmentKey
@@ -67,33 +68,37 @@ class Batch:
         return [Batch(self.parts[k : k + 1]) for k in range(len(self.parts))]
 
 
-def batches(parts: Iterable[Part], most: int | None = None, split_most: int | None = None) -> list[Batch]:
+def batches(
+    parts: Iterable[Part], most: int | None = None, split_most: int | None = None, *, is_query: bool = False
+) -> list[Batch]:
     """Put small segments together, and divide large ones.
 
     Args:
         parts: By capture and number.
         most: Bytes of files that a batch of several has at most; None: as many as is quickest.
         split_most: Of a split, about; likewise.
+        is_query: Whether one process handles all of them.
     """
     some, most = Parts.of(parts), MOST if most is None else most
     made: list[Batch] = []
+    divide = partial(_divided, most=split_most, is_query=is_query)
     first, held, alike = 0, most, b""
     for k, (size, head) in enumerate(zip(some.sizes, some.heads, strict=True)):
         before, alike = alike, _alike(head)
         if held + size > most or size > SMALL or alike != before:
             if k:
-                made += _divided(some[first:k], split_most, is_last=False)
+                made += divide(some[first:k], is_last=False)
             first, held = k, 0
         held += size if size <= SMALL else most
-    return made + (_divided(some[first:], split_most, is_last=True) if len(some) else [])
+    return made + (divide(some[first:], is_last=True) if len(some) else [])
 
 
-def _divided(parts: Parts, most: int | None, *, is_last: bool) -> list[Batch]:
+def _divided(parts: Parts, *, most: int | None, is_last: bool, is_query: bool) -> list[Batch]:
     """The batch of some segments; several if it is a single large one, in one sealed file."""
     held = parts.held[0]
     if len(parts) > 1 or not isinstance(held, str):
         return [Batch(parts)]
-    splits = split(held, parts.heads[0], parts.sizes[0], is_last=is_last, most=most)
+    splits = split(held, parts.heads[0], parts.sizes[0], is_last=is_last, most=most, is_query=is_query)
     return [Batch(parts, one) for one in splits] or [Batch(parts)]
 
 

@@ -46,10 +46,11 @@ class Prepared:
 
 
 def prepare(
-    paths: Sequence[Path], workers: Workers, *, files: bool = True, trees: bool = True, history: bool = False
-) -> Prepared:
+    paths: Sequence[Path], workers: Workers, *, files: bool = True, trees: bool = True, history: bool = False,
+    is_query: bool = False,
+) -> Prepared:  # fmt: skip
     """Find, survey and plan: `work.divide`, `survey_work` and `plan_work`."""
-    work = divide(paths, workers)
+    work = divide(paths, workers, is_query=is_query)
     return plan_work(work, survey_work(work, workers, files=files), trees=trees, history=history)
 
 

@@ -189,7 +189,7 @@ def load_split(part: Part, split: Split) -> Contents:
         if head.type == BlockType.STRINGS:
             contents.strings.add_later(head.first, head.records, partial(_strings_at, part, head))
         else:
-            contents.sets.add_later(head.first, partial(_sets_at, part, head))
+            contents.sets.add_later(head.first, head.records, partial(_sets_at, part, head))
     contents.kept_from = kept_from(found.meta)
     contents.damage = [Damage(part.sealed.name, *one[:3], True) for one in found.damage]
     if contents.damage:

@@ -45,13 +45,13 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
     several = [paths] if isinstance(paths, str | PathLike) else list(paths)
     found = [Path(path) for path in several]
     with collecting_rarely:
-        prepared = prepare(found, Workers(1, reads_ahead=True), files=False, trees=False)
+        prepared = prepare(found, Workers(1, reads_ahead=True), files=False, trees=False, is_query=True)
     for _, note in prepared.ledger.notes():
         warnings.warn(note, stacklevel=2)
 
     @cache
     def whole() -> tuple[Prepared, dict[str, Start | None]]:
-        again = prepare(found, Workers(1, reads_ahead=True), trees=False)
+        again = prepare(found, Workers(1, reads_ahead=True), trees=False, is_query=True)
         return again, {plan.batch.label: plan.start for plan in again.plans}
 
     def start_of(plan: Plan) -> Start:

@@ -33,6 +33,8 @@ from process.repair import open_segment
 
 EVENTS = 1 << 19
 """Events of a split, about. Each costs some hundredths of a second by itself: half of it would be a tenth slower."""
+OF_QUERY = 8
+"""Times as many where one process does them all: then no more than memory counts."""
 LEAST = 1 << 20
 """Bytes of the smallest file that is looked at: smaller ones have less than half a split, mostly."""
 _AT_THE_END = (0.5, 0.25)
@@ -101,7 +103,9 @@ def most_held(size: int) -> int:
     return max(MAX_HELD, _MOST_PACKED * size)
 
 
-def split(path: str, head: bytes, size: int, *, is_last: bool, most: int | None = None) -> list[Split]:
+def split(
+    path: str, head: bytes, size: int, *, is_last: bool, most: int | None = None, is_query: bool = False
+) -> list[Split]:
     """Divide a segment.
 
     Args:
@@ -110,6 +114,7 @@ def split(path: str, head: bytes, size: int, *, is_last: bool, most: int | None 
         size: The file's bytes then.
         is_last: Whether no other segment comes after it.
         most: Bytes of the file that a split has at most, about; None: as many as is quickest.
+        is_query: Whether one process does them all.
 
     Returns:
         Its splits in order: at least two, or none if it is to stay whole. That it is if it is small, not sealed, or
@@ -127,8 +132,12 @@ def split(path: str, head: bytes, size: int, *, is_last: bool, most: int | None 
         return []
     finally:
         os.close(file)
+    if heads is None:
+        return []
     fewest = 0 if most is None else math.ceil(size / most)
-    return _divided(heads, size, fewest, _AT_THE_END if is_last else ()) if heads is not None else []
+    if is_query:
+        return _divided(heads, size, OF_QUERY * EVENTS, fewest, ())
+    return _divided(heads, size, EVENTS, fewest, _AT_THE_END if is_last else ())
 
 
 def head_at(file: int, offset: int, header: Header) -> Head | None:
@@ -206,12 +215,12 @@ def _chunks(heads: list[Head]) -> Iterator[tuple[int, int]]:
         first = k + 1
 
 
-def _divided(heads: list[Head], size: int, fewest: int, at_the_end: Sequence[float]) -> list[Split]:
+def _divided(heads: list[Head], size: int, each: int, fewest: int, at_the_end: Sequence[float]) -> list[Split]:
     """The splits of a segment, of whole chunks, and about as large as they should be."""
     counts = [one.records if one.type == BlockType.EVENTS else 0 for one in heads]
     before = [0, *accumulate(counts)]
     named = [k for k, one in enumerate(heads) if one.type in NAMED]
-    pieces = min(max(round(before[-1] / EVENTS), fewest), _MOST_OFFSETS // max(len(named), 1))
+    pieces = min(max(round(before[-1] / each), fewest), _MOST_OFFSETS // max(len(named), 1))
     if not pieces:
         return []
     wanted = [piece * before[-1] / pieces for piece in (*range(1, pieces), *(pieces - rest for rest in at_the_end))]

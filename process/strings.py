@@ -21,8 +21,6 @@ Ids = npt.NDArray[np.int64]
 MAX_ID = (1 << 32) - 1
 LOST = -1
 """Stands for the id of a string whose set is lost."""
-_LATER = -1
-"""Stands for the place of a block of sets that has not been read yet."""
 LOST_TEXT = "([lost])"
 """How a lost string is shown, and no other."""
 
@@ -285,45 +283,44 @@ class StringTable:
         return take_texts(TextArray.joined(pieces), place), lost
 
 
+ReadSets = Callable[[], Ids | None]
+"""Reads a block of sets; gives None if it is damaged."""
+
+
 class SetTable:
     """The sets of a segment: which string each argument of an event has."""
 
     def __init__(self) -> None:
-        self._blocks: list[tuple[int, Ids]] = []
-        self._joined: tuple[Ids, Ids, Ids, Ids] | None = None
-        self._later: dict[int, Callable[[], Ids | None]] = {}
+        self._blocks: list[tuple[int, int, Ids | ReadSets]] = []
+        self._joined: _Sets | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """For pickle, without what follows from the rest."""
-        return {**vars(self), "_joined": None}
+        return {"_blocks": self._blocks, "_joined": None}
 
     def add(self, first: int, rows: Ids) -> bool:
         """Take a SETS block: string ids of shape (sets, 6). False if its own ids cannot be."""
         if first + len(rows) > MAX_ID + 1:
             return False
-        self._blocks.append((first, rows))
+        self._blocks.append((first, len(rows), rows))
         self._joined = None
         return True
 
-    def add_later(self, first: int, read: Callable[[], Ids | None]) -> None:
+    def add_later(self, first: int, count: int, read: ReadSets) -> None:
         """Take a SETS block that is read when one of its sets is asked for.
 
         Args:
             first: Id of its first set; no other block may have any of its ids.
+            count: Sets in it.
             read: Gives what `add` takes; None if it is damaged, and its sets are lost.
         """
-        self._later[first] = read
+        self._blocks.append((first, count, read))
         self._joined = None
 
     def holds(self, numbers: Ids) -> npt.NDArray[np.bool_]:
         """Whether each id is 0, which is no set, or of a set that is there."""
         there: npt.NDArray[np.bool_] = self.find(numbers)[0] != LOST
         return there
-
-    def strings(self) -> Ids:
-        """The string ids of all sets: int64 of shape (n,)."""
-        self._read(list(self._later))
-        return np.concatenate([np.zeros(0, np.int64), *(rows.ravel() for _, rows in self._blocks)])
 
     def find(self, numbers: Ids) -> Ids:
         """String ids of each set.
@@ -349,45 +346,64 @@ class SetTable:
     def _places(self, numbers: Ids) -> tuple[npt.NDArray[np.bool_], Ids, Ids]:
         """Whether each set is there, and where among all rows, which come third: of shape (6, n)."""
         if self._joined is None:
-            self._joined = self._join()
-        firsts, starts, ends, rows = self._joined
-        if len(firsts) == 1:
-            return (numbers > 0) & (numbers < ends[0]), numbers, rows
-        run = np.searchsorted(firsts, numbers, side="right") - 1
-        place = starts[run]
-        if self._later and (place == _LATER).any():
-            self._read(firsts[distinct(run[place == _LATER])].tolist())
-            return self._places(numbers)
-        position = place + numbers - firsts[run]
-        return (numbers > 0) & (position < ends[run]), position, rows
+            self._joined = _Sets(self._blocks)
+        return (*self._joined.places(numbers), self._joined.rows)
 
-    def _read(self, firsts: list[int]) -> None:
-        """Read blocks that were to be read later."""
-        for first in firsts:
-            rows = self._later.pop(first)()
-            self._blocks.append((first, np.zeros((0, 6), np.int64) if rows is None else rows))
-        self._joined = None
 
-    def _join(self) -> tuple[Ids, Ids, Ids, Ids]:
-        """First id, start and end row of each run of blocks, and all rows; row 0 is the empty set, of id 0.
+class _Sets:
+    """Blocks of sets as one.
 
-        A block that is not read yet is a run that starts at `_LATER`.
-        """
-        none = np.zeros((0, 6), np.int64)
-        blocks = [(0, np.zeros((1, 6), np.int64)), *self._blocks, *((first, none) for first in self._later)]
-        blocks.sort(key=lambda block: block[0])
-        ends = np.cumsum([len(rows) for _, rows in blocks])
-        starts = ends - [len(rows) for _, rows in blocks]
-        firsts = np.array([first for first, _ in blocks], np.int64)
-        is_later = np.isin(firsts, list(self._later))
-        is_head = np.append(True, np.diff(firsts) != np.diff(starts))  # mostly all follow each other
-        is_head |= is_later
-        is_head[1:] |= is_later[:-1]
-        heads = np.flatnonzero(is_head)
-        ends = ends[np.append(heads[1:], len(blocks)) - 1]
-        starts[is_later] = _LATER
-        rows = np.ascontiguousarray(np.concatenate([rows for _, rows in blocks]).T)
-        return firsts[heads], starts[heads], ends, rows
+    Attributes:
+        rows: String ids: int64 of shape (6, n). The first is the empty set's; those of a block that has not been read
+            are anything.
+    """
+
+    def __init__(self, blocks: Sequence[tuple[int, int, Ids | ReadSets]]) -> None:
+        """Join blocks: the first id of each, how many sets it has, and they, or what reads them."""
+        some = sorted(blocks, key=lambda block: block[0])
+        firsts = np.array([0, *(first for first, _, _ in some)], np.int64)
+        ends = np.cumsum([1, *(count for _, count, _ in some)])
+        starts = np.concatenate(([0], ends[:-1]))
+        heads = np.flatnonzero(np.append(True, np.diff(firsts) != np.diff(starts)))  # mostly all follow each other
+        self._firsts, self._starts = firsts[heads], starts[heads]
+        self._ends = ends[np.append(heads[1:], len(firsts)) - 1]
+        self.rows = np.empty((6, ends[-1]), np.int64)
+        self.rows[:, 0] = 0
+        self._later: dict[int, ReadSets] = {}
+        has_later = any(callable(block) for _, _, block in some)
+        self._missing = np.zeros(ends[-1] if has_later else 0, np.bool_)
+        """Of rows, whether they have not been read, or are lost."""
+        for start, end, (_, _, block) in zip(starts[1:].tolist(), ends[1:].tolist(), some, strict=True):
+            if callable(block):
+                self._later[start] = block
+                self._missing[start:end] = True
+            else:
+                self.rows[:, start:end] = block.T
+        self._begins = np.array(list(self._later), np.int64)
+
+    def places(self, numbers: Ids) -> tuple[npt.NDArray[np.bool_], Ids]:
+        """Whether each set is there, and its row."""
+        if len(self._firsts) == 1:
+            found, position = (numbers > 0) & (numbers < self._ends[0]), numbers
+        else:
+            run = np.searchsorted(self._firsts, numbers, side="right") - 1
+            position = self._starts[run] + numbers - self._firsts[run]
+            found = (numbers > 0) & (position < self._ends[run])
+        if len(self._missing):
+            missing = self._missing.take(position, mode="clip") & found
+            if missing.any():
+                self._read(position[missing])
+                found = found & ~self._missing.take(position, mode="clip")
+        return found, position
+
+    def _read(self, rows: Ids) -> None:
+        """Read the blocks that some rows are in, if that has not been tried."""
+        for start in self._begins[distinct(np.searchsorted(self._begins, rows, side="right") - 1)].tolist():
+            read = self._later.pop(start, None)
+            block = read() if read is not None else None
+            if block is not None:
+                self.rows[:, start : start + len(block)] = block.T
+                self._missing[start : start + len(block)] = False
 
 
 def escape(data: bytes, quote: str = "") -> str:

@@ -30,16 +30,17 @@ class Work:
     room: Room
 
 
-def divide(paths: Sequence[Path], workers: Workers, memory: int | None = None) -> Work:
+def divide(paths: Sequence[Path], workers: Workers, memory: int | None = None, *, is_query: bool = False) -> Work:
     """Find segments and say how they are handled.
 
     Args:
         paths: Files and folders.
         workers: Who will do it; has fewer jobs afterwards if its memory is limited.
         memory: Bytes that all processes may take together; None: what they need.
+        is_query: Whether it is all done in this process.
     """
     found = discover(paths)
-    made = batches(found.parts)
+    made = batches(found.parts, is_query=is_query)
     whole = [size for batch in made if batch.split is None for size in batch.parts.sizes]
     space = room(memory, workers.jobs, whole, [batch.split.size for batch in made if batch.split is not None])
     workers.jobs, workers.apart, workers.backstop = space.jobs, memory is not None, space.backstop
