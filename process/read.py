@@ -174,12 +174,10 @@ def load_split(part: Part, split: Split) -> Contents:
     """
     assert part.sealed is not None  # else it is not divided
     contents = Contents(part.name, replace(part.header, first_event=split.first), is_sealed=True)
-    file = open_segment(part.sealed)
-    try:
-        heads = [head_at(file, offset, part.header) for offset in split.before]
-        data = os.pread(file, split.end - split.start, split.start)
-    finally:
-        os.close(file)
+    with open(open_segment(part.sealed), "rb") as file:
+        heads = [head_at(file.fileno(), offset, part.header) for offset in split.before]
+        file.seek(split.start)
+        data = file.read(split.end - split.start)
     found = parse_stretch(data, str(part.sealed), part.header, split.start)
     if len(data) != split.end - split.start or (found.indexes and found.indexes[0] < split.block):
         raise _changed(part)

@@ -48,6 +48,7 @@ PER_BLOCK = 1 << 10
 _MOST_OFFSETS = 1 << 20
 """Offsets that all splits of a segment have to be told, at most."""
 _MAX_SEQUENCE = (1 << 63) - 1
+_MAX_ID = (1 << 32) - 1
 
 NAMED = frozenset((BlockType.STRINGS, BlockType.SETS))
 """Blocks that events of later splits may point to."""
@@ -198,6 +199,8 @@ def _heads(file: int, head: bytes, size: int) -> list[Head] | None:
             if one.first < ids[one.type]:
                 return None
             ids[one.type] = one.first + one.records
+            if ids[one.type] > _MAX_ID + 1:
+                return None
         found.append(one)
         at += BLOCK_HEADER_SIZE + one.length
     is_usual = is_ended and at == size and event <= _MAX_SEQUENCE and held <= most_held(size)

@@ -267,6 +267,13 @@ def test_a_segment_in_which_anything_is_unusual_stays_whole(tmp_path: Path, divi
         "not sealed": sound[: blocks[-1].offset + 52 + len(blocks[-1].stored)],
         "twice": sound + sound[second:],
     }
+    for kind in (BlockType.STRINGS, BlockType.SETS):
+        forged = Builder()
+        forged.add(kind, 0, 1 << 40, b"")
+        forged.event(READ, 3)
+        forged.block()
+        forged.event(OPENAT, 3, strings=forged.set(a1=b"/x"))
+        unusual[f"ids of {kind} that cannot be"] = forged.data()
     for name, data in unusual.items():
         path.write_bytes(data)
         (one,) = batches(discover([path]).parts)
