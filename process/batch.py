@@ -50,9 +50,8 @@ class Batch:
     @property
     def label(self) -> str:
         """What tells it from other batches, in names of files: which segments, however much is in them by now."""
-        header = self.parts[0].header
         number = "" if self.split is None else f"-{self.split.number}"
-        return f"{header.capture.hex}-{header.segment}-{len(self.parts)}{number}"
+        return f"{self.header.capture.hex}-{self.header.segment}-{len(self.parts)}{number}"
 
     def continues(self, other: Batch | None) -> bool:
         """Whether it is of the same segment as the batch before it."""

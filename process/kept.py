@@ -95,7 +95,7 @@ def file_hash(path: Path) -> str:
         OSError: It cannot be read.
     """
     found = hashlib.sha256()
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
+    with open(open_segment(path), "rb", buffering=0) as file:
         while piece := file.read(_PIECE):
             found.update(piece)
     return found.hexdigest()

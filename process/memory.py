@@ -60,16 +60,16 @@ def room(limit: int | None, jobs: int, whole: Iterable[int], splits: Iterable[in
         whole: Stored bytes of each segment that is not divided.
         splits: Of each split, where nothing limits them.
     """
-    found, divided = list(whole), list(splits)
-    greatest, total = max(found, default=0), sum(found)
+    found = list(whole)
+    greatest, total, divided = max(found, default=0), sum(found), max(splits, default=0)
     if limit is None:
-        held = max(greatest, min(MOST, total), max(divided, default=0))
+        held = max(greatest, min(MOST, total), divided)
         return Room(jobs, backstop=backstop(None, jobs, _reckoned(held, SLICE)))
     for workers in range(jobs, 0, -1):
         mine = (limit - (workers + 1) * _PROCESS) // workers
         batch = min(MOST, max(mine // (2 * _OF_FILE), _FEWEST))
         split = max(batch, _LEAST_SPLIT)
-        held = max(greatest, min(batch, total), min(split, max(divided, default=0)))
+        held = max(greatest, min(batch, total), min(split, divided))
         left = mine - _OF_FILE * held
         if left >= _OF_EVENT * _LEAST or workers == 1:
             events = _LEAST

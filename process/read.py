@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from process.holes import breaks, misplaced
 from process.repair import open_segment, read
 from process.splits import NAMED, Head, Split, head_at, most_held
 from process.strings import SetTable, StringTable
+
+Taken = TypeVar("Taken")
 
 _AGAIN = 4
 """How often the files of a segment that change while they are read are looked for again."""
@@ -185,9 +187,9 @@ def load_split(part: Part, split: Split) -> Contents:
         if head is None or head.type not in NAMED:
             raise _changed(part)
         if head.type == BlockType.STRINGS:
-            contents.strings.add_later(head.first, head.records, partial(_strings_at, part, head))
+            contents.strings.add_later(head.first, head.records, partial(_later, part, head, Block.payload))
         else:
-            contents.sets.add_later(head.first, head.records, partial(_sets_at, part, head))
+            contents.sets.add_later(head.first, head.records, partial(_later, part, head, _sets_of))
     contents.kept_from = kept_from(found.meta)
     contents.damage = [Damage(part.sealed.name, *one[:3], True) for one in found.damage]
     if contents.damage:
@@ -197,26 +199,8 @@ def load_split(part: Part, split: Split) -> Contents:
     return contents
 
 
-def _strings_at(part: Part, head: Head) -> bytes | memoryview | None:
-    """What a block of strings holds; None if it is damaged."""
-    block = _block_at(part, head)
-    try:
-        return None if block is None else block.payload()
-    except SegmentError:
-        return None
-
-
-def _sets_at(part: Part, head: Head) -> npt.NDArray[np.int64] | None:
-    """The sets of a block; None if it is damaged."""
-    block = _block_at(part, head)
-    try:
-        return None if block is None else pairs(words(block))
-    except SegmentError:
-        return None
-
-
-def _block_at(part: Part, head: Head) -> Block | None:
-    """A block of a sealed file; None if it is damaged.
+def _later(part: Part, head: Head, take: Callable[[Block], Taken]) -> Taken | None:
+    """What a block of a sealed file holds; None if it is damaged.
 
     Raises:
         OSError: The file cannot be read.
@@ -227,8 +211,19 @@ def _block_at(part: Part, head: Head) -> Block | None:
         data = os.pread(file, BLOCK_HEADER_SIZE + head.length, head.offset)
     finally:
         os.close(file)
-    blocks = parse_stretch(data, str(part.sealed), part.header, head.offset).blocks
-    return blocks[0] if blocks else None
+    try:
+        return next((take(block) for block in parse_stretch(data, part.name, part.header, head.offset).blocks), None)
+    except SegmentError:
+        return None
+
+
+def _sets_of(block: Block) -> npt.NDArray[np.int64]:
+    """The sets of a block.
+
+    Raises:
+        SegmentError: The payload does not unpack.
+    """
+    return pairs(words(block))
 
 
 def _changed(part: Part) -> SegmentError:
@@ -268,7 +263,7 @@ def _sort_out(contents: Contents, blocks: list[tuple[str, Block]]) -> None:
             elif block.type == BlockType.STRINGS:
                 taken = contents.strings.add(block.first, block.count, block.payload())
             elif block.type == BlockType.SETS:
-                taken = contents.sets.add(block.first, pairs(words(block)))
+                taken = contents.sets.add(block.first, _sets_of(block))
             elif block.type == BlockType.TASKS:
                 tasks.append(words(block))
             elif block.type == BlockType.MARKS:
