@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process.errors import ProcessError
-from process.fd_needs import bases, copied_nodes
+from process.fd_needs import bases
 from process.fd_outline import Outline, Source, Tables
 from process.fd_pieces import Alone, Left, Made, Piece, make_alone, pair_of, programs_at
 from process.fd_records import ALWAYS, CLOSED, UNKNOWN, Birth, Records, taken
@@ -279,7 +279,7 @@ def _named(steps: Steps, whole: Whole) -> Left:
 
 def _begun(whole: Whole, tables: Tables) -> Steps:
     """What tables held when they began, as far as that is known, by event."""
-    copied = copied_nodes(whole.nodes)
+    copied = whole.copied.copy()
     copied[tables.later] = False
     nodes = np.flatnonzero(copied)
     node, fd, answers = bases(whole, nodes) if whole.held is None else whole.held.of(nodes)

@@ -29,8 +29,6 @@ from process.grouping import distinct, in_order, ranges, union, without
 
 Numbers = npt.NDArray[np.int64]
 
-_COPIES = (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC)
-"""How nodes are made of others."""
 _DEEPEST = 4096
 """Tables that one was copied from, one after the other, that are looked through for what it may hold."""
 
@@ -58,7 +56,7 @@ def compose(
         needs.append(_needs(whole, effect, own, clocks[k], latest.changes(), long[whole.segment[long] > k]))
         latest.take(k)
     del latest
-    roots = [np.flatnonzero(copied_nodes(whole.nodes))] if history else [one.roots for one in needs]
+    roots = [np.flatnonzero(whole.copied)] if history else [one.roots for one in needs]
     held = bases(whole, distinct(np.concatenate(roots)))
     whole.held = held if history else None
     results = whole.resolver.results(np.concatenate([one.changes for one in needs]))
@@ -105,7 +103,7 @@ def _needs(whole: Whole, effect: Effect, own: Records, clock: int, last: Numbers
     holders = distinct(own["holder"][np.isin(own["by"], (By.FILE, By.SNAPSHOT))])
     owners = whole.owners.cut(holders, np.full(len(holders), clock), np.full(len(holders), effect.clock))
     wanted = distinct(np.concatenate([timeline.nodes for timeline in (files, folders, owners)]))
-    old = _old(whole.nodes, clock)
+    old = _old(whole, clock)
     wanted, roots = _ancestors(whole.nodes, wanted[wanted >= 0], old)
     groups = np.zeros(int(whole.nodes["group"].max(initial=-1)) + 1, np.bool_)
     groups[whole.nodes["group"][wanted]] = True
@@ -117,14 +115,9 @@ def _needs(whole: Whole, effect: Effect, own: Records, clock: int, last: Numbers
     return _Needs(start, wanted, chosen, roots)
 
 
-def copied_nodes(nodes: Records) -> npt.NDArray[np.bool_]:
-    """Nodes that are made of others."""
-    return np.isin(nodes["kind"], _COPIES)
-
-
-def _old(nodes: Records, clock: int) -> npt.NDArray[np.bool_]:
+def _old(whole: Whole, clock: int) -> npt.NDArray[np.bool_]:
     """Nodes that were made before a segment: what they hold at first is asked here, not there."""
-    old: npt.NDArray[np.bool_] = copied_nodes(nodes) & (nodes["t0"] < clock)
+    old: npt.NDArray[np.bool_] = whole.copied & (whole.nodes["t0"] < clock)
     return old
 
 
@@ -152,21 +145,23 @@ class _Latest:
         thing, time = 3 * whole.pair + np.where(never, 2, by != By.CALL), np.where(never, ~since, t1)
         order = in_order(TimeKeys(3 * len(whole.pairs), time).of(thing, time), seq)
         self._change, self._thing, segment = mine[order], thing[order], whole.segment[mine][order]
-        self._count = len(whole.changes)
         by_segment = np.argsort(segment, kind="stable")
         self._places = np.split(by_segment, np.searchsorted(segment[by_segment], np.arange(1, segments)))
         self._best = np.full(3 * len(whole.pairs), -1)
+        self._is_last = np.zeros(len(whole.changes), np.bool_)
 
     def take(self, segment: int) -> None:
         """Take the changes of a segment, too."""
         places = self._places[segment]  # ascending, so that the last of each thing stays
-        self._best[self._thing[places]] = np.maximum(places, self._best[self._thing[places]])
+        things = self._thing[places]
+        before = self._best[things]
+        self._is_last[self._change[before[before >= 0]]] = False
+        self._best[things] = np.maximum(places, before)
+        self._is_last[self._change[self._best[things]]] = True
 
     def changes(self) -> Numbers:
         """They, ascending, as indices."""
-        found = np.zeros(self._count, np.bool_)
-        found[self._change[self._best[self._best >= 0]]] = True
-        return np.flatnonzero(found)
+        return np.flatnonzero(self._is_last)
 
 
 def bases(whole: Whole, nodes: Numbers) -> Bases:
@@ -175,8 +170,7 @@ def bases(whole: Whole, nodes: Numbers) -> Bases:
     roots = above = nodes
     found = [np.zeros(0, np.int64)]
     for _ in range(_DEEPEST):
-        kind = whole.nodes["kind"][above]
-        copied = np.isin(kind, _COPIES)
+        copied = whole.copied[above]
         roots, above = roots[copied], whole.nodes["parent"][above[copied]].astype(np.int64)
         if not len(roots):
             break
@@ -200,7 +194,7 @@ def _pack(whole: Whole, needs: _Needs, held: Bases, results: Answers) -> Start:
         results: What descriptors were after its changes.
     """
     start, wanted, chosen, roots = needs
-    old = _old(whole.nodes, start.clock)
+    old = _old(whole, start.clock)
     number = np.full(len(whole.nodes) + 1, -1)
     number[wanted] = np.arange(len(wanted))
     nodes = whole.nodes[wanted]

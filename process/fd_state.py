@@ -23,6 +23,7 @@ from process.fd_records import (
     NONE,
     ROOT,
     SIGHT,
+    Birth,
     By,
     Join,
     Life,
@@ -38,6 +39,9 @@ from process.fd_timeline import Timeline
 from process.grouping import distinct, group, ranges
 
 Numbers = npt.NDArray[np.int64]
+
+_COPIES = (Birth.COPY, Birth.EXEC, Birth.RANGE, Birth.RANGE_CLOEXEC)
+"""How nodes are made of others."""
 
 
 @dataclass
@@ -104,6 +108,7 @@ class Whole:
     """All segments of a capture together; see `Start`.
 
     Attributes:
+        copied: Which nodes are made of others.
         mine: The changes whose node is known.
         pairs: The distinct keys of group and descriptor of these, ascending.
         pair: Of each of these, an index into ``pairs``.
@@ -122,6 +127,7 @@ class Whole:
     held: Bases | None = None
 
     def __post_init__(self) -> None:
+        self.copied = np.isin(self.nodes["kind"], _COPIES)
         self.mine = np.flatnonzero(self.node >= 0)
         table = self.nodes["group"][self.node[self.mine]].astype(np.int64)
         few, number = group(table << 32 | self.changes["fd"][self.mine].astype(np.int64) & 0xFFFFFFFF)

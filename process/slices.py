@@ -62,6 +62,8 @@ class Slice:
             assert self._blocks is not None  # else there is nothing to make them of
         for start, block in self._blocks or () if fresh else ():
             block.fill(self.words[:, start : start + block.count], fresh)
+        if len(self._filled) == WORDS:
+            self._blocks = None  # as large as the words
 
     def alone(self) -> Slice:
         """The same with no other words than those that have been made: what they are made of is not held."""
