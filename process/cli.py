@@ -15,8 +15,10 @@ from typing import NoReturn
 from capture.version import VERSION
 from process import stopping
 from process.garbage import collect_rarely, take_small_pages
+from process.text import processors
 
-_VERBS = frozenset({"decode", "info", "dump", "show", "verify", "recover"})
+VERBS = ("decode", "info", "dump", "show", "verify", "recover")
+"""In the order in which they are listed; each is a function of a module of its own (`process/commands/`)."""
 
 _INTERRUPTED = 130
 """Typer's exit status after KeyboardInterrupt, for verbs that do not say themselves what is left."""
@@ -33,18 +35,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given[:1] == ["--version"]:
         print(f"process (sysreel {VERSION})")
         return
-    if given and given[0] not in _VERBS and given[0] not in ("--help", "-h"):
+    if given and given[0] not in VERBS and given[0] not in ("--help", "-h"):
         given.insert(0, "decode")
+    verbs = [verb for verb in VERBS if verb in given[:1]]
+    if verbs == ["decode"] and _may_tell(given):
+        from process.early import expect
+
+        expect("process.polars_types")
     try:
         from process.app import app
 
-        app(given, prog_name="process")
+        app(verbs or VERBS)(given, prog_name="process")
     except KeyboardInterrupt:  # before a verb has begun
         _stopped()
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
             _stopped()
         raise
+
+
+def _may_tell(given: Sequence[str]) -> bool:
+    """Whether a decode seems to write Parquet with several jobs, long before its words are understood.
+
+    Then another process loads Polars, which takes longer than to understand them; a wrong guess costs nobody else.
+    """
+    is_alone = processors() == 1 or "-j1" in given or "--jobs=1" in given or "1" in given
+    return not is_alone and any(word.endswith("parquet") for word in given)
 
 
 def command() -> None:

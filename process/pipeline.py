@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from process.early import early
+from process.early import early, forget
 from process.errors import ProcessError
 from process.garbage import keep_freed, take
 from process.output import Format, check, publish, settle, workshop
@@ -149,7 +149,10 @@ def _telling(
 ) -> AbstractContextManager[Callable[[], Told]]:
     """Find it out from now on, if anybody will ask; gives what gives it."""
     tell = partial(_tell, columns)
-    return early(tell, jobs, is_apart=is_apart) if format_ is Format.PARQUET else nullcontext(tell)
+    if format_ is Format.PARQUET:
+        return early(tell, jobs, is_apart=is_apart)
+    forget()
+    return nullcontext(tell)
 
 
 def _tell(columns: Sequence[str]) -> Told:

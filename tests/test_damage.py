@@ -194,11 +194,11 @@ def test_files_with_hostile_names_and_no_files_are_told_and_nothing_is_followed(
     for name in ("link.seg", "loop.seg", "zero.seg", "fifo.seg", "dir.seg"):
         assert any(name in item for item in losses(ledger)), name
     for words in (["decode", folder, "-o", tmp_path / "a.parquet"], ["verify", folder]):
-        done = CliRunner().invoke(app, [*map(str, words), "-j", "1"])
+        done = CliRunner().invoke(app(), [*map(str, words), "-j", "1"])
         assert done.exit_code == 3
         assert "\x1b" not in done.output and "\x07" not in done.output and "\\x1b]0;name\\x07\\n" in done.output
     assert {path.name for path in tmp_path.iterdir()} == {"outside", "caps", "a.parquet"}
-    done = CliRunner().invoke(app, ["verify", "/dev/zero", str(folder / "fifo.seg"), "-j", "1"])
+    done = CliRunner().invoke(app(), ["verify", "/dev/zero", str(folder / "fifo.seg"), "-j", "1"])
     assert done.exit_code == 1 and done.output.count("neither a file nor a folder") == 2
     figure("links, FIFOs, devices and names as segments", "hangs 0, followed 0, raw control bytes 0")
 
@@ -217,7 +217,7 @@ def test_guest_bytes_come_back_and_change_no_table(tmp_path: Path, figure: Figur
         builder.event(OPENAT, 1, 0x10, 0, who=task(7 + k), strings=builder.set(a1=(data, buffer)))
     builder.write(tmp_path / "caps")
     out = tmp_path / "a.sqlite"
-    assert CliRunner().invoke(app, ["decode", str(tmp_path / "caps"), "-o", str(out), "-j", "1"]).exit_code == 0
+    assert CliRunner().invoke(app(), ["decode", str(tmp_path / "caps"), "-o", str(out), "-j", "1"]).exit_code == 0
     with closing(sqlite3.connect(out)) as base:
         rows = base.execute("SELECT arg1_repr, procname, mark FROM syscalls ORDER BY id").fetchall()
         tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -32,7 +32,7 @@ LOSS = 3
 
 def run(*words: object) -> tuple[int, str]:
     """The command: its exit status and all that it says, which a terminal may be shown as it is."""
-    done = CliRunner().invoke(app, [str(word) for word in words])
+    done = CliRunner().invoke(app(), [str(word) for word in words])
     assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
     raw = {one for one in done.output if unicodedata.category(one)[0] == "C" or one in "\u2028\u2029"} - {"\n"}
     assert not raw, (words, raw)

@@ -11,6 +11,8 @@ import pytest
 
 from capture.segment import MAJOR
 from captures import write_capture
+from process.app import app
+from process.cli import VERBS, _may_tell
 from segments import Builder
 
 LOSS = 3
@@ -39,6 +41,38 @@ def one_segment(folder: Path, **options: int) -> Path:
     builder = Builder(**options)  # type: ignore[arg-type]
     builder.event()
     return builder.write(folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_likely"),
+    [
+        ("caps -o all.parquet", True),
+        ("caps --format=parquet -o all -j 16", True),
+        ("caps", False),
+        ("caps -o all.parquet -j 1", False),
+        ("caps -o all.parquet --jobs=1", False),
+        ("caps -o all.parquet -j1", False),
+    ],
+)
+def test_polars_is_loaded_beforehand_where_footers_of_parquet_are_likely(
+    words: str, is_likely: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process.cli.processors", lambda: 2)
+    assert _may_tell(words.split()) is is_likely
+    monkeypatch.setattr("process.cli.processors", lambda: 1)
+    assert not _may_tell(words.split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_alone_says_what_it_says_beside_the_others(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for made in (app(), app([verb])):
+        with pytest.raises(SystemExit) as ended:
+            made([verb, "--help"], prog_name="process")
+        assert not ended.value.code
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert f"Usage: process {verb} " in shown[0]
 
 
 def test_a_folder_alone_is_decoded_into_sqlite_here(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ LOSS = 3
 
 def run(*words: object) -> tuple[int, str]:
     """Exit status and output of the command."""
-    done = CliRunner().invoke(app, [str(word) for word in words])
+    done = CliRunner().invoke(app(), [str(word) for word in words])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.output
 
