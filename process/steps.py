@@ -70,10 +70,10 @@ def make(
     files = show_files(columns)
     is_much = sum(survey.effect.scan.changes.nbytes for survey in surveyed.surveys) > _MUCH
     room = 0 if workers.apart or is_much else taken_by(max(survey.events for survey in surveyed.surveys))
+    if is_much:  # before anything that one of them would be at when the other rests twice
+        workers.rest()
     workers.load(f"process.write_{format_.value}", room)
     write = partial(_write_parquet, told=told) if format_ is Format.PARQUET else _write_sqlite
-    if is_much:
-        workers.rest()
     prepared = plan_work(work, surveyed, history=files)
     if files and not keeps:  # what is kept must not depend on all of the capture
         prepared = prepared.with_pieces()
