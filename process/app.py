@@ -8,11 +8,11 @@ from importlib import import_module
 import typer
 
 from process.cli import VERBS
+from process.commands import decode
 
 
 def app(verbs: Collection[str] = VERBS) -> typer.Typer:
     """The command with some verbs: typer looks at all options of each, a hundredth of a second for all of them."""
-    decode = import_module("process.commands.decode")
     made = typer.Typer(
         name="process",
         add_completion=False,

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given and given[0] not in VERBS and given[0] not in ("--help", "-h"):
         given.insert(0, "decode")
-    verbs = [verb for verb in VERBS if verb in given[:1]]
+    verbs = [word for word in given[:1] if word in VERBS]
     if verbs == ["decode"] and _may_tell(given):
         from process.early import expect
 

@@ -61,8 +61,8 @@ _expected: list[_Early] = []
 """The process that waits for a call, if there is one."""
 
 
-def expect(module: str) -> None:
-    """Load a module for a call that may come: `early` takes the process that does, or ends it. Else it ends with us."""
+def expect(module: str | None = None) -> None:
+    """Start a process for a call that may come, with a module to load: `early` takes it, or ends it; else we end it."""
     if not _expected and may_fork():
         _expected.append(_Early(module))
 
@@ -81,13 +81,12 @@ def early(call: Callable[[], Result], jobs: int, *, is_apart: bool = False) -> I
     """
     if jobs == 1 and not is_apart:
         forget()
-    if not _expected and (jobs > 1 or is_apart) and may_fork():
-        _expected.append(_Early())
+    else:
+        expect()
     if not _expected:
         yield call
         return
     begun = _expected.pop()
-    begun.tell(call)
 
     def result() -> Result:
         """Made here if that process could not, or was killed."""
@@ -99,6 +98,7 @@ def early(call: Callable[[], Result], jobs: int, *, is_apart: bool = False) -> I
             begun.end()
 
     try:
+        begun.tell(call)
         yield result
     finally:
         begun.end()
