@@ -91,9 +91,13 @@ class Lives:
         folders: Current folders.
         owners: The kernel's tables: its ids instead of tasks.
         crosses: Whether tasks of two processes ever had one table.
+        lacks: Whether somebody may ask for what was left out of net effects because a process ended.
     """
 
-    def __init__(self, steps: Records, sights: Iterable[tuple[int, int, int]], gaps: list[Gap], unsure: int) -> None:
+    def __init__(
+        self, steps: Records, sights: Iterable[tuple[int, int, int]], gaps: list[Gap], unsure: int,
+        exits: frozenset[int] = frozenset(),
+    ) -> None:  # fmt: skip
         """Follow everything.
 
         Args:
@@ -101,9 +105,12 @@ class Lives:
             sights: Task, and when it entered its first and its last call.
             gaps: In order.
             unsure: When the first event came back if events before it are missing, else `ALWAYS`.
+            exits: Those ends of processes, by their sequence numbers, because of which something was left out.
         """
         self.files, self.folders, self.owners = Space(), Space(), Space()
-        self.crosses = False
+        self.crosses = self.lacks = False
+        self._exits = exits
+        self._lacking: set[int] = set()
         self._spaces = (self.files, self.folders)
         self._columns: list[list[Any]] = []
         self._groups = 0
@@ -240,6 +247,7 @@ class Lives:
             node = self._new(Birth.FRESH, time)
             self.owners.move(step.a, time, node)
         if self.files.node[step.task] != node:
+            self.lacks |= node in self._lacking
             self.crosses |= any(task >> 32 != step.task >> 32 for task in self.files.sharers.get(node, ()))
             self.files.move(step.task, time, node)
 
@@ -349,6 +357,9 @@ class Lives:
         self._drop(step.task, time)
 
     def _exit_group(self, step: Step, time: int) -> None:
+        if step.seq in self._exits:
+            self.lacks |= self._members[step.task >> 32] != {step.task}
+            self._lacking.add(self.files.node.get(step.task, -1))
         for task in sorted(self._members[step.task >> 32]):
             self._drop(task, time)
         self._dead.add(step.task)

@@ -45,7 +45,7 @@ def compose(
         shelf: As for `join_all`.
     """
     clocks = settle(effects, starts)
-    whole = join_all(effects, starts, shelf)
+    whole = join_all(effects, starts, shelf, clocks)
     began = np.array(clocks, np.int64)[whole.segment]
     long = np.flatnonzero((whole.node >= 0) & (whole.changes["since"] < began))
     latest = _Latest(whole, len(effects))

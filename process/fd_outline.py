@@ -126,7 +126,8 @@ class Outline:
     def alone(self, piece: Piece, *, is_lost: bool = False) -> Alone:
         """A piece with what it takes to make it without the batch's rows.
 
-        Of a batch that ``is_lost`` it is made of its net effect: without what it opened and closed itself.
+        Of a batch that ``is_lost`` it is made of its net effect: without what it opened and closed itself, or had open
+        in processes that began and ended there.
         """
         source, number = self._source, piece.number
         effect = source.effects[number]

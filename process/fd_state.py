@@ -57,6 +57,8 @@ class Effect:
         stored: Where the scan is kept unpruned; None if it is here.
         reset: The last reset in it: the sequence number after it, and its time.
         is_whole: Whether the scan is here unpruned, although it was kept elsewhere, too.
+        exits: Of a pruned scan: ends of processes of which it lacks something because they ended, by their sequence
+            numbers; and ``gone_since``: when the first of that began.
     """
 
     scan: Scan = field(default_factory=Scan)
@@ -66,6 +68,8 @@ class Effect:
     stored: Path | None = None
     reset: tuple[int, int] = (-1, 0)
     is_whole: bool = False
+    exits: tuple[int, ...] = ()
+    gone_since: int = NEVER
 
 
 def _no_timeline() -> Timeline:
@@ -237,6 +241,7 @@ def unpruned(effects: Sequence[Effect]) -> None:
         if scan is None:
             raise ProcessError(f"{effect.stored.parent}: what was kept there is gone; is someone clearing it?")
         effect.scan.changes, effect.scan.texts, effect.is_whole = scan.changes, scan.texts, True
+        effect.exits, effect.gone_since = (), NEVER
 
 
 def edges_of(effects: Sequence[Effect]) -> Iterator[list[tuple[int, int, int]]]:
@@ -294,14 +299,24 @@ def crosses(effects: Sequence[Effect], starts: Numbers) -> bool:
     return _lives(effects, starts).crosses
 
 
-def join_all(effects: Sequence[Effect], starts: Numbers, shelf: Path | None = None) -> Whole:
+def join_all(
+    effects: Sequence[Effect], starts: Numbers, shelf: Path | None = None, clocks: Sequence[int] | None = None
+) -> Whole:
     """Put the effects of a capture's segments together.
 
     Args:
         effects: They, in order; what is the same in several is then held once.
         starts: As for `gaps_of`.
         shelf: Takes their changes, of which a copy is made here (`shelve`); None: they stay in memory.
+        clocks: What `settle` gave; None if it is known that pruned effects lack nothing.
+
+    Raises:
+        ProcessError: As `unpruned`, of effects that lack something.
     """
+    lives = _lives(effects, starts)
+    if clocks is not None and (lives.lacks or _lack(effects, clocks)):
+        unpruned(effects)
+        settle(effects, starts)
     changes = joined([np.zeros(0, CHANGE), *(effect.scan.changes for effect in effects)])
     sizes = [len(effect.scan.changes) for effect in effects]
     names = list(dict.fromkeys(chain.from_iterable(effect.scan.texts for effect in effects)))
@@ -314,7 +329,6 @@ def join_all(effects: Sequence[Effect], starts: Numbers, shelf: Path | None = No
     if shelf is not None:
         shelve([effect.scan for effect in effects], shelf)
     segment = np.repeat(np.arange(len(effects)), sizes)
-    lives = _lives(effects, starts)
     nodes, (files, folders, owners) = lives.nodes(), lives.timelines()
     del lives
     has_roots = bool((changes["fd"] == ROOT).any())
@@ -324,10 +338,16 @@ def join_all(effects: Sequence[Effect], starts: Numbers, shelf: Path | None = No
     return Whole(nodes, files, folders, owners, changes, node, segment, resolver, has_roots)
 
 
+def _lack(effects: Sequence[Effect], clocks: Sequence[int]) -> bool:
+    """Whether something was left out of a net effect that reaches into the segment before."""
+    return any(effect.gone_since <= clock for effect, clock in zip(effects, clocks, strict=True))
+
+
 def _lives(effects: Sequence[Effect], starts: Numbers) -> Lives:
     """All that tasks of a capture did to tables."""
     steps = np.concatenate([effect.scan.lives for effect in effects])
-    return Lives(steps, _seen(effects), *gaps_of(effects, starts))
+    exits = frozenset(chain.from_iterable(effect.exits for effect in effects))
+    return Lives(steps, _seen(effects), *gaps_of(effects, starts), exits)
 
 
 def _seen(effects: Sequence[Effect]) -> list[tuple[int, int, int]]:

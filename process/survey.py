@@ -19,8 +19,8 @@ from process.compact import columns, rows
 from process.discover import Part
 from process.events import DURATION, FLAGS_ENTRY, HIGH, LOW, MAX_SEQUENCE, TASK, TIME, Flags, Ready, Unpacked, Words
 from process.fd_edges import Edges
-from process.fd_prune import Together
-from process.fd_records import ALWAYS, Scan, store
+from process.fd_prune import Net, Together
+from process.fd_records import ALWAYS, NEVER, Scan, store
 from process.fd_scan import LOOKED_AT, NOT_BY_TASK, Scanner
 from process.fd_state import Effect
 from process.grouping import are_in, distinct, union, without
@@ -238,8 +238,11 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     together = Together(scan.changes)
     scan.changes = together.changes
     path = None if folder is None else folder / f"{batch.label}.scan"
+    net = Net(scan.changes)
     if path is not None and store(scan, path):
-        scan = Scan(together.net(scan.lives), scan.lives, scan.texts)
+        edges = scanner.edges.found
+        net = together.net(scan.lives, edges[0][1] if edges else NEVER)
+        scan = Scan(net.changes, scan.lives, scan.texts)
     else:
         path = None
     used = distinct(scan.changes["text"])
@@ -247,7 +250,10 @@ def _effect(scanner: Scanner, batch: Batch, folder: Path | None) -> Effect:
     coded = scan.changes["text"] >= 0
     scan.changes["text"][coded] = np.searchsorted(used, scan.changes["text"][coded])
     scan.texts = [scan.texts[code] for code in used.tolist()]
-    return Effect(scan, scanner.sights(), scanner.edges.found, scanner.clock, path, scanner.edges.reset)
+    return Effect(
+        scan, scanner.sights(), scanner.edges.found, scanner.clock, path, scanner.edges.reset,
+        exits=net.exits, gone_since=net.since,
+    )  # fmt: skip
 
 
 _SEQ, _TASK, _PPID_FLAGS, _START, _COMM_ARGV = 0, 1, 4, 5, 6
