@@ -21,14 +21,14 @@ _PR_SET_THP_DISABLE = 41
 """prctl.h of Linux."""
 _MADV_HUGEPAGE, _MADV_POPULATE_WRITE = 14, 23
 """mman.h of Linux; the second since 5.14."""
-_BLOCK = 1 << 23
-"""Bytes that are taken at once: so few that malloc keeps them."""
+_BLOCK = 31 << 20
+"""Bytes that are taken at once: as many as malloc keeps. It writes to the first of them, which may be a huge page."""
 _ROOM = 1 << 28
 """Bytes of addresses whose pages are to be huge: twice what a process holds that decodes."""
 _LARGEST = 1 << 25
 """Bytes; glibc takes no greater threshold."""
-_LITTLE = 160 << 20
-"""Bytes that a process may go on to hold: two and a half times what it begins with."""
+_LITTLE = 128 << 20
+"""Bytes that a process may go on to hold: twice what it begins with."""
 _THRESHOLDS = 100_000, 50, 100
 """After so many new objects the youngest are looked through; Python's default is 700."""
 _is_ours = False

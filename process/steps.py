@@ -23,8 +23,8 @@ from process.surveying import Surveyed
 from process.tables import Decoded, Tables, account, count_processes, each_table, tables
 from process.work import Work
 
-_MUCH = 1 << 25
-"""Bytes of changes of descriptors. Plans of more take six times as much to make: meanwhile workers hold nothing."""
+_MUCH = 1 << 23
+"""Bytes of changes of descriptors. Plans of more take eight times as much to make: meanwhile workers hold nothing."""
 
 
 @dataclass(frozen=True)

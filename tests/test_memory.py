@@ -39,7 +39,7 @@ from process.write_parquet import FD_GLOB, PART_GLOB, write_part
 from process.write_sqlite import write_rows
 
 M = 1 << 20
-LIMIT = 190
+LIMIT = 170
 """MiB."""
 
 
