@@ -39,8 +39,8 @@ class Net(NamedTuple):
 
     Attributes:
         changes: Of dtype `CHANGE`.
-        exits: Sequence numbers of the ends of processes of which something was left out because they ended.
-        since: When the first of these changes began; `NEVER` without any.
+        exits: Sequence numbers of the ends of processes of which something may be left out because they ended.
+        since: When the first change began that was left out so; `NEVER` without any.
     """
 
     changes: Records
@@ -102,8 +102,8 @@ class Together:
         left = taken(calls, kept)
         left["since"] = np.minimum.reduceat(np.append(calls["since"], NEVER), spans)[::2]
         left["head"] = calls["head"][first]
-        gone = tuple(lives["seq"][exits].tolist()) if is_gone.any() else ()
-        return Net(joined([left, self.changes[count:]]), gone, int(since[is_gone].min(initial=NEVER)))
+        ended = tuple(lives["seq"][exits].tolist())
+        return Net(joined([left, self.changes[count:]]), ended, int(since[is_gone].min(initial=NEVER)))
 
     def _keep_sources(self, all_things: _Things, things: Numbers, starts: Indices, lives: Records, keeps: Mask) -> bool:
         """Keep what others will ask for when they ask for what is kept.
@@ -119,7 +119,7 @@ class Together:
             Whether that can be told; it takes too much where many ask for many.
         """
         calls, keys = self.changes[: self._calls], self._keys[: self._calls]
-        readers = _Readers(all_things.pids(things), all_things.fds(things))
+        readers = _Readers(all_things.pids(things), all_things.fds(things), _MANY + len(calls))
         reads, rounds = readers.of_tables(lives), 0
         while reads is not None and (len(reads.which) or not rounds):
             before = np.searchsorted(keys, self._at.of(things[reads.which], reads.when, before=True), "right") - 1
@@ -212,8 +212,9 @@ class _Reads(NamedTuple):
 class _Readers:
     """What reads things, which are descriptors of processes."""
 
-    def __init__(self, pids: Words, fds: Numbers) -> None:
-        """Sort them."""
+    def __init__(self, pids: Words, fds: Numbers, most: int) -> None:
+        """Sort them; ``most``: looks that are not too many."""
+        self._most = most
         self._fds = distinct(fds)
         self._pairs, self._pids = _Places(_pair(pids, fds)), _Places(pids)
         self._every = np.arange(len(fds))
@@ -224,7 +225,7 @@ class _Readers:
         tables = lives[~np.isin(lives["op"], (Life.SNAPSHOT, Life.IDENTITY, Life.EXIT))]
         makers = np.where(tables["op"] == Life.CHILD, tables["a"], tables["task"]) >> _HIGH
         of_all = tables["seq"][tables["op"] == Life.PIVOT]
-        if self._pids.count(makers) + len(of_all) * len(self._every) > _MANY + len(self._every):
+        if self._pids.count(makers) + len(of_all) * len(self._every) > self._most:
             return None
         found = self._pids.reads(makers, tables["seq"])
         which = np.concatenate([found.which, np.tile(self._every, len(of_all))])
@@ -244,7 +245,7 @@ class _Readers:
         of_one = of_one[are_in(source[of_one].astype(np.int64), self._fds)]
         read = fresh[of_one]
         wanted = _pair(calls["holder"][read] >> _HIGH, source[of_one].astype(np.int64))
-        if self._pairs.count(wanted) > _MANY + len(calls):
+        if self._pairs.count(wanted) > self._most:
             return None
         return self._pairs.reads(wanted, calls["seq"][read])
 
@@ -271,5 +272,5 @@ class _Places:
 
 
 def _pair(pids: Words, fds: Numbers) -> Words:
-    pair: Words = pids << _HIGH | fds.view(np.uint64) & np.uint64(0xFFFFFFFF)
+    pair: Words = pids << _HIGH | fds.view(np.uint64) & _LOW
     return pair
