@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.segment import ROW_SIZES, Block, BlockType, Encoding, EventFlag, SegmentError
+from process.kernels_planes import unplane_all
 from process.planes import Planes, Some
 
 Words = npt.NDArray[np.uint64]
@@ -226,8 +227,9 @@ def words(block: Block) -> Words:
         return unpacked.with_words(range(width))
     payload = block.payload()
     if block.encoding == Encoding.PLANES:
-        planes = Planes(payload, width, block.count)
-        return np.stack([planes.word(word) for word in range(width)])
+        found = np.empty((width, block.count), np.uint64)
+        unplane_all(payload, np.array([block.count]), None, found)
+        return found
     return flat(block.encoding, block.count, payload, width)
 
 

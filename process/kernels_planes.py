@@ -81,7 +81,7 @@ def words_at(
         )  # fmt: skip
 
 
-def unplane_all(data: bytes, counts: Numbers, sorts: tuple[int, int] | None, out: Words) -> bool:
+def unplane_all(data: bytes | memoryview, counts: Numbers, sorts: tuple[int, int] | None, out: Words) -> bool:
     """The records of many blocks, one block after the other, out of byte planes; otherwise as `unplane`.
 
     Args:
