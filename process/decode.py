@@ -103,8 +103,6 @@ class Decoder:
         conditions: Conditions | None = None,
         start: Callable[[], Start] | None = None,
         events: int | None = None,
-        *,
-        is_ahead: bool = False,
     ) -> None:
         """Read the segments.
 
@@ -114,7 +112,6 @@ class Decoder:
             conditions: What rows must meet; others are left out, and little is done for them.
             start: Gives what is known of descriptors when the batch starts, if the plan does not.
             events: How many are decoded at a time; `slices.SLICE` if not told.
-            is_ahead: As for `Slices`.
 
         Raises:
             SegmentError: One cannot be used at all.
@@ -135,7 +132,7 @@ class Decoder:
             rules = Rules(plan.batch.header)
         except SegmentError as error:
             raise SegmentError(f"{plan.batch.name}: {error}") from None
-        slices = Slices(contents, plan.blocks, events, is_ahead=is_ahead)
+        slices = Slices(contents, plan.blocks, events)
         self._segment = Segment(plan, contents, rules, start or partial(_planned, plan), slices)
         self._clock = Clock(self._segment.slices, plan.dropped)
         may = conditions.of_calls(rules) if conditions is not None else None

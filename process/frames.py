@@ -36,6 +36,11 @@ def frames(decoder: Decoder) -> Iterator[pl.DataFrame]:
     return map(frame, decoder.columns())
 
 
+def size(frame: pl.DataFrame) -> int:
+    """The bytes that a frame holds, about."""
+    return int(frame.estimated_size())
+
+
 def frame(made: Made) -> pl.DataFrame:
     """Columns as Polars has them."""
     return pl.DataFrame([series(column).alias(name) for name, column in made.items()])

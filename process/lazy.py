@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import threading
 from collections.abc import Callable, Iterator, Mapping
 
 import polars as pl
@@ -11,47 +9,10 @@ from polars.io.plugins import register_io_source
 
 from process.frames import SCHEMA
 from process.garbage import collecting_rarely
+from process.side_by_side import at_work, ending
 
-_ending = threading.Event()
-
-
-class _AtWork:
-    """Counts the sources that are making a frame."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._changed = threading.Condition()
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._count -= 1
-            self._changed.notify_all()
-
-    def wait(self, timeout: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._count == 0, timeout)
-
-
-_at_work = _AtWork()
-
-
-@atexit.register
-def _end() -> None:
-    """Let sources end before the interpreter does.
-
-    A query that has its rows (`head`) leaves its source at work in a thread of Polars, and the interpreter's
-    end would then abort the process (Polars 2.1, Python 3.11: "FATAL: exception not rethrown").
-    """
-    _ending.set()
-    _at_work.wait(10.0)
-
-
-Frames = Callable[[list[str] | None, pl.Expr | None], Iterator[pl.DataFrame]]
-"""Makes frames of some columns, or all, and of the rows that meet a predicate, or all."""
+Frames = Callable[[list[str] | None, pl.Expr | None, bool], Iterator[pl.DataFrame]]
+"""Makes frames of some columns, or all, and of the rows that meet a predicate, or all; whether only the first count."""
 
 
 def lazy(frames: Frames, schema: Mapping[str, pl.DataType | type[pl.DataType]] = SCHEMA) -> pl.LazyFrame:
@@ -67,12 +28,12 @@ def lazy(frames: Frames, schema: Mapping[str, pl.DataType | type[pl.DataType]] =
     ) -> Iterator[pl.DataFrame]:
         left = n_rows
         if left is None:
-            made, rest = frames(with_columns, predicate), None
+            made, rest = frames(with_columns, predicate, False), None
         else:  # the first rows are meant, whether they meet the predicate or not
             needed = None if with_columns is None else list(dict.fromkeys([*with_columns, *_roots(predicate)]))
-            made, rest = frames(needed, None), predicate
-        while not _ending.is_set():
-            with _at_work, collecting_rarely:
+            made, rest = frames(needed, None, True), predicate
+        while not ending.is_set():
+            with at_work, collecting_rarely:
                 frame = next(made, None)
                 if frame is not None and left is not None:
                     frame = frame.head(left)

@@ -73,12 +73,12 @@ class Workers:
         apart: Whether even one has a process of its own, whose memory is free when it ends.
         backstop: Where one is stopped that takes memory without end; None: nowhere. Of those that are yet to start.
         memory: Bytes that this process and they held at the most while there were any.
-        reads_ahead: Whether what runs in this process may have a thread that inflates blocks.
+        threads: How many share what runs in this process.
         meanwhile: Called once, as soon as there is something that workers do; with one job, before it is done.
     """
 
-    def __init__(self, jobs: int, *, reads_ahead: bool = False) -> None:
-        self.jobs, self.apart, self.memory, self.reads_ahead = jobs, False, 0, reads_ahead and jobs == 1
+    def __init__(self, jobs: int, *, threads: int = 1) -> None:
+        self.jobs, self.apart, self.memory, self.threads = jobs, False, 0, threads
         self.backstop: Backstop | None = None
         self.meanwhile: Callable[[], object] | None = None
         self._pool: ProcessPoolExecutor | None = None
@@ -108,6 +108,9 @@ class Workers:
         """
         if self._is_here(len(items)):
             self._while_busy()
+            if self.threads > 1 and len(items) > 1:
+                yield from self._in_threads(function, items)
+                return
             for item in items:
                 yield Outcome(item, _guarded(function, item, self.apart))
             return
@@ -132,6 +135,17 @@ class Workers:
                 if isinstance(result, Failure) and result.starved and self.backstop is not None:
                     result = self._alone(function, item)
                 yield Outcome(item, result)
+
+    def _in_threads(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
+        """As `run`, in threads of this process."""
+        with futures.ThreadPoolExecutor(self.threads) as pool:
+            try:
+                for item, result in zip(
+                    items, pool.map(partial(_guarded, function, is_limited=False), items), strict=True
+                ):
+                    yield Outcome(item, result)
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _while_busy(self) -> None:
         call, self.meanwhile = self.meanwhile, None

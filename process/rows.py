@@ -7,20 +7,23 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from process.decode import Decoder
 from process.errors import ProcessError
-from process.frames import frames
+from process.frames import frames, size
 from process.ledger import Ledger
 from process.overview import is_dataset, is_sqlite
+from process.plan import Plan
 from process.pool import Workers
 from process.predicates import Conditions
 from process.prepare import Prepared, prepare
 from process.schema import SCHEMA, Kind
 from process.selection import Selection
+from process.side_by_side import side_by_side
 from process.write_parquet import PART_GLOB, ROW_GROUP
 from process.write_sqlite import TABLE
 
@@ -53,9 +56,13 @@ class Source:
         """
         if self.prepared is not None:
             conditions = Conditions(selection.expression())
-            for plan in self.prepared.plans:
-                for frame in frames(Decoder(plan, columns, conditions, is_ahead=True)):
-                    yield frame.select(columns)
+
+            def of(plan: Plan) -> Iterator[pl.DataFrame]:
+                return frames(Decoder(plan, columns, conditions))
+
+            each = [partial(of, plan) for plan in self.prepared.plans]
+            for frame in side_by_side(each, size):
+                yield frame.select(columns)
         elif self.path is not None and self.path.is_dir():
             yield from _of_dataset(self.path, selection, columns)
         elif self.path is not None:

@@ -17,7 +17,6 @@ from process.batch import SLICE
 from process.events import WORDS, Ready, Unpacked, Words
 from process.planes import Some
 from process.read import Contents
-from process.read_ahead import unpacking
 
 Sequences = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.intp]
@@ -114,22 +113,19 @@ class Slices:
         events: Of a slice, about.
     """
 
-    def __init__(
-        self, contents: Contents, blocks: list[tuple[int, int]], events: int | None = None, *, is_ahead: bool = False
-    ) -> None:
+    def __init__(self, contents: Contents, blocks: list[tuple[int, int]], events: int | None = None) -> None:
         """Take (first, count) of each block.
 
         Args:
             contents: The segment.
             blocks: The planned ones.
             events: Of a slice; `SLICE` if not told.
-            is_ahead: Whether a thread inflates blocks before they are asked for, where only some events are chosen.
 
         Raises:
             SegmentError: They are not there any more.
         """
         self._found = {block.first: block for block in contents.events}
-        self._blocks, self._is_ahead = blocks, is_ahead
+        self._blocks = blocks
         self._kept: dict[int, Words] = {}
         self.events = SLICE if events is None else events
         self._room = _KEPT * self.events
@@ -170,11 +166,10 @@ class Slices:
         Args:
             choose: Gives the indices of those in a block, ascending.
         """
-        each = unpacking(((self._found[first], count) for first, count in self._blocks), self._is_ahead)
         for number, blocks in enumerate(self._groups):
             start = 0
-            for (first, count), unpacked in zip(blocks, each, strict=False):
-                block = unpacked()
+            for first, count in blocks:
+                block = self._found[first].unpacked(count)
                 rows = choose(block)
                 piece = Slice(first + rows, _room(len(rows)), [(0, block.some(rows))], set())
                 yield Few(number, start, first, count, rows, piece)

@@ -33,8 +33,8 @@ from process.repair import open_segment
 
 EVENTS = 1 << 19
 """Events of a split, about. Each costs some hundredths of a second by itself: half of it would be a tenth slower."""
-OF_QUERY = 8
-"""Times as many where one process does them all: then no more than memory counts."""
+OF_QUERY = 4
+"""Times as many where one process does them all, in two threads."""
 LEAST = 1 << 20
 """Bytes of the smallest file that is looked at: smaller ones have less than half a split, mostly."""
 _AT_THE_END = (0.5, 0.25)

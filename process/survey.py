@@ -28,7 +28,6 @@ from process.kernels_events import fresh_in
 from process.lives import Lives, Step
 from process.merge import Members, keep, load_batch
 from process.read import Contents
-from process.read_ahead import unpacking
 from process.runs import Runs, Sequences
 from process.strings import Text, elements, escape, first_element
 
@@ -130,7 +129,7 @@ _ROWS: Final = {"identities": Identity, "steps": Step, "marks": Mark}
 """What a survey has many of, and their class."""
 
 
-def survey(batch: Batch, folder: Path | None = None, files: bool = True, is_ahead: bool = False) -> Survey:
+def survey(batch: Batch, folder: Path | None = None, files: bool = True) -> Survey:
     """Reduce a batch to what the others need from it.
 
     Args:
@@ -138,7 +137,6 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True, is_ahea
         folder: Keeps all that they do to descriptors, and what was read of several, for their decoder; else the
             survey has the former, and the decoder reads again.
         files: Whether anybody will ask what descriptors are; finding out takes most of the time.
-        is_ahead: Whether a thread inflates blocks meanwhile.
 
     Raises:
         SegmentError: No segment of it can be used at all, or they cannot be read as one.
@@ -150,13 +148,13 @@ def survey(batch: Batch, folder: Path | None = None, files: bool = True, is_ahea
     seen, told = _Events(), Lives(contents, rules) if rules else None
     scanner = Scanner(contents, rules) if files else None
     edges = Edges(contents.breaks) if scanner is None else scanner.edges
-    each = unpacking(((block, block.count) for block in contents.events), is_ahead)
-    for block, unpacked in zip(contents.events, each, strict=True):
+    for block in contents.events:
         try:
+            unpacked = block.unpacked(block.count)
             if scanner is None:
-                _glance(block.first, unpacked(), seen, told, edges)
+                _glance(block.first, unpacked, seen, told, edges)
             else:
-                _look(block.first, unpacked(), seen, told, scanner)
+                _look(block.first, unpacked, seen, told, scanner)
         except SegmentError as error:
             loaded.members.damage.setdefault(0, []).append(block.damage(error))
     if len(loaded.members) == 1:

@@ -111,7 +111,7 @@ def survey_all(
     made: list[Survey] = []
     failed: list[tuple[Part, str]] = []
     divided: list[Batch] = []
-    look = partial(survey, folder=folder.path, files=files, is_ahead=workers.reads_ahead)
+    look = partial(survey, folder=folder.path, files=files)
     for outcome in workers.run(look, wanted):
         if isinstance(outcome.result, Survey):
             made.append(outcome.result)
