@@ -25,6 +25,8 @@ from process.repair import open_segment, read, read_head, read_heads
 SegmentKey = tuple[bytes, int]
 """Bytes of the capture's UUID, and number of the segment: bytes are compared much faster than UUIDs."""
 
+_AGAIN = 4
+"""How often a folder in which live files are sealed while they are looked at is listed again."""
 _SUFFIXES = (SEGMENT_SUFFIX, LIVE_SUFFIX)
 _HEAD = struct.Struct("<16xIHxx16s40xQ8xQ")
 """Of a file's header: the segment's number, flags, the capture's UUID, when the capture began, the first event."""
@@ -181,13 +183,7 @@ def discover(paths: Iterable[Path]) -> Found:
         if path.is_dir():
             found.running |= _running(path)
             before = len(files) + len(found.rejected)
-            folders[name], untaken = _listed(name)
-            for child, head in zip(folders[name], read_heads(folders[name]), strict=True):
-                if head is None:
-                    _take(child, files, found)
-                else:
-                    files.setdefault(child, File(*head))
-            found.rejected += [Rejected(text) for text in untaken]
+            folders[name] = _take_all(name, files, found)
             if len(files) + len(found.rejected) == before:
                 found.rejected.append(Rejected(f"{path}: no segments in this folder; give one that capture wrote"))
         elif path.is_file():
@@ -209,6 +205,30 @@ def discover(paths: Iterable[Path]) -> Found:
     found.parts = _group(files)
     found.rejected = sorted(set(found.rejected), key=lambda rejected: rejected.message)
     return found
+
+
+def _take_all(folder: str, files: dict[str, File], found: Found) -> list[str]:
+    """Take the files of a folder, and give their names.
+
+    A live file that is gone when it is opened has been sealed meanwhile: then what has come since is looked for, where
+    its events are.
+    """
+    known: dict[str, None] = {}
+    untaken: list[str] = []
+    for again in range(_AGAIN + 1):
+        listed, untaken = _listed(folder)
+        fresh = [name for name in listed if name not in known]
+        known |= dict.fromkeys(fresh)
+        is_changing = False
+        for child, head in zip(fresh, read_heads(fresh), strict=True):
+            if head is not None:
+                files.setdefault(child, File(*head))
+            elif not _take(child, files, found, may_be_gone=child.endswith(LIVE_SUFFIX) and again < _AGAIN):
+                is_changing = True
+        if not is_changing:
+            break
+    found.rejected += [Rejected(text) for text in untaken]
+    return list(known)
 
 
 def _resolved(path: Path) -> Path:
@@ -287,17 +307,24 @@ def _has_magic(path: str) -> bool:
         return False
 
 
-def _take(path: str, files: dict[str, File], found: Found | None) -> None:
-    """Read a file's header into ``files``, or say in ``found`` why not."""
+def _take(path: str, files: dict[str, File], found: Found | None, *, may_be_gone: bool = False) -> bool:
+    """Read a file's header into ``files``, or say in ``found`` why not.
+
+    Returns:
+        False if it is gone, and may be: that is not said.
+    """
     if path in files:
-        return
+        return True
     try:
         files[path] = File(*read_head(path))
     except (SegmentError, OSError) as error:
+        if may_be_gone and isinstance(error, FileNotFoundError):
+            return False
         if found is None:
-            return
+            return True
         text = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         found.rejected.append(Rejected(text, not _is_stillborn(Path(path))))
+    return True
 
 
 def _take_beside(path: str, beside: dict[str, File], given: File) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,12 @@ import pytest
 from capture.chunk import Room
 from capture.limits import LEAST_SIZE, Policy, budget, fitting_room, length_of
 from capture.reader import read_segment
+from capture.segment import LIVE_SUFFIX
 from capture.watch import captures_of, line, live_line, table
 from conftest import command
 from figures import Figure, count_figures, run_script
+from process import discover
+from process.repair import read_heads
 from source import Source, check
 
 
@@ -238,6 +243,31 @@ def test_a_folder_that_is_being_written_is_decoded_as_far_as_it_was(tmp_path: Pa
     figure("folder decoded while it is written, losses told in 9 runs", 0)
     done = command("process", tmp_path, "-o", tmp_path / "rows.parquet", "--force")
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_live_file_that_is_sealed_while_its_folder_is_looked_at_is_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Source(tmp_path / "segments", 5, wait=True)
+    made.run(100)  # less than a chunk: nothing is sealed meanwhile
+    before = shutil.copytree(tmp_path / "segments", tmp_path / "before", ignore=shutil.ignore_patterns("*.spare"))
+    assert any(path.suffix == LIVE_SUFFIX for path in before.iterdir())
+    made.recorder.close()
+    calls: list[int] = []
+
+    def late(paths: Sequence[str]) -> Iterator[tuple[bytes, int] | None]:
+        """Once the folder is listed it becomes what it is in the end."""
+        calls.append(len(paths))
+        if len(calls) == 1:
+            for path in before.iterdir():
+                path.unlink()
+            shutil.copytree(tmp_path / "segments", before, dirs_exist_ok=True)
+        return read_heads(paths)
+
+    monkeypatch.setattr(discover, "read_heads", late)
+    (found,) = check(before, {str(made.recorder.capture): 5}).values()
+    assert found.wrong == [] and not found.losses and found.sequences == list(range(100))
+    assert len(calls) == 2
 
 
 def write_until(folder: Path, seed: int, stop: object, told: object) -> None:
