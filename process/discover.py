@@ -25,8 +25,8 @@ from process.repair import open_segment, read, read_head, read_heads
 SegmentKey = tuple[bytes, int]
 """Bytes of the capture's UUID, and number of the segment: bytes are compared much faster than UUIDs."""
 
-_AGAIN = 4
-"""How often a folder in which live files are sealed while they are looked at is listed again."""
+AGAIN = 4
+"""How often files that capture seals while they are looked at, or read, are looked for again."""
 _SUFFIXES = (SEGMENT_SUFFIX, LIVE_SUFFIX)
 _HEAD = struct.Struct("<16xIHxx16s40xQ8xQ")
 """Of a file's header: the segment's number, flags, the capture's UUID, when the capture began, the first event."""
@@ -215,7 +215,7 @@ def _take_all(folder: str, files: dict[str, File], found: Found) -> list[str]:
     """
     known: dict[str, None] = {}
     untaken: list[str] = []
-    for again in range(_AGAIN + 1):
+    for again in range(AGAIN + 1):
         listed, untaken = _listed(folder)
         fresh = [name for name in listed if name not in known]
         known |= dict.fromkeys(fresh)
@@ -223,7 +223,7 @@ def _take_all(folder: str, files: dict[str, File], found: Found) -> list[str]:
         for child, head in zip(fresh, read_heads(fresh), strict=True):
             if head is not None:
                 files.setdefault(child, File(*head))
-            elif not _take(child, files, found, may_be_gone=child.endswith(LIVE_SUFFIX) and again < _AGAIN):
+            elif not _take(child, files, found, may_be_gone=child.endswith(LIVE_SUFFIX) and again < AGAIN):
                 is_changing = True
         if not is_changing:
             break

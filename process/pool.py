@@ -138,14 +138,13 @@ class Workers:
 
     def _in_threads(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
         """As `run`, in threads of this process."""
-        with futures.ThreadPoolExecutor(self.threads) as pool:
-            try:
-                for item, result in zip(
-                    items, pool.map(partial(_guarded, function, is_limited=False), items), strict=True
-                ):
-                    yield Outcome(item, result)
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pool = futures.ThreadPoolExecutor(self.threads)
+        try:
+            made = pool.map(partial(_guarded, function, is_limited=False), items)
+            for item, result in zip(items, made, strict=True):
+                yield Outcome(item, result)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _while_busy(self) -> None:
         call, self.meanwhile = self.meanwhile, None

@@ -24,7 +24,7 @@ from capture.segment import (
     Header,
     SegmentError,
 )
-from process.discover import Part, current
+from process.discover import AGAIN, Part, current
 from process.events import HIGH, LOW, MAX_SEQUENCE, Damage, EventBlock, Stretch, Words, damage_of, words
 from process.holes import breaks, misplaced
 from process.repair import open_segment, read
@@ -32,9 +32,6 @@ from process.splits import NAMED, Head, Split, head_at, most_held
 from process.strings import SetTable, StringTable
 
 Taken = TypeVar("Taken")
-
-_AGAIN = 4
-"""How often the files of a segment that change while they are read are looked for again."""
 
 
 @dataclass
@@ -92,14 +89,14 @@ def join(part: Part) -> tuple[Contents, list[tuple[str, Block]]]:
         SegmentError: A file cannot be used at all.
         OSError: A file cannot be read.
     """
-    for again in range(_AGAIN + 1):
+    for again in range(AGAIN + 1):
         live: list[tuple[Path, Segment]] = []
         for path in part.live:
             with suppress(FileNotFoundError):
                 live.append((path, read(path)))
         sealed = read(part.sealed) if part.sealed else None
         is_changing = len(live) < len(part.live) or (sealed is not None and not live and _is_torn(sealed))
-        if not is_changing or again == _AGAIN or (now := current(part)) == part:
+        if not is_changing or again == AGAIN or (now := current(part)) == part:
             break
         part = now
     if not live and sealed is None:

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -60,8 +59,7 @@ class Source:
             def of(plan: Plan) -> Iterator[pl.DataFrame]:
                 return frames(Decoder(plan, columns, conditions))
 
-            each = [partial(of, plan) for plan in self.prepared.plans]
-            for frame in side_by_side(each, size):
+            for frame in side_by_side(of, self.prepared.plans, size):
                 yield frame.select(columns)
         elif self.path is not None and self.path.is_dir():
             yield from _of_dataset(self.path, selection, columns)

@@ -75,6 +75,6 @@ def scan(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> pl.LazyF
 
         if is_head:
             return chain.from_iterable(map(of, prepared.plans))
-        return side_by_side([partial(of, plan) for plan in prepared.plans], size)
+        return side_by_side(of, prepared.plans, size)
 
     return lazy(frames)

@@ -10,12 +10,14 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
 
 from process.garbage import collecting_rarely
 from process.text import processors
 
+Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 THREADS = 2
@@ -62,21 +64,24 @@ def _end() -> None:
     at_work.wait(10.0)
 
 
-def side_by_side(sources: Sequence[Callable[[], Iterator[Made]]], size: Callable[[Made], int]) -> Iterator[Made]:
-    """All that sources make, one source after the other; the next one begins before its turn.
+def side_by_side(
+    make: Callable[[Item], Iterator[Made]], items: Sequence[Item], size: Callable[[Made], int]
+) -> Iterator[Made]:
+    """All that is made of items, one after the other; the next one begins before its turn.
 
     Args:
-        sources: Each begins to make things, in a thread of its own if there are several.
+        make: Begins to make things of an item, in a thread of its own if there are several.
+        items: They.
         size: The bytes of a thing.
 
     Raises:
-        Exception: Whatever a source raises, in its turn.
+        Exception: Whatever ``make`` raises, in its item's turn.
     """
-    if len(sources) == 1 or processors() == 1:
-        for make in sources:
-            yield from make()
+    if len(items) == 1 or processors() == 1:
+        for item in items:
+            yield from make(item)
         return
-    each = (_Source(make, size) for make in sources)
+    each = (_Source(partial(make, item), size) for item in items)
     begun = deque(islice(each, THREADS))
     try:
         while begun:
@@ -94,7 +99,7 @@ class _Source(Generic[Made]):
     def __init__(self, make: Callable[[], Iterator[Made]], size: Callable[[Made], int]) -> None:
         self._size = size
         self._changed = threading.Condition()
-        self._waiting: deque[Made] = deque()
+        self._waiting: deque[tuple[Made, int]] = deque()
         self._held, self._is_done = 0, False
         self._error: BaseException | None = None
         threading.Thread(target=self._work, args=(make,), name="sysreel-query", daemon=True).start()
@@ -106,10 +111,11 @@ class _Source(Generic[Made]):
                 self._changed.wait_for(lambda: self._waiting or self._is_done)
                 if not self._waiting:
                     break
-                one = self._waiting.popleft()
-                self._held -= self._size(one)
+                one, size = self._waiting.popleft()
+                self._held -= size
                 self._changed.notify_all()
             yield one
+            del one  # while the next one is made
         if self._error is not None:
             raise self._error
 
@@ -127,10 +133,12 @@ class _Source(Generic[Made]):
                     one = next(each, None)
                 if one is None:
                     break
+                size = self._size(one)
                 with self._changed:
-                    self._waiting.append(one)
-                    self._held += self._size(one)
+                    self._waiting.append((one, size))
+                    self._held += size
                     self._changed.notify_all()
+                del one  # it is another's now
         except BaseException as error:
             self._error = error
         self.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,8 +52,8 @@ class Source:
 
 
 def of(sources: list[Source], size: int = 1) -> Generator[int, None, None]:
-    calls: list[Callable[[], Iterator[int]]] = list(sources)
-    return cast(Generator[int, None, None], side_by_side.side_by_side(calls, lambda _: size))
+    each = side_by_side.side_by_side(Source.__call__, sources, lambda _: size)
+    return cast(Generator[int, None, None], each)
 
 
 def test_all_comes_in_order_whoever_is_first() -> None:
