@@ -21,7 +21,7 @@ _PR_SET_THP_DISABLE = 41
 """prctl.h of Linux."""
 _MADV_HUGEPAGE, _MADV_POPULATE_WRITE = 14, 23
 """mman.h of Linux; the second since 5.14."""
-_BLOCK = 31 << 20
+BLOCK = 31 << 20
 """Bytes that are taken at once: as many as malloc keeps. It writes to the first of them, which may be a huge page."""
 _ROOM = 1 << 28
 """Bytes of addresses whose pages are to be huge: twice what a process holds that decodes."""
@@ -116,7 +116,7 @@ def take(size: int) -> None:
     with _blocks(size) as blocks:
         for block in blocks:
             if not _advise(block, _MADV_POPULATE_WRITE):
-                ctypes.memset(block, 0, _BLOCK)
+                ctypes.memset(block, 0, BLOCK)
 
 
 def take_small_pages() -> None:
@@ -159,11 +159,11 @@ def _make_room() -> None:
 
 @contextmanager
 def _blocks(size: int) -> Iterator[list[int]]:
-    """Addresses of blocks of `_BLOCK` bytes that malloc has given for the while, as far as there is so much."""
+    """Addresses of blocks of `BLOCK` bytes that malloc has given for the while, as far as there is so much."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
-    blocks = [block for _ in range(size // _BLOCK) if (block := libc.malloc(_BLOCK)) is not None]
+    blocks = [block for _ in range(size // BLOCK) if (block := libc.malloc(BLOCK)) is not None]
     try:
         yield blocks
     finally:
@@ -176,7 +176,7 @@ def _advise(block: int, advice: int) -> bool:
     advise = _of_libc("madvise")
     if advise is None:
         return False
-    first, behind = block // _PAGE * _PAGE, -(-(block + _BLOCK) // _PAGE) * _PAGE
+    first, behind = block // _PAGE * _PAGE, -(-(block + BLOCK) // _PAGE) * _PAGE
     return advise(ctypes.c_void_p(first), ctypes.c_size_t(behind - first), advice) == 0
 
 

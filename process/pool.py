@@ -25,7 +25,7 @@ from capture.segment import SegmentError
 from process.backstop import Backstop, confine
 from process.errors import ProcessError
 from process.forking import may_fork
-from process.garbage import Spare, collect_rarely, give_back, keep_freed, take
+from process.garbage import BLOCK, Spare, collect_rarely, give_back, keep_freed, take
 from process.memory import peak
 from process.stopping import begin_worker, held, mask_kept
 from process.text import processors
@@ -83,6 +83,8 @@ class Workers:
         self.meanwhile: Callable[[], object] | None = None
         self._pool: ProcessPoolExecutor | None = None
         self._leaving: threading.Thread | None = None
+        self._steps: Iterator[Callable[[], None]] = iter(())
+        """What workers are still to do to get ready."""
 
     def __enter__(self) -> Workers:
         return self
@@ -114,6 +116,7 @@ class Workers:
             for item in items:
                 yield Outcome(item, _guarded(function, item, self.apart))
             return
+        self._steps = iter(())  # there is something better to do
         rest = deque(items)
         window: deque[tuple[Item, Future[Result | Failure]]] = deque()
         while rest or window:
@@ -200,26 +203,29 @@ class Workers:
         with held(), suppress(BrokenProcessPool):  # one that is killed is another's task: see `run`
             pool = self._begin()
             for _ in range(min(self.jobs, items)):
-                pool.submit(_get_ready, module)
+                pool.submit(_import, module)
 
     def load(self, module: str, room: int = 0) -> None:
         """Have workers that have nothing to do get ready; no more at a time than leave this process a processor.
 
-        Whoever is done waits behind those that have waited before, so that each is given one call.
+        Whoever is done waits behind those that have waited before, so that steps go round. Those that have not begun
+        when there is something to `run` are left out: to take memory may last longer than there is time for it.
 
         Args:
             module: What they import.
             room: Bytes that they will need, and take beforehand (`garbage.take`).
         """
-        waiting = iter(range(self.jobs))
+        steps = [partial(_import, module), *(partial(_have, size) for size in range(BLOCK, room + 1, BLOCK))]
+        self._steps = iter([step for step in steps for _ in range(self.jobs)])
 
         def send(done: Future[None] | None = None) -> None:
             pool = self._pool if self._leaving is None else None
-            is_ended = done is not None and (done.cancelled() or done.exception() is not None)
-            if pool is None or is_ended or next(waiting, None) is None:
+            if pool is None or (done is not None and (done.cancelled() or done.exception() is not None)):
                 return
-            with suppress(RuntimeError):  # they have ended, or are about to
-                pool.submit(_get_ready, module, room).add_done_callback(send)
+            step = next(self._steps, None)
+            if step is not None:
+                with suppress(RuntimeError):  # they have ended, or are about to
+                    pool.submit(step).add_done_callback(send)
 
         for _ in range(max(1, processors() - 1)):
             with held():
@@ -264,12 +270,14 @@ class Workers:
                 raise
 
 
-def _get_ready(module: str, room: int = 0) -> None:
-    """Import a module, and have so many bytes at hand."""
+def _import(module: str) -> None:
     import_module(module)
-    if room:
-        keep_freed()
-        take(room)
+
+
+def _have(room: int) -> None:
+    """Have so many bytes at hand."""
+    keep_freed()
+    take(room)
 
 
 def _rest(_: None) -> None:

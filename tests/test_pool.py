@@ -159,6 +159,23 @@ def test_workers_have_the_memory_at_hand_that_they_are_told_to_need() -> None:
         assert len(pids) == 2 and all(held(pid) >= before[pid] + 56 for pid in pids)
 
 
+def test_workers_that_have_something_to_do_leave_out_what_they_have_not_begun_to_get_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_to_import.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("process.pool.processors", lambda: 2)
+    with Workers(3) as workers:
+        list(workers.run(name_and_wait, range(6)))
+        workers.load("slow_to_import")
+        until = time.monotonic() + 30
+        while time.monotonic() < until and not list(tmp_path.glob("*.began")):
+            time.sleep(0.01)
+        for _ in range(10):
+            list(workers.run(name_and_wait, range(6)))
+    assert len(list(tmp_path.glob("*.began"))) < 3  # one, unless this process was slow
+
+
 def test_workers_that_end_while_they_import_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slow_to_import.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
