@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import bench
 import inline_logger
 import synthetic
+from benchmarks import measure
 from benchmarks.registry import PARTS
 from conftest import decode
 
@@ -57,6 +59,18 @@ def test_a_part_that_fails_leaves_the_others(tmp_path: Path) -> None:
     found = json.loads(result.read_text())
     assert "none" in found["failed"]["sizes"]
     assert set(found["parts"]) == {"scan"}
+
+
+def test_a_process_that_is_about_to_run_another_program_is_not_counted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between vfork and exec it has its parent's memory, for a tenth of a millisecond: here for longer."""
+    monkeypatch.setattr(measure, "_PROC", str(tmp_path))
+    for pid, resident, children in ((1, 600, "2 3 4"), (2, 600, ""), (3, 50, ""), (4, 500, "5"), (5, 30, "")):
+        (tmp_path / f"{pid}/task/{pid}").mkdir(parents=True)
+        (tmp_path / f"{pid}/statm").write_text(f"900 {resident} 20 1 0 80 0\n")
+        (tmp_path / f"{pid}/task/{pid}/children").write_text(children)
+    assert measure._resident(1) == (600 + 50 + 500 + 30) * os.sysconf("SC_PAGESIZE")
 
 
 def test_every_part_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
