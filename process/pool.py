@@ -271,6 +271,7 @@ class Workers:
 
 
 def _import(module: str) -> None:
+    """Import a module, which is not sent back: it cannot be."""
     import_module(module)
 
 

@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,18 +129,29 @@ time.sleep(0.3)
 """
 
 
-def test_each_idle_worker_imports_a_module_no_more_at_a_time_than_leave_a_processor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that takes long to import, and says in the test's folder who has begun and is done."""
     (tmp_path / "slow_to_import.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
+    return "slow_to_import"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Half a minute at most: what did not come by then is for the test to say."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not condition():
+        time.sleep(0.01)
+
+
+def test_each_idle_worker_imports_a_module_no_more_at_a_time_than_leave_a_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
     monkeypatch.setattr("process.pool.processors", lambda: 3)
     with Workers(3) as workers:
         pids = {outcome.result for outcome in workers.run(name_and_wait, range(6))}
-        workers.load("slow_to_import")
-        until = time.monotonic() + 30
-        while time.monotonic() < until and len(list(tmp_path.glob("*.done"))) < len(pids):
-            time.sleep(0.01)
+        workers.load(slow)
+        wait_until(lambda: len(list(tmp_path.glob("*.done"))) >= len(pids))
     began, done = ({int(path.stem): path.stat().st_mtime_ns for path in tmp_path.glob(f"*.{kind}")} for kind in KINDS)
     assert len(pids) == 3 and began.keys() == done.keys() == pids
     assert max(began.values()) >= min(done.values())  # the third waited for one of the others
@@ -153,35 +165,27 @@ def test_workers_have_the_memory_at_hand_that_they_are_told_to_need() -> None:
         pids = list(workers._pool._processes)
         before = {pid: held(pid) for pid in pids}
         workers.load("json", room=64 << 20)
-        until = time.monotonic() + 30
-        while time.monotonic() < until and any(held(pid) < before[pid] + 56 for pid in pids):
-            time.sleep(0.01)
+        wait_until(lambda: all(held(pid) >= before[pid] + 56 for pid in pids))
         assert len(pids) == 2 and all(held(pid) >= before[pid] + 56 for pid in pids)
 
 
 def test_workers_that_have_something_to_do_leave_out_what_they_have_not_begun_to_get_ready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
-    (tmp_path / "slow_to_import.py").write_text(SLOW)
-    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("process.pool.processors", lambda: 2)
     with Workers(3) as workers:
         list(workers.run(name_and_wait, range(6)))
-        workers.load("slow_to_import")
-        until = time.monotonic() + 30
-        while time.monotonic() < until and not list(tmp_path.glob("*.began")):
-            time.sleep(0.01)
+        workers.load(slow)
+        wait_until(lambda: any(tmp_path.glob("*.began")))
         for _ in range(10):
             list(workers.run(name_and_wait, range(6)))
     assert len(list(tmp_path.glob("*.began"))) < 3  # one, unless this process was slow
 
 
-def test_workers_that_end_while_they_import_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "slow_to_import.py").write_text(SLOW)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_workers_that_end_while_they_import_are_ended(slow: str) -> None:
     with Workers(2) as workers:
         list(workers.run(square, [1, 2]))
-        workers.load("slow_to_import")
+        workers.load(slow)
         workers.load("is_nowhere")
         workers.end()
         assert [outcome.result for outcome in workers.run(square, [1, 2, 3])] == [1, 4, 9]
