@@ -125,13 +125,18 @@ import os, pathlib, time
 here = pathlib.Path(__file__).parent
 (here / f"{os.getpid()}.began").touch()
 time.sleep(0.3)
+while (here / "hold").exists():
+    time.sleep(0.01)
 (here / f"{os.getpid()}.done").touch()
 """
 
 
 @pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module that takes long to import, and says in the test's folder who has begun and is done."""
+    """A module that takes long to import, and says in the test's folder who has begun and is done.
+
+    While there is a file `hold` in it, nobody is.
+    """
     (tmp_path / "slow_to_import.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
     return "slow_to_import"
@@ -173,13 +178,18 @@ def test_workers_that_have_something_to_do_leave_out_what_they_have_not_begun_to
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
     monkeypatch.setattr("process.pool.processors", lambda: 2)
+    hold = tmp_path / "hold"
+    hold.touch()
     with Workers(3) as workers:
         list(workers.run(name_and_wait, range(6)))
         workers.load(slow)
         wait_until(lambda: any(tmp_path.glob("*.began")))
-        for _ in range(10):
+        list(workers.run(name_and_wait, range(6)))
+        hold.unlink()
+        wait_until(lambda: any(tmp_path.glob("*.done")))
+        for _ in range(5):  # the next step would begin before these
             list(workers.run(name_and_wait, range(6)))
-    assert len(list(tmp_path.glob("*.began"))) < 3  # one, unless this process was slow
+    assert len(list(tmp_path.glob("*.began"))) == len(list(tmp_path.glob("*.done"))) == 1
 
 
 def test_workers_that_end_while_they_import_are_ended(slow: str) -> None:
